@@ -1,0 +1,49 @@
+"""ms_ddpm: diffusion models in MindSpore that compute what PyTorch computes.
+
+``import ms_ddpm`` is cheap: a public name is loaded, and MindSpore with it, when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Unet": "nets.unet",
+    "GaussianDiffusion": "diffusion",
+    "EMA": "ema",
+    "Trainer": "trainer",
+    "Adam": "optim",
+    "AdamW": "optim",
+    "UserError": "errors",
+}
+_MODULES = {
+    "amp", "checkpoint", "config", "convert", "data", "diffusion", "ema", "errors", "evaluation", "images",
+    "lr_schedules", "nets", "ops", "optim", "random", "recipes", "runtime", "samplers", "schedules", "trainer",
+}  # fmt: skip
+_WITHOUT_MINDSPORE = {"checkpoint", "config", "data", "errors", "evaluation", "images", "lr_schedules", "random",
+                      "runtime", "schedules"}  # fmt: skip
+__all__ = [*_HOME, *sorted(_MODULES)]
+
+
+def __getattr__(name: str):
+    home = _HOME.get(name, name if name in _MODULES else None)
+    if home is None:
+        raise AttributeError(f"module 'ms_ddpm' has no attribute {name!r}")
+    if home not in _WITHOUT_MINDSPORE:
+        _prepare()
+    module = importlib.import_module(f".{home}", __name__)
+    return getattr(module, name) if name in _HOME else module
+
+
+def _prepare() -> None:
+    """The CPU repairs of `runtime`, for those who use the library without calling `runtime.setup`."""
+    from . import runtime
+
+    if not runtime.accelerator_present():
+        runtime.prepare_cpu()
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,85 @@
+"""Residual blocks, down- and upsampling of the U-Net."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ..ops.dropout import HashDropout
+from .layers import Conv2d, Linear, WeightStandardizedConv2d
+from .norms import GroupNorm, RMSNorm
+
+
+class Block(nn.Cell):
+    """3x3 convolution -> norm, scaled and shifted by the time -> SiLU -> dropout."""
+
+    def __init__(self, dim: int, dim_out: int, norm: str, dropout: float, layer: int, rng: np.random.Generator):
+        super().__init__()
+        if norm == "rms":
+            self.proj = Conv2d(dim, dim_out, 3, padding=1, rng=rng)
+            self.norm = RMSNorm(dim_out)
+        else:
+            self.proj = WeightStandardizedConv2d(dim, dim_out, 3, padding=1, rng=rng)
+            self.norm = GroupNorm(8, dim_out)
+        self.dropout = HashDropout(dropout, layer)
+
+    def construct(self, x: Tensor, scale=None, shift=None, dropout_key=None) -> Tensor:
+        return self.dropout(ops.silu(self.norm(self.proj(x), scale, shift)), dropout_key)
+
+
+class ResnetBlock(nn.Cell):
+    """Two Blocks and a shortcut; the time enters the first one as scale and shift.
+
+    x (B, dim, H, W), time_act (B, time_dim), the time embedding *after* its SiLU -> (B, dim_out, H, W).
+    """
+
+    def __init__(
+        self, dim: int, dim_out: int, time_dim: int, *, norm: str, dropout: float, layer: int, rng: np.random.Generator
+    ):
+        super().__init__()
+        self.mlp = Linear(time_dim, dim_out * 2, rng=rng)
+        self.block1 = Block(dim, dim_out, norm, dropout, layer, rng)
+        self.block2 = Block(dim_out, dim_out, norm, 0.0, layer, rng)
+        self.widens = dim != dim_out
+        if self.widens:
+            self.res_conv = Conv2d(dim, dim_out, 1, rng=rng)
+        self.halves = ops.Split(axis=1, output_num=2)
+        self.dim_out = dim_out
+
+    def construct(self, x: Tensor, time_act: Tensor, dropout_key=None) -> Tensor:
+        scale, shift = self.halves(self.mlp(time_act).reshape(-1, 2 * self.dim_out, 1, 1))
+        h = self.block2(self.block1(x, scale, shift, dropout_key))
+        return h + (self.res_conv(x) if self.widens else x)
+
+
+class UnshuffleDownsample(nn.Cell):
+    """(B, C, H, W) -> (B, dim_out, H/2, W/2): 2x2 pixels become channels, then a 1x1 convolution."""
+
+    def __init__(self, dim: int, dim_out: int, rng: np.random.Generator):
+        super().__init__()
+        self.conv = Conv2d(dim * 4, dim_out, 1, rng=rng)
+
+    def construct(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = x.reshape(b, c, h // 2, 2, w // 2, 2).transpose(0, 1, 3, 5, 2, 4)
+        return self.conv(x.reshape(b, c * 4, h // 2, w // 2))
+
+
+class Upsample(nn.Cell):
+    """(B, C, H, W) -> (B, dim_out, 2H, 2W): nearest neighbour, then a 3x3 convolution."""
+
+    def __init__(self, dim: int, dim_out: int, rng: np.random.Generator):
+        super().__init__()
+        self.conv = Conv2d(dim, dim_out, 3, padding=1, rng=rng)
+
+    def construct(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = ops.broadcast_to(x.reshape(b, c, h, 1, w, 1), (b, c, h, 2, w, 2))
+        return self.conv(x.reshape(b, c, h * 2, w * 2))
+
+
+def downsample(kind: str, dim: int, dim_out: int, rng: np.random.Generator) -> nn.Cell:
+    """The halving of resolution that ``Unet(downsample=kind)`` asks for."""
+    if kind == "unshuffle":
+        return UnshuffleDownsample(dim, dim_out, rng)
+    return Conv2d(dim, dim_out, 4, stride=2, padding=1, rng=rng)

@@ -1,0 +1,108 @@
+"""Convolution and dense layers with PyTorch's weight layout and initial distributions.
+
+MindSpore's own ``nn.Conv2d`` and ``nn.Dense`` differ from PyTorch's in padding, bias and initial
+distribution; these call the same primitives with nothing implied. They are also the one place where
+precision is lowered (``compute_dtype``) and where faster kernels can be put underneath.
+"""
+
+from __future__ import annotations
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from ..random import host_rng
+
+
+def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): what PyTorch's kaiming_uniform(a=sqrt(5)) comes to."""
+    bound = 1.0 / math.sqrt(fan_in)
+    return Tensor(rng.uniform(-bound, bound, shape).astype(np.float32))
+
+
+class _Affine(nn.Cell):
+    """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.amp`)."""
+
+    def __init__(self, shape: tuple[int, ...], bias: bool, rng: np.random.Generator | None):
+        super().__init__()
+        rng = host_rng(rng)
+        fan_in = math.prod(shape[1:])
+        self.weight = Parameter(uniform_fan_in(rng, shape, fan_in), name="weight")
+        self.has_bias = bias
+        if bias:
+            self.bias = Parameter(uniform_fan_in(rng, shape[:1], fan_in), name="bias")
+        self.compute_dtype: ms.Type | None = None  # None: that of the input
+        self.output_dtype: ms.Type | None = None
+        self.add_bias = ops.BiasAdd()
+
+    def prepared_weight(self) -> Tensor:
+        """The weight as it enters the product."""
+        return self.weight
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def construct(self, x: Tensor) -> Tensor:
+        weight = self.prepared_weight()
+        if self.compute_dtype is not None:
+            x = ops.cast(x, self.compute_dtype)
+            weight = ops.cast(weight, self.compute_dtype)
+        y = self.product(x, weight)
+        if self.has_bias:
+            bias = self.bias
+            if self.compute_dtype is not None:
+                bias = ops.cast(bias, self.compute_dtype)
+            y = self.add_bias(y, bias)
+        if self.output_dtype is not None:
+            y = ops.cast(y, self.output_dtype)
+        return y
+
+
+class Conv2d(_Affine):
+    """2-D convolution: (B, dim_in, H, W) -> (B, dim_out, H', W'), zero padding given explicitly."""
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        rng: np.random.Generator | None = None,
+    ):
+        super().__init__((dim_out, dim_in, kernel_size, kernel_size), bias, rng)
+        self.conv = ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.conv(x, weight)
+
+
+class WeightStandardizedConv2d(Conv2d):
+    """Convolution whose filters are standardised to mean 0, variance 1 before use.
+
+    Qiao et al., "Weight Standardization", https://arxiv.org/abs/1903.10520; biased variance,
+    eps 1e-5 (1e-3 in float16).
+    """
+
+    def prepared_weight(self) -> Tensor:
+        shape = self.weight.shape
+        flat = self.weight.reshape(shape[0], -1)
+        centred = flat - flat.mean(axis=1, keep_dims=True)
+        variance = (centred * centred).mean(axis=1, keep_dims=True)
+        eps = 1e-3 if self.compute_dtype == ms.float16 else 1e-5
+        return (centred / ops.sqrt(variance + eps)).reshape(shape)
+
+
+class Linear(_Affine):
+    """y = x W^T + b: (B, dim_in) -> (B, dim_out)."""
+
+    def __init__(self, dim_in: int, dim_out: int, *, rng: np.random.Generator | None = None):
+        super().__init__((dim_out, dim_in), True, rng)
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.matmul(x, weight)

@@ -1,0 +1,77 @@
+"""Normalisations of both U-Net layouts.
+
+Each is called as ``norm(x)`` or ``norm(x, scale, shift)``; the second is the time-conditioned form
+norm(x) * (scale + 1) + shift with the two per-channel gains multiplied before they meet the image,
+which saves a pass over it. Statistics are taken in float32 whatever the precision of the input.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+
+def _ones(*shape: int) -> Tensor:
+    return Tensor(np.ones(shape, np.float32))
+
+
+class RMSNorm(nn.Cell):
+    """x / max(||x||_2 over channels, 1e-12) * sqrt(C) * g: (B, C, H, W) -> same.
+
+    Zhang & Sennrich, https://arxiv.org/abs/1910.07467.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.g = Parameter(_ones(1, dim, 1, 1), name="g")
+        self.root_dim = dim**0.5
+        self.sum = ops.ReduceSum(keep_dims=True)
+
+    def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        dtype = x.dtype
+        x = ops.cast(x, ms.float32)
+        # Clamping the square, not its root, keeps the gradient finite where a pixel is zero.
+        x = x * ops.rsqrt(ops.maximum(self.sum(x * x, 1), 1e-24))
+        gain = self.g * self.root_dim
+        y = x * gain if scale is None else x * (gain * (scale + 1)) + shift
+        return ops.cast(y, dtype)
+
+
+class GroupNorm(nn.Cell):
+    """Group normalisation with gain and bias: (B, C, H, W) -> same. Wu & He, https://arxiv.org/abs/1803.08494."""
+
+    def __init__(self, groups: int, dim: int, eps: float = 1e-5):
+        super().__init__()
+        self.weight = Parameter(_ones(dim), name="weight")
+        self.bias = Parameter(Tensor(np.zeros(dim, np.float32)), name="bias")
+        self.groups = groups
+        self.eps = eps
+        self.mean = ops.ReduceMean(keep_dims=True)
+
+    def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        dtype, shape = x.dtype, x.shape
+        x = ops.cast(x, ms.float32).reshape(shape[0], self.groups, -1)
+        x = x - self.mean(x, 2)
+        x = x * ops.rsqrt(self.mean(x * x, 2) + self.eps)
+        gain, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
+        if scale is not None:
+            gain, bias = gain * (scale + 1), bias * (scale + 1) + shift
+        return ops.cast(x.reshape(shape) * gain + bias, dtype)
+
+
+class ChannelLayerNorm(nn.Cell):
+    """Normalisation over channels with a gain and no bias: (B, C, H, W) -> same (the 2022 layout)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.g = Parameter(_ones(1, dim, 1, 1), name="g")
+        self.mean = ops.ReduceMean(keep_dims=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        eps = 1e-3 if dtype == ms.float16 else 1e-5
+        x = ops.cast(x, ms.float32)
+        x = x - self.mean(x, 1)
+        x = x * ops.rsqrt(self.mean(x * x, 1) + eps)
+        return ops.cast(x * self.g, dtype)

@@ -1,0 +1,1 @@
+"""The few operations MindSpore lacks or gets wrong, each with its reason."""

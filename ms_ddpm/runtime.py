@@ -1,0 +1,164 @@
+"""Everything that must happen before MindSpore starts: device, oneDNN, threads, execution mode.
+
+`setup` is the one call of a program; `prepare_cpu` alone runs when `ms_ddpm` is used as a library. This module
+imports MindSpore only inside functions, so that ``--help`` and errors about options answer at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+
+from .errors import UserError
+
+log = logging.getLogger("ms_ddpm")
+
+DEVICES = ("CPU", "GPU", "Ascend")
+ISA_VARIABLE = "MS_DDPM_ONEDNN_ISA"  # "keep": leave oneDNN alone
+_DNNL_CPU_ISA_AVX2 = 0x7  # oneDNN's dnnl_cpu_isa_avx2
+
+_graph_mode = True
+_cpu_prepared = False
+
+
+def mindspore_root() -> Path:
+    """Directory of the installed MindSpore, found without importing it."""
+    spec = importlib.util.find_spec("mindspore")
+    if spec is None or spec.origin is None:
+        raise UserError("MindSpore is not installed; run: pip install -c constraints.txt mindspore")
+    return Path(spec.origin).parent
+
+
+def _has_avx512() -> bool:
+    try:
+        return "avx512f" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def cap_onednn() -> bool:
+    """Keeps MindSpore's oneDNN off its reference convolution on AVX-512 machines; True where it did.
+
+    Why: MindSpore >= 2.9 asks oneDNN 3.x for plain NCHW layouts, for which oneDNN's only AVX-512 convolution is a scalar
+    loop, 60 to 100 times slower than the AVX2 one (2.9, 2.10 measured). The cap is set through the C function of
+    the library inside MindSpore's own wheel, so PyTorch in the same process keeps its AVX-512: the variable
+    ONEDNN_MAX_CPU_ISA would slow it too. It must come before the first convolution. Needed as long as
+    `tests/test_runtime.py::test_onednn_cap_is_still_needed` finds it so.
+    """
+    if os.environ.get(ISA_VARIABLE, "").lower() == "keep" or "ONEDNN_MAX_CPU_ISA" in os.environ:
+        return False
+    libraries = sorted(mindspore_root().glob("lib/libdnnl.so*"))
+    if not libraries or not _has_avx512():
+        return False
+    library = ctypes.CDLL(str(libraries[0]))
+    return library.dnnl_set_max_cpu_isa(_DNNL_CPU_ISA_AVX2, 0) == 0
+
+
+def run_graphs_in_calling_thread() -> None:
+    """Makes MindSpore run a compiled graph in the thread that calls it.
+
+    Why: otherwise the caller waits in an empty loop (``AsyncRQueue::Wait``, 2.10) and takes one core from the two
+    threads that compute: on two cores a training step took 220 to 350 ms instead of 93. CPU only; on GPU and Ascend
+    the queue hides launch latency. To see whether it is still needed: scripts/bench.py with this variable at 0.
+    """
+    os.environ.setdefault("MS_DEV_HOST_BLOCKING_RUN", "1")
+
+
+def prepare_cpu() -> None:
+    """The two CPU repairs, once a process. Called by `setup`, and by the first use of `ms_ddpm` as a library."""
+    global _cpu_prepared
+    if _cpu_prepared:
+        return
+    _cpu_prepared = True
+    os.environ.setdefault("GLOG_v", "3")  # MindSpore's start-up warnings
+    run_graphs_in_calling_thread()
+    if cap_onednn():
+        log.info(
+            "MindSpore's oneDNN is held at AVX2: on this AVX-512 processor its convolutions are 60 times slower otherwise "
+            "(%s=keep leaves it alone)",
+            ISA_VARIABLE,
+        )
+
+
+def accelerator_present() -> bool:
+    """Whether this machine shows an Ascend or NVIDIA device."""
+    return any(Path("/dev").glob("davinci[0-9]*")) or Path("/dev/nvidia0").exists()
+
+
+def available_devices() -> list[str]:
+    """The device targets that MindSpore can start here."""
+    quietly_import()
+    from mindspore import hal
+
+    return [name for name in DEVICES if name == "CPU" or hal.is_available(name)]
+
+
+def quietly_import():
+    """Imports MindSpore without its start-up warnings (GLOG_v set by the user wins) and returns it."""
+    os.environ.setdefault("GLOG_v", "3")
+    mindspore_root()  # says so where it is not installed
+    import mindspore
+
+    return mindspore
+
+
+def setup(
+    device_target: str = "CPU", *, mode: int = 0, threads: int | None = None, device_id: int | None = None
+) -> None:
+    """Starts MindSpore on ``device_target``; call it before the first tensor.
+
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
+        mode: 0 compiles graphs, 1 runs operator by operator (PyNative) for debugging.
+        threads: CPU threads (default: all cores).
+        device_id: which GPU or Ascend device.
+
+    Raises:
+        UserError: for a device that is unknown or not there; the message lists what is.
+    """
+    global _graph_mode
+    match = {name.lower(): name for name in DEVICES}.get(device_target.lower())
+    if match is None:
+        raise UserError(f"device_target is {device_target!r}, expected one of: {', '.join(DEVICES)}")
+    if mode not in (0, 1):
+        raise UserError(f"mode is {mode}, expected 0 (graph) or 1 (PyNative)")
+    if match == "CPU":
+        prepare_cpu()
+    ms = quietly_import()
+    if match != "CPU" and match not in available_devices():
+        raise UserError(
+            f"device_target {match} is not available here; available: {', '.join(available_devices())}. "
+            f"Use --device_target {available_devices()[0]}, or install the {match} driver and libraries"
+        )
+    try:
+        ms.set_device(match, device_id) if device_id is not None else ms.set_device(match)
+    except (RuntimeError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"device_target {match} could not be started: {first_line}") from None
+    if threads is not None:
+        if threads < 1:
+            raise UserError(f"threads is {threads}, expected at least 1")
+        ms.runtime.dispatch_threads_num(threads)
+    ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
+    _graph_mode = mode == 0
+
+
+def compiled(function):
+    """``function`` as one compiled graph, or unchanged when `setup` was called with mode 1."""
+    if not _graph_mode:
+        return function
+    import mindspore
+
+    return mindspore.jit(function)
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 if sys.platform != "darwin" else 1024**2)

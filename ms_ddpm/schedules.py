@@ -1,0 +1,144 @@
+"""Noise schedules and every table derived from them, in float64 numpy.
+
+Tables are computed here once in double precision and cast to float32 once, where they enter a network: a cosine
+schedule computed in float32 is off by a relative 1.4e-3 at T = 1000.
+
+Notation (Ho et al., https://arxiv.org/abs/2006.11239): beta_t the variance added at step t (t = 0 ... T-1),
+alpha_t = 1 - beta_t, abar_t the product of alphas up to and including t, snr_t = abar_t / (1 - abar_t).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import numpy as np
+
+from .errors import UserError
+
+
+def linear(timesteps: int, beta_start: float | None = None, beta_end: float | None = None) -> np.ndarray:
+    """Evenly spaced betas (Ho et al., section 4): 1e-4 ... 0.02 times 1000/T, or exactly what is given."""
+    if beta_start is None and beta_end is None:
+        scale = 1000 / timesteps
+        beta_start, beta_end = scale * 1e-4, scale * 0.02
+    return np.linspace(
+        1e-4 if beta_start is None else beta_start, 0.02 if beta_end is None else beta_end, timesteps, dtype=np.float64
+    )
+
+
+def scaled_linear(timesteps: int, beta_start: float = 0.00085, beta_end: float = 0.012) -> np.ndarray:
+    """Evenly spaced roots of beta (Rombach et al., https://arxiv.org/abs/2112.10752, the released models)."""
+    return np.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=np.float64) ** 2
+
+
+def _betas_of(alphas_cumprod: np.ndarray) -> np.ndarray:
+    """Betas of abar(0) ... abar(T), each at most 0.999."""
+    alphas_cumprod = alphas_cumprod / alphas_cumprod[0]
+    return np.clip(1 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0, 0.999)
+
+
+def cosine(timesteps: int, s: float = 0.008) -> np.ndarray:
+    """abar(u) = cos^2((u + s) / (1 + s) * pi/2) (Nichol & Dhariwal, https://arxiv.org/abs/2102.09672, eq. 17)."""
+    u = np.linspace(0, 1, timesteps + 1, dtype=np.float64)
+    return _betas_of(np.cos((u + s) / (1 + s) * math.pi / 2) ** 2)
+
+
+def sigmoid(timesteps: int, start: float = -3, end: float = 3, tau: float = 1) -> np.ndarray:
+    """abar(u) between two points of a sigmoid (Jabri et al., https://arxiv.org/abs/2212.11972, figure 8)."""
+
+    def s(x):
+        return 1 / (1 + np.exp(-x / tau))
+
+    u = np.linspace(0, 1, timesteps + 1, dtype=np.float64)
+    return _betas_of((s(end) - s(u * (end - start) + start)) / (s(end) - s(start)))
+
+
+BETA_SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid, "scaled_linear": scaled_linear}
+
+
+def beta_schedule(name: str, timesteps: int, **kwargs) -> np.ndarray:
+    """The betas of schedule ``name``: (T,) float64 in [0, 1). Raises UserError where the name or a value is wrong."""
+    if name not in BETA_SCHEDULES:
+        raise UserError(f"beta_schedule is {name!r}, expected one of: {', '.join(BETA_SCHEDULES)}")
+    if timesteps < 1:
+        raise UserError(f"timesteps is {timesteps}, expected at least 1")
+    schedule = BETA_SCHEDULES[name]
+    known = list(inspect.signature(schedule).parameters)[1:]
+    unknown = sorted(set(kwargs) - set(known))
+    if unknown:
+        raise UserError(f"schedule_fn_kwargs has {unknown[0]!r}, but the {name} schedule takes: {', '.join(known)}")
+    betas = schedule(timesteps, **kwargs)
+    if not (np.isfinite(betas).all() and betas.min() >= 0 and betas.max() < 1):
+        raise UserError(
+            f"the {name} schedule with {timesteps} steps gives betas from {betas.min():.4g} to {betas.max():.4g}, "
+            "expected all in [0, 1); take more timesteps or give beta_start and beta_end in schedule_fn_kwargs"
+        )
+    return betas
+
+
+def diffusion_tables(betas: np.ndarray) -> dict[str, np.ndarray]:
+    """Every table of the diffusion process, (T,) float64 each, under its usual name (Ho et al., eqs. 4 to 7)."""
+    betas = np.asarray(betas, dtype=np.float64)
+    alphas = 1 - betas
+    abar = np.cumprod(alphas)
+    abar_prev = np.append(1.0, abar[:-1])
+    variance = betas * (1 - abar_prev) / (1 - abar)
+    return {
+        "betas": betas,
+        "alphas_cumprod": abar,
+        "alphas_cumprod_prev": abar_prev,
+        "sqrt_alphas_cumprod": np.sqrt(abar),
+        "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - abar),
+        "log_one_minus_alphas_cumprod": np.log(1 - abar),
+        "sqrt_recip_alphas_cumprod": np.sqrt(1 / abar),
+        "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / abar - 1),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": np.log(np.maximum(variance, 1e-20)),
+        "posterior_mean_coef1": betas * np.sqrt(abar_prev) / (1 - abar),
+        "posterior_mean_coef2": (1 - abar_prev) * np.sqrt(alphas) / (1 - abar),
+    }
+
+
+# What the loss on each objective is multiplied by, from snr and the (possibly clipped) snr
+# (Hang et al., https://arxiv.org/abs/2303.09556, section 3.4; without clipping every row is the loss on eps).
+OBJECTIVE_WEIGHT = {
+    "pred_noise": lambda snr, clipped: clipped / snr,
+    "pred_x0": lambda snr, clipped: clipped,
+    "pred_v": lambda snr, clipped: clipped / (snr + 1),
+}
+
+
+def loss_weight(
+    alphas_cumprod: np.ndarray,
+    objective: str,
+    *,
+    min_snr_loss_weight: bool = False,
+    min_snr_gamma: float = 5,
+    p2_loss_weight_gamma: float = 0.0,
+    p2_loss_weight_k: float = 1,
+) -> np.ndarray:
+    """Weight of the loss at each t: the min-SNR term times (k + snr)^-gamma, (T,) float64.
+
+    The second factor is P2 weighting (Choi et al., https://arxiv.org/abs/2204.00227, eq. 8).
+    """
+    abar = np.asarray(alphas_cumprod, dtype=np.float64)
+    snr = abar / (1 - abar)
+    clipped = np.minimum(snr, min_snr_gamma) if min_snr_loss_weight else snr
+    return OBJECTIVE_WEIGHT[objective](snr, clipped) * (p2_loss_weight_k + snr) ** -p2_loss_weight_gamma
+
+
+def ddim_times(timesteps: int, sampling_timesteps: int) -> list[int]:
+    """The S + 1 times of a DDIM chain, from T-1 down to -1 (Song et al., https://arxiv.org/abs/2010.02502).
+
+    linspace(-1, T-1, S+1) truncated to int, in float32 by PyTorch's rule (from both ends to the middle, one rounding an
+    operation): numpy's grid differs from it for one S in seven, and a chain on other times is another chain.
+    """
+    if not 1 <= sampling_timesteps <= timesteps:
+        raise UserError(f"sampling_timesteps is {sampling_timesteps}, expected 1 to timesteps ({timesteps})")
+    f32 = np.float32
+    n = sampling_timesteps + 1
+    first, last, step = f32(-1), f32(timesteps - 1), f32(timesteps) / f32(sampling_timesteps)
+    i = np.arange(n, dtype=np.float32)
+    times = np.where(i < n // 2, first + i * step, last - (f32(n - 1) - i) * step)
+    return [int(time) for time in times[::-1]]
