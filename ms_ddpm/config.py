@@ -1,0 +1,277 @@
+"""The configuration of a run: one dataclass, from which YAML files, flags and ``--help`` are all made."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+def _option(default: Any, kind: str, help: str, *, choices: Sequence[str] = (), low: float | None = None) -> Any:
+    """A field: ``kind`` is a key of _READERS, with "?" behind it where null is allowed."""
+    metadata = {"kind": kind, "help": help, "choices": tuple(choices), "low": low}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Config:
+    """Everything that makes a run. Names are those of `Unet`, `GaussianDiffusion` and `Trainer`."""
+
+    source: str = _option("", "str", "paper or document the recipe comes from (a note)")
+    # data
+    dataset: str = _option("digits", "str", "'digits' (built in), or a path: image folder, MNIST/CIFAR files, .npz")
+    image_size: Any = _option(8, "size", "side of the images, or height and width", low=1)
+    channels: int = _option(1, "int", "1 grayscale, 3 RGB, 4 RGBA", low=1)
+    flip: bool = _option(False, "bool", "mirror each image with probability 1/2")
+    validation_images: int = _option(128, "int", "images held out for the validation loss; 0: none", low=0)
+    workers: int = _option(1, "int", "threads that load images", low=1)
+    # network
+    dim: int = _option(64, "int", "width of the first stage", low=4)
+    init_dim: Any = _option(None, "int?", "channels after the first convolution (default: dim)", low=1)
+    dim_mults: list = _option([1, 2, 4, 8], "ints", "width of each stage in units of dim; resolution halves between", low=1)
+    self_condition: bool = _option(False, "bool", "feed the previous estimate of x_0 back in")
+    learned_variance: bool = _option(False, "bool", "learn the variance of the reverse process")
+    learned_sinusoidal_cond: bool = _option(False, "bool", "learned Fourier features of the time")
+    random_fourier_features: bool = _option(False, "bool", "fixed random Fourier features of the time")
+    learned_sinusoidal_dim: int = _option(16, "int", "how many Fourier features", low=2)
+    sinusoidal_pos_emb_theta: float = _option(10000.0, "float", "longest period of the sinusoids", low=1)
+    dropout: float = _option(0.0, "float", "dropout in the residual blocks", low=0)
+    attn_dim_head: Any = _option(32, "int_or_ints", "width of a head, or one per stage", low=1)
+    attn_heads: Any = _option(4, "int_or_ints", "attention heads, or one per stage", low=1)
+    full_attn: Any = _option(None, "bools?", "softmax attention per stage (default: innermost only)")
+    flash_attn: bool = _option(False, "bool", "softmax attention block by block: less memory, same numbers")
+    norm: str = _option("rms", "str", "'rms': today's PyTorch layout; 'group': the 2022 one", choices=("rms", "group"))
+    downsample: str = _option("unshuffle", "str", "'unshuffle': today's; 'conv': 2022's", choices=("unshuffle", "conv"))
+    # diffusion
+    timesteps: int = _option(1000, "int", "T", low=1)
+    sampling_timesteps: Any = _option(None, "int?", "steps of sampling; fewer than T: DDIM", low=1)
+    objective: str = _option("pred_v", "str", "what is predicted", choices=("pred_v", "pred_noise", "pred_x0"))
+    beta_schedule: str = _option(
+        "sigmoid", "str", "noise schedule", choices=("linear", "cosine", "sigmoid", "scaled_linear")
+    )
+    schedule_fn_kwargs: dict = _option({}, "mapping", "arguments of the schedule, as name=value")
+    loss_type: str = _option("l2", "str", "loss", choices=("l2", "l1"))
+    ddim_sampling_eta: float = _option(0.0, "float", "0 deterministic ... 1 as noisy as DDPM", low=0)
+    offset_noise_strength: float = _option(0.0, "float", "offset noise", low=0)
+    min_snr_loss_weight: bool = _option(False, "bool", "min-SNR loss weight")
+    min_snr_gamma: float = _option(5.0, "float", "its gamma", low=0)
+    p2_loss_weight_gamma: float = _option(0.0, "float", "P2 loss weight: gamma; 0: off", low=0)
+    p2_loss_weight_k: float = _option(1.0, "float", "P2 loss weight: k", low=0)
+    immiscible: bool = _option(False, "bool", "assign each image the nearest noise of the batch")
+    # training
+    train_num_steps: int = _option(100000, "int", "optimizer steps", low=1)
+    train_batch_size: int = _option(16, "int", "images per step and accumulation", low=1)
+    gradient_accumulate_every: int = _option(1, "int", "batches per optimizer step", low=1)
+    train_lr: float = _option(1e-4, "float", "learning rate", low=0)
+    optimizer: str = _option("adam", "str", "optimizer", choices=("adam", "adamw"))
+    adam_betas: list = _option([0.9, 0.99], "floats", "betas of Adam", low=0)
+    weight_decay: float = _option(0.0, "float", "weight decay", low=0)
+    max_grad_norm: float = _option(1.0, "float", "largest norm of the gradient; larger ones are scaled down", low=0)
+    lr_schedule: str = _option("constant", "str", "learning-rate schedule", choices=("constant", "cosine", "linear"))
+    warmup_steps: int = _option(0, "int", "steps of linear warm-up", low=0)
+    ema_decay: float = _option(0.995, "float", "decay of the averaged weights", low=0)
+    ema_update_every: int = _option(10, "int", "steps between their updates", low=1)
+    amp_level: str = _option("O0", "str", "O0 float32; O1 matrix products in float16; O2 activations too",
+                             choices=("O0", "O1", "O2"))  # fmt: skip
+    max_nonfinite: int = _option(20, "int", "stop after so many non-finite steps in a row", low=1)
+    seed: int = _option(0, "int", "one seed gives one run", low=0)
+    # output
+    output_dir: str = _option("runs/default", "str", "where checkpoints, log and samples go")
+    save_and_sample_every: int = _option(1000, "int", "steps between checkpoints and sample grids", low=1)
+    num_samples: int = _option(25, "int", "images in the sample grid", low=1)
+    keep_checkpoint_max: int = _option(3, "int", "newest checkpoints kept (best is kept too); 0: all", low=0)
+    log_every: int = _option(10, "int", "steps between log lines", low=1)
+    tensorboard: bool = _option(False, "bool", "write TensorBoard files too")
+    resume: str = _option("auto", "str", "auto: continue what is in output_dir; never; or a checkpoint's path")
+    # machine
+    device_target: str = _option("CPU", "str", "CPU, GPU or Ascend")
+    device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)
+    mode: int = _option(0, "int", "0 compiled graph, 1 PyNative (debugging)", low=0)
+    threads: Any = _option(None, "int?", "CPU threads (default: all)", low=1)
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+
+# What may differ between a run and its continuation: everything else would make it another run.
+FREE_ON_RESUME = frozenset(
+    "source train_num_steps output_dir save_and_sample_every num_samples keep_checkpoint_max log_every tensorboard resume "
+    "device_target device_id mode threads workers max_nonfinite sampling_timesteps ddim_sampling_eta".split()
+)
+
+
+def _number(value: Any, kind: type) -> Any:
+    """``value`` as int or float; strings too (YAML reads 1e-4 as one)."""
+    if isinstance(value, bool):
+        raise ValueError
+    number = float(value)
+    if kind is int:
+        if not math.isfinite(number) or number != int(number):
+            raise ValueError
+        return int(number)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    if isinstance(value, bool):
+        return value
+    raise ValueError
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _list_of(read):
+    def read_list(value: Any) -> list:
+        if isinstance(value, str):
+            value = [part for part in value.replace(",", " ").split() if part]
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError
+        return [read(item) for item in value]
+
+    return read_list
+
+
+def _int(value: Any) -> int:
+    return _number(value, int)
+
+
+def _float(value: Any) -> float:
+    return _number(value, float)
+
+
+def _size(value: Any) -> int | list[int]:
+    sides = _list_of(_int)(value if isinstance(value, (list, tuple, str)) else [value])
+    if len(sides) > 2:
+        raise ValueError
+    return sides[0] if len(sides) == 1 else sides
+
+
+def _int_or_ints(value: Any) -> int | list[int]:
+    values = _list_of(_int)(value if isinstance(value, (list, tuple, str)) else [value])
+    return values[0] if len(values) == 1 else values
+
+
+def _mapping(value: Any) -> dict[str, float]:
+    if isinstance(value, list):
+        value = dict(part.split("=", 1) for part in value)
+    if not isinstance(value, dict):
+        raise ValueError
+    return {_string(key): _float(number) for key, number in value.items()}
+
+
+_READERS = {
+    "int": (_int, "an integer"),
+    "float": (_float, "a number"),
+    "str": (_string, "a text"),
+    "bool": (_boolean, "true or false"),
+    "ints": (_list_of(_int), "a list of integers"),
+    "floats": (_list_of(_float), "a list of numbers"),
+    "bools": (_list_of(_boolean), "a list of true/false"),
+    "size": (_size, "an integer, or height and width"),
+    "int_or_ints": (_int_or_ints, "an integer or a list of them"),
+    "mapping": (_mapping, "name=value pairs with numbers"),
+}
+
+
+def read_value(name: str, value: Any) -> Any:
+    """``value`` of the configuration key ``name``, in its type. Raises UserError where it does not fit."""
+    meta = FIELDS[name].metadata
+    kind = meta["kind"]
+    if value is None and kind.endswith("?"):
+        return None
+    read, expected = _READERS[kind.rstrip("?")]
+    try:
+        result = read(value)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"configuration key {name} is {value!r}, expected {expected}") from None
+    if meta["choices"] and result not in meta["choices"]:
+        raise UserError(f"configuration key {name} is {value!r}, expected one of: {', '.join(meta['choices'])}")
+    low = meta["low"]
+    if low is not None and any(item < low for item in (result if isinstance(result, list) else [result])):
+        raise UserError(f"configuration key {name} is {value!r}, expected at least {low:g}")
+    return result
+
+
+def from_mapping(values: dict, origin: str) -> dict[str, Any]:
+    """Typed values of a mapping; ``origin`` is named in errors."""
+    if not isinstance(values, dict):
+        raise UserError(f"{origin} holds {type(values).__name__}, expected 'key: value' lines")
+    result = {}
+    for name, value in values.items():
+        if name not in FIELDS:
+            near = difflib.get_close_matches(str(name), FIELDS, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; keys are: {', '.join(FIELDS)}"
+            raise UserError(f"{origin} has the unknown configuration key {name!r}{hint}")
+        result[name] = read_value(name, value)
+    return result
+
+
+def from_yaml(path: str | Path) -> dict[str, Any]:
+    """Typed values of a YAML file. Raises UserError where it cannot be read or a key or value is wrong."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read --config {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+    return from_mapping(values if values is not None else {}, f"--config {path}")
+
+
+def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
+    """Adds a flag per configuration key (or per name given) to ``parser``; unset flags stay out of the result."""
+    for name in names or FIELDS:
+        if name == "source":
+            continue
+        f = FIELDS[name]
+        kind, help = f.metadata["kind"].rstrip("?"), f.metadata["help"].replace("%", "%%")
+        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{help} [{default}]", "dest": name}
+        if kind == "bool":
+            options["action"] = argparse.BooleanOptionalAction
+        elif kind not in ("int", "float", "str"):
+            options["nargs"] = "+"
+        if f.metadata["choices"]:
+            options["metavar"] = "{" + ",".join(f.metadata["choices"]) + "}"
+        elif kind != "bool":
+            options["metavar"] = kind.upper() if kind in ("int", "float", "str") else "X"
+        parser.add_argument(f"--{name}", **options)
+
+
+def resolve(flags: dict[str, Any], config_path: str | None) -> Config:
+    """The configuration of a YAML file (or the defaults) overridden by flags."""
+    values = from_yaml(config_path) if config_path else {}
+    values.update({name: read_value(name, value) for name, value in flags.items() if name in FIELDS})
+    return Config(**values)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain values, for JSON and YAML."""
+    return dataclasses.asdict(config)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What makes ``new`` another run than ``old``, one phrase per key."""
+    return [
+        f"{name} was {old[name]!r}, now {new[name]!r}"
+        for name in FIELDS
+        if name not in FREE_ON_RESUME and name in old and old[name] != new[name]
+    ]

@@ -1,0 +1,187 @@
+"""Weights to and from PyTorch: names and arrays of lucidrains/denoising-diffusion-pytorch 2.3 and its 2022 releases.
+
+Arrays keep their shapes on the way (convolutions (O, I, k, k), dense (out, in)); only names differ, because that library
+numbers the members of a stage where this one names them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from . import schedules
+from .diffusion import GaussianDiffusion
+from .errors import UserError
+from .nets.attention import Attention, LinearAttention
+from .nets.unet import Unet
+
+TABLE_TOLERANCE = 1e-3
+_ALIASES = {"loss_weight": "p2_loss_weight"}  # the 2022 releases' name of the table
+
+_RENAMES = (
+    (re.compile(r"^time_mlp\.embedding\."), "time_mlp.0."),
+    (re.compile(r"^time_mlp\.linear1\."), "time_mlp.1."),
+    (re.compile(r"^time_mlp\.linear2\."), "time_mlp.3."),
+    (re.compile(r"\bmlp\.(weight|bias)$"), r"mlp.1.\1"),
+    (re.compile(r"^((?:downs|ups)\.\d+)\.block1\."), r"\1.0."),
+    (re.compile(r"^((?:downs|ups)\.\d+)\.block2\."), r"\1.1."),
+    (re.compile(r"^((?:downs|ups)\.\d+)\.attn\."), r"\1.2."),
+    (re.compile(r"^((?:downs|ups)\.\d+)\.resample\.conv\."), r"\1.3.1."),
+    (re.compile(r"^((?:downs|ups)\.\d+)\.resample\."), r"\1.3."),
+)
+
+
+def _attention_name(name: str, linear: bool, pre_norm: bool) -> str:
+    """The PyTorch name, within its attention, of our ``name`` there."""
+    if linear:
+        name = re.sub(r"^to_out\.", "to_out.0.", name)
+        name = re.sub(r"^out_norm\.", "to_out.1.", name)
+    if pre_norm:  # Residual(PreNorm(attention)) of 2022
+        name = f"fn.{name}" if name.startswith("norm.") else f"fn.fn.{name}"
+    return name
+
+
+def unet_names(unet: Unet) -> dict[str, str]:
+    """Our parameter names -> PyTorch's, for every parameter of ``unet``."""
+    attentions = {
+        f"{name}.": isinstance(cell, LinearAttention)
+        for name, cell in unet.cells_and_names()
+        if isinstance(cell, (LinearAttention, Attention))
+    }
+    names = {}
+    for ours, _ in unet.parameters_and_names():
+        theirs = ours
+        for prefix, linear in attentions.items():
+            if ours.startswith(prefix):
+                theirs = prefix + _attention_name(ours[len(prefix) :], linear, unet.norm_kind == "group")
+        for pattern, replacement in _RENAMES:
+            theirs = pattern.sub(replacement, theirs)
+        names[ours] = theirs
+    return names
+
+
+def torch_names(cell: nn.Cell) -> dict[str, str]:
+    """Our parameter names -> PyTorch's, for a `Unet` or a `GaussianDiffusion` around one."""
+    if isinstance(cell, Unet):
+        return unet_names(cell)
+    if isinstance(cell, GaussianDiffusion) and isinstance(cell.model, Unet):
+        return {f"model.{ours}": f"model.{theirs}" for ours, theirs in unet_names(cell.model).items()}
+    raise UserError(f"{type(cell).__name__} has no PyTorch names; expected a Unet or a GaussianDiffusion around one")
+
+
+def _tables(cell: nn.Cell) -> dict[str, np.ndarray]:
+    return getattr(cell, "tables", {}) if isinstance(cell, GaussianDiffusion) else {}
+
+
+def to_torch(cell: nn.Cell) -> dict[str, np.ndarray]:
+    """The state dict PyTorch would have: names -> float32 arrays, tables included for a GaussianDiffusion."""
+    values = dict(cell.parameters_and_names())
+    state = {theirs: values[ours].asnumpy().copy() for ours, theirs in torch_names(cell).items()}
+    return {**{name: table.astype(np.float32) for name, table in _tables(cell).items()}, **state}
+
+
+def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> list[str]:
+    """One sentence per table of ``state`` that is not the cell's own."""
+    problems = []
+    for name, own in tables.items():
+        given = state.get(name, state.get(_ALIASES.get(name, ""), None))
+        if given is None:
+            problems.append(f"missing table {name}")
+        elif np.shape(given) != own.shape:
+            problems.append(f"table {name} has shape {np.shape(given)}, expected {own.shape}")
+        else:
+            error = np.abs(np.asarray(given, np.float64) - own) / np.maximum(np.abs(own), 1e-12)
+            if not error.max() <= TABLE_TOLERANCE:
+                problems.append(
+                    f"table {name} differs by {error.max():.1e} at t={int(np.argmax(error))} (other schedule or objective?)"
+                )
+    return problems
+
+
+def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
+    """Loads a PyTorch state dict (names -> numpy arrays) into ``cell``, all of it or nothing.
+
+    Raises:
+        UserError: naming every missing and unexpected key, every shape that differs, and every table that differs from
+            the cell's own by more than 1e-3 (the cell keeps its own).
+    """
+    parameters = dict(cell.parameters_and_names())
+    names = torch_names(cell)
+    tables = _tables(cell)
+    known = {*names.values(), *tables, *(_ALIASES[name] for name in tables if name in _ALIASES)}
+    problems = [f"missing {theirs}" for theirs in names.values() if theirs not in state]
+    problems += [f"unexpected {theirs}" for theirs in state if theirs not in known]
+    for ours, theirs in names.items():
+        if theirs in state and tuple(np.shape(state[theirs])) != tuple(parameters[ours].shape):
+            problems.append(f"{theirs} has shape {np.shape(state[theirs])}, expected {tuple(parameters[ours].shape)}")
+    problems += _table_problems(tables, state)
+    if problems:
+        raise UserError(f"the PyTorch weights do not fit this {type(cell).__name__}: " + "; ".join(problems))
+    for ours, theirs in names.items():
+        parameters[ours].set_data(Tensor(np.ascontiguousarray(state[theirs], np.float32)))
+
+
+# --- what a PyTorch state dict says about the network it came from ----------------------------------------------------
+
+
+def _closest(candidates: Mapping[str, np.ndarray], given: np.ndarray, what: str) -> str:
+    for name, candidate in candidates.items():
+        if candidate.shape == given.shape and np.allclose(candidate, given, rtol=TABLE_TOLERANCE, atol=1e-9):
+            return name
+    raise UserError(f"the checkpoint's {what} is none of: {', '.join(candidates)}; give a --config that describes it")
+
+
+def infer_unet(state: Mapping[str, np.ndarray]) -> dict:
+    """The `Unet` arguments that the names and shapes of a Unet's PyTorch state dict tell."""
+    if "init_conv.weight" not in state or "time_mlp.1.weight" not in state:
+        raise UserError("the checkpoint holds no U-Net of denoising-diffusion-pytorch (no init_conv, no time_mlp)")
+    stages = 1 + max(int(match[1]) for match in (re.match(r"downs\.(\d+)\.", name) for name in state) if match)
+    group = "downs.0.0.block1.norm.weight" in state
+    dim = state["time_mlp.1.weight"].shape[0] // 4
+    inputs, outputs = state["init_conv.weight"].shape[1], state["final_conv.weight"].shape[0]
+    channels = min(inputs, outputs)
+
+    def resample(i: int) -> np.ndarray:
+        return state.get(f"downs.{i}.3.weight", state.get(f"downs.{i}.3.1.weight"))
+
+    arguments = {
+        "dim": dim,
+        "init_dim": int(state["init_conv.weight"].shape[0]),
+        "dim_mults": [int(resample(i).shape[0]) // dim for i in range(stages)],
+        "channels": int(channels),
+        "out_dim": int(outputs),
+        "self_condition": bool(inputs == 2 * channels and inputs != outputs),
+        "norm": "group" if group else "rms",
+        "downsample": "conv" if stages > 1 and "downs.0.3.weight" in state else "unshuffle",
+    }
+    if "time_mlp.0.weights" in state:
+        arguments["learned_sinusoidal_cond"] = True
+        arguments["learned_sinusoidal_dim"] = int(state["time_mlp.0.weights"].shape[0]) * 2
+    if not group:
+        full = [f"downs.{i}.2.to_out.weight" in state for i in range(stages)]
+        memories = [state[f"downs.{i}.2.mem_kv"].shape for i in range(stages)]
+        arguments["full_attn"] = full
+        arguments["attn_heads"] = [int(shape[1]) for shape in memories]
+        arguments["attn_dim_head"] = [int(shape[3 if f else 2]) for shape, f in zip(memories, full, strict=True)]
+    return arguments
+
+
+def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
+    """timesteps, beta_schedule and objective, from the tables of a GaussianDiffusion's PyTorch state dict."""
+    if "betas" not in state:
+        raise UserError("the checkpoint holds no diffusion tables (no 'betas'); give a --config that describes it")
+    betas = np.asarray(state["betas"], np.float64)
+    candidates = {}
+    for name, schedule in schedules.BETA_SCHEDULES.items():
+        candidates[name] = schedule(len(betas))
+    schedule = _closest(candidates, betas, "noise schedule")
+    tables = schedules.diffusion_tables(candidates[schedule])
+    weight = state.get("loss_weight")
+    objective = "pred_noise"
+    if weight is not None:
+        weights = {name: schedules.loss_weight(tables["alphas_cumprod"], name) for name in schedules.OBJECTIVE_WEIGHT}
+        objective = _closest(weights, np.asarray(weight, np.float64), "objective (loss_weight)")
+    return {"timesteps": len(betas), "beta_schedule": schedule, "objective": objective}

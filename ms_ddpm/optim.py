@@ -1,0 +1,161 @@
+"""Adam and AdamW with PyTorch's exact semantics, and clipping by the global norm.
+
+MindSpore's own add eps before the bias correction (``nn.Adam``), leave the correction out (``nn.AdamWeightDecay``) or
+never update a weight on CPU (``mint.optim``), all measured on 2.10.
+
+All gradients travel as one flat vector: a step is then a dozen operators whatever the number of parameters, where a
+dozen per parameter cost more in launches than in arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from .errors import UserError
+
+
+class FlatView:
+    """The parameters of a network as one float32 vector, and back."""
+
+    def __init__(self, parameters: Sequence[Parameter]):
+        self.parameters = ParameterTuple(parameters)
+        self.shapes = tuple(tuple(p.shape) for p in self.parameters)
+        self.sizes = tuple(math.prod(shape) for shape in self.shapes)
+        self.size = sum(self.sizes)
+
+    def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One vector (size,) of arrays shaped like the parameters; inside or outside a graph."""
+        return ops.concat([ops.cast(t, ms.float32).reshape(-1) for t in tensors], 0)
+
+    def unflatten(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """Arrays shaped like the parameters of one vector (size,)."""
+        pieces = ops.split(flat, self.sizes, 0)
+        return tuple(pieces[i].reshape(self.shapes[i]) for i in range(len(self.shapes)))  # graphs know no zip(strict=)
+
+    def flatten_numpy(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """`flatten` on the host."""
+        return np.concatenate([np.asarray(a, np.float32).ravel() for a in arrays])
+
+    def unflatten_numpy(self, flat: np.ndarray) -> list[np.ndarray]:
+        """`unflatten` on the host; the arrays are copies."""
+        pieces = np.split(flat, np.cumsum(self.sizes)[:-1])
+        return [piece.reshape(shape).copy() for piece, shape in zip(pieces, self.shapes, strict=True)]
+
+
+def global_norm(flat: Tensor) -> Tensor:
+    """Euclidean norm of a flat gradient vector: scalar."""
+    return ops.sqrt((flat * flat).sum())
+
+
+def clip_by_global_norm(flat: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
+    """(the vector scaled so that its norm is at most ``max_norm``, its norm before), PyTorch's ``clip_grad_norm_``.
+
+    The factor is max_norm / (norm + 1e-6), at most 1. A norm that is not finite is returned as it is, for the caller to act on.
+    """
+    norm = global_norm(flat)
+    return flat * ops.minimum(max_norm / (norm + 1e-6), Tensor(1.0, ms.float32)), norm
+
+
+class Adam(nn.Cell):
+    """Adam (Kingma & Ba, https://arxiv.org/abs/1412.6980) as ``torch.optim.Adam`` computes it, eps after the correction.
+
+    Args:
+        params: the parameters to train.
+        lr: default learning rate.
+        betas, eps: as in PyTorch.
+        weight_decay: added to the gradient times the weight (in `AdamW`: taken off the weight, times lr).
+    """
+
+    decoupled_decay = False
+
+    def __init__(
+        self,
+        params: Sequence[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(auto_prefix=False)
+        for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
+            if not 0 <= beta < 1:
+                raise UserError(f"Adam {name} is {beta}, expected in [0, 1)")
+        if lr < 0 or eps < 0 or weight_decay < 0:
+            raise UserError(f"Adam lr, eps and weight_decay are {lr}, {eps}, {weight_decay}, expected none negative")
+        self.view = FlatView(params)
+        if not self.view.parameters:
+            raise UserError("Adam was given no parameters to train")
+        self.trained = self.view.parameters  # graphs find a Parameter only as a member of a Cell
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        zeros = np.zeros(self.view.size, np.float32)
+        self.exp_avg = Parameter(Tensor(zeros), name="exp_avg", requires_grad=False)
+        self.exp_avg_sq = Parameter(Tensor(zeros), name="exp_avg_sq", requires_grad=False)
+        self.steps = Parameter(Tensor(0.0, ms.float32), name="optimizer_steps", requires_grad=False)
+        # 1 - beta^t = -expm1(t log beta): as exact in float32 as PyTorch's double precision, rounded once.
+        self.log_betas = tuple(math.log(beta) if beta > 0 else -math.inf for beta in betas)
+
+    def bias_correction(self, i: int, steps: Tensor) -> Tensor:
+        """1 - betas[i]^steps."""
+        if self.betas[i] == 0:
+            return Tensor(1.0, ms.float32)
+        return -ops.expm1(steps * self.log_betas[i])
+
+    def apply(self, gradient: Tensor, lr: Tensor, acts: Tensor) -> Tensor:
+        """One update from a flat gradient (size,); where the boolean scalar ``acts`` is false nothing changes.
+
+        Returns the number of updates so far. Called inside a compiled graph.
+        """
+        beta1, beta2 = self.betas
+        weights = self.view.flatten(self.trained)
+        gradient = ops.select(acts, gradient, ops.zeros_like(gradient))
+        if self.weight_decay and not self.decoupled_decay:
+            gradient = gradient + self.weight_decay * weights
+        steps = self.steps + 1
+        m = self.exp_avg + (1 - beta1) * (gradient - self.exp_avg)
+        v = beta2 * self.exp_avg_sq + (1 - beta2) * (gradient * gradient)
+        denominator = ops.sqrt(v) / ops.sqrt(self.bias_correction(1, steps)) + self.eps
+        updated = weights
+        if self.weight_decay and self.decoupled_decay:
+            updated = updated * (1 - lr * self.weight_decay)
+        updated = updated - (lr / self.bias_correction(0, steps)) * (m / denominator)
+        updated = ops.select(acts, updated, weights)
+        values = self.view.unflatten(updated)
+        for i in range(len(values)):
+            ops.assign(self.trained[i], values[i])
+        ops.assign(self.exp_avg, ops.select(acts, m, self.exp_avg))
+        ops.assign(self.exp_avg_sq, ops.select(acts, v, self.exp_avg_sq))
+        ops.assign(self.steps, ops.select(acts, steps, self.steps))
+        return self.steps
+
+    def construct(self, grads: Sequence[Tensor], lr: Tensor | None = None) -> Tensor:
+        """One update from one gradient per parameter; returns the number of updates so far."""
+        lr = Tensor(self.lr, ms.float32) if lr is None else lr
+        return self.apply(self.view.flatten(grads), lr, Tensor(True))
+
+    def state(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Moments per parameter, ``exp_avg.NAME`` and ``exp_avg_sq.NAME``, and ``steps``: what a checkpoint holds."""
+        state = {"steps": self.steps.asnumpy().reshape(1)}
+        for key, moment in (("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)):
+            for name, value in zip(names, self.view.unflatten_numpy(moment.asnumpy()), strict=True):
+                state[f"{key}.{name}"] = value
+        return state
+
+    def load_state(self, names: Sequence[str], state: dict[str, np.ndarray]) -> None:
+        """Restores what `state` gave."""
+        for key, moment in (("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)):
+            moment.set_data(Tensor(self.view.flatten_numpy([state[f"{key}.{name}"] for name in names])))
+        self.steps.set_data(Tensor(np.float32(state["steps"].reshape(()))))
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, https://arxiv.org/abs/1711.05101), as ``torch.optim.AdamW``."""
+
+    decoupled_decay = True
+
+
+OPTIMIZERS = {"adam": Adam, "adamw": AdamW}

@@ -1,0 +1,93 @@
+"""From a configuration to the objects it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from mindspore import Tensor
+
+from . import checkpoint
+from .config import Config, from_mapping
+from .diffusion import GaussianDiffusion
+from .errors import UserError
+from .nets.unet import Unet
+from .random import Stream, stream
+
+
+def image_shape(config: Config) -> tuple[int, int]:
+    """(height, width) of the configuration's images."""
+    size = config.image_size
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def build_diffusion(config: Config) -> GaussianDiffusion:
+    """The U-Net and diffusion of ``config``, with the initial weights of its seed."""
+    unet = Unet(
+        config.dim,
+        init_dim=config.init_dim,
+        dim_mults=tuple(config.dim_mults),
+        channels=config.channels,
+        self_condition=config.self_condition,
+        learned_variance=config.learned_variance,
+        learned_sinusoidal_cond=config.learned_sinusoidal_cond,
+        random_fourier_features=config.random_fourier_features,
+        learned_sinusoidal_dim=config.learned_sinusoidal_dim,
+        sinusoidal_pos_emb_theta=config.sinusoidal_pos_emb_theta,
+        dropout=config.dropout,
+        attn_dim_head=config.attn_dim_head,
+        attn_heads=config.attn_heads,
+        full_attn=config.full_attn,
+        flash_attn=config.flash_attn,
+        norm=config.norm,
+        downsample=config.downsample,
+        rng=stream(config.seed, Stream.WEIGHTS),
+    )
+    return GaussianDiffusion(
+        unet,
+        image_size=image_shape(config),
+        timesteps=config.timesteps,
+        sampling_timesteps=config.sampling_timesteps,
+        objective=config.objective,
+        beta_schedule=config.beta_schedule,
+        schedule_fn_kwargs=config.schedule_fn_kwargs,
+        loss_type=config.loss_type,
+        ddim_sampling_eta=config.ddim_sampling_eta,
+        offset_noise_strength=config.offset_noise_strength,
+        min_snr_loss_weight=config.min_snr_loss_weight,
+        min_snr_gamma=config.min_snr_gamma,
+        p2_loss_weight_gamma=config.p2_loss_weight_gamma,
+        p2_loss_weight_k=config.p2_loss_weight_k,
+        immiscible=config.immiscible,
+    )
+
+
+def load_weights(cell, arrays: dict[str, np.ndarray], what: str) -> None:
+    """Puts ``arrays`` into the parameters of ``cell``; they must match exactly. Raises UserError."""
+    parameters = dict(cell.parameters_and_names())
+    checkpoint.match(arrays, {name: tuple(p.shape) for name, p in parameters.items()}, what)
+    for name, parameter in parameters.items():
+        parameter.set_data(Tensor(np.ascontiguousarray(arrays[name], np.float32)))
+
+
+def config_of(path: Path) -> Config:
+    """The configuration inside a checkpoint directory."""
+    state = checkpoint.read_state(path)
+    if not isinstance(state.get("config"), dict):
+        raise UserError(f"checkpoint {path} holds no configuration; it was not made by scripts/train.py")
+    return Config(**from_mapping(state["config"], f"checkpoint {path}"))
+
+
+def load_diffusion(path: Path, weights: str = "ema") -> tuple[GaussianDiffusion, Config]:
+    """The diffusion of a checkpoint directory, with its ``ema`` (averaged) or ``model`` weights.
+
+    Raises UserError where the checkpoint is damaged or does not fit its own configuration.
+    """
+    config = config_of(path)
+    loaded = checkpoint.load(path, (("model", "ema") if weights == "ema" else ("model",)))
+    diffusion = build_diffusion(config)
+    arrays = dict(loaded.arrays["model"])
+    if weights == "ema":
+        arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average
+    load_weights(diffusion, arrays, f"checkpoint {path}")
+    return diffusion, config
