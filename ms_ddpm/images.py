@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 JUDGEABLE = 64  # pixels: the smaller side a person needs to judge an image
 GREY = 128
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+CHANNELS = (1, 3, 4)
 FRAME_MS, LAST_FRAME_MS = 60, 1500
 
 
@@ -34,7 +34,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
         UserError: another shape, not a float array, NaN or infinite values.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[1] not in MODES or images.size == 0:
+    if images.ndim != 4 or images.shape[1] not in CHANNELS or images.size == 0:
         raise UserError(f"images of shape {images.shape}, expected (B, C, H, W) with B >= 1 and C in {{1, 3, 4}}")
     if images.dtype.kind != "f":
         raise UserError(f"images of dtype {images.dtype}, expected float values in [0, 1]")
@@ -104,7 +104,7 @@ def save_gif(
         raise UserError(f"a GIF of {frames} frames, expected at least 2: the first state and the last")
     states = chain.shape[1]
     shown = np.rint(np.linspace(0, states - 1, min(states, frames))).astype(int)
-    first, *rest = [_opaque(grid(chain[:, i], columns, scale, padding)) for i in shown]
+    first, *rest = [_gif_frame(grid(chain[:, i], columns, scale, padding)) for i in shown]
     durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
     with atomic(path) as file:
         first.save(file, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
@@ -134,12 +134,16 @@ def load_npz(path: str | Path) -> np.ndarray:
             pixels = archive["arr_0"]
     except FileNotFoundError:
         raise UserError(f"no file {path}; expected an npz file with arr_0, as sample.py writes it") from None
-    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError,
+    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, MemoryError,
             zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         reason = " ".join(str(error).split())
-        raise UserError(f"cannot read arr_0 from {path}: {reason}; expected an npz file as sample.py writes it") from None
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in MODES or pixels.size == 0:
-        raise UserError(f"arr_0 of {path} is {pixels.dtype} {pixels.shape}, expected uint8 (B, H, W, C), C in {{1, 3, 4}}")
+        raise UserError(
+            f"cannot read arr_0 from {path}: {reason}; expected an npz file as sample.py writes it"
+        ) from None
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in CHANNELS or pixels.size == 0:
+        raise UserError(
+            f"arr_0 of {path} is {pixels.dtype} {pixels.shape}, expected uint8 (B, H, W, C), C in {{1, 3, 4}}"
+        )
     return pixels
 
 
@@ -184,7 +188,7 @@ def _picture(pixels: np.ndarray, columns: int | None, scale: int | None, padding
         top = gap + i // columns * (tile_height + gap)
         left = gap + i % columns * (tile_width + gap)
         canvas[top : top + tile_height, left : left + tile_width] = tile.repeat(scale, axis=0).repeat(scale, axis=1)
-    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas, MODES[channels])
+    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
 
 
 def _nearly_square(count: int, height: int, width: int) -> int:
@@ -192,9 +196,15 @@ def _nearly_square(count: int, height: int, width: int) -> int:
     return int(np.ceil(np.sqrt(count * height / width)))
 
 
-def _opaque(picture: Image) -> Image:
+def _gif_frame(picture: Image) -> Image:
+    """GIF knows no half transparency and 256 colours: alpha is laid on grey, colours are chosen and dithered."""
     from PIL import Image
 
-    if picture.mode != "RGBA":
+    if picture.mode == "L":
         return picture
-    return Image.alpha_composite(Image.new("RGBA", picture.size, (GREY, GREY, GREY, 255)), picture).convert("RGB")
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (GREY, GREY, GREY, 255)), picture)
+    picture = picture.convert("RGB")
+    # Pillow's default palette leaves out rare colours: bands without dithering, bright specks with it.
+    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)

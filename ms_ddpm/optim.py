@@ -15,8 +15,25 @@ from collections.abc import Sequence
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore.ops.auto_generate import SplitWithSize
 
 from .errors import UserError
+
+
+_map = ops.HyperMap()  # a Python loop over 140 parameters takes the graph parser 6 s, this 0.2 s
+_concat = ops.Concat(0)
+_reshape = ops.Reshape()
+_cast = ops.Cast()
+_assign = ops.Assign()
+_split = SplitWithSize()  # ops.split checks every size inside the graph, and 140 overflow the parser
+
+
+def _ravel(tensor: Tensor) -> Tensor:
+    return _reshape(_cast(tensor, ms.float32), (-1,))
+
+
+def _assign_reshaped(parameter: Parameter, value: Tensor) -> Tensor:
+    return _assign(parameter, _reshape(value, parameter.shape))
 
 
 class FlatView:
@@ -30,19 +47,18 @@ class FlatView:
 
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """One vector (size,) of arrays shaped like the parameters; inside or outside a graph."""
-        return ops.concat([ops.cast(t, ms.float32).reshape(-1) for t in tensors], 0)
+        return _concat(_map(_ravel, tensors))
 
-    def unflatten(self, flat: Tensor) -> tuple[Tensor, ...]:
-        """Arrays shaped like the parameters of one vector (size,)."""
-        pieces = ops.split(flat, self.sizes, 0)
-        return tuple(pieces[i].reshape(self.shapes[i]) for i in range(len(self.shapes)))  # graphs know no zip(strict=)
+    def assign(self, parameters: ParameterTuple, flat: Tensor):
+        """Puts one vector (size,) into ``parameters``, inside a graph (which finds a Parameter only as a Cell's member)."""
+        return _map(_assign_reshaped, parameters, _split(flat, self.sizes, 0))
 
     def flatten_numpy(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """`flatten` on the host."""
         return np.concatenate([np.asarray(a, np.float32).ravel() for a in arrays])
 
     def unflatten_numpy(self, flat: np.ndarray) -> list[np.ndarray]:
-        """`unflatten` on the host; the arrays are copies."""
+        """Arrays shaped like the parameters of one vector (size,), on the host; they are copies."""
         pieces = np.split(flat, np.cumsum(self.sizes)[:-1])
         return [piece.reshape(shape).copy() for piece, shape in zip(pieces, self.shapes, strict=True)]
 
@@ -90,7 +106,7 @@ class Adam(nn.Cell):
         self.view = FlatView(params)
         if not self.view.parameters:
             raise UserError("Adam was given no parameters to train")
-        self.trained = self.view.parameters  # graphs find a Parameter only as a member of a Cell
+        self.trained = self.view.parameters
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
         zeros = np.zeros(self.view.size, np.float32)
         self.exp_avg = Parameter(Tensor(zeros), name="exp_avg", requires_grad=False)
@@ -124,9 +140,7 @@ class Adam(nn.Cell):
             updated = updated * (1 - lr * self.weight_decay)
         updated = updated - (lr / self.bias_correction(0, steps)) * (m / denominator)
         updated = ops.select(acts, updated, weights)
-        values = self.view.unflatten(updated)
-        for i in range(len(values)):
-            ops.assign(self.trained[i], values[i])
+        self.view.assign(self.trained, updated)
         ops.assign(self.exp_avg, ops.select(acts, m, self.exp_avg))
         ops.assign(self.exp_avg_sq, ops.select(acts, v, self.exp_avg_sq))
         ops.assign(self.steps, ops.select(acts, steps, self.steps))

@@ -1,0 +1,74 @@
+"""What every script does alike: parse, log to the terminal, and turn bad input into one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from .errors import UserError
+
+BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            epilog=kwargs.pop("epilog", None),
+            **kwargs,
+        )
+
+    def error(self, message: str):
+        self.exit(BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
+    """Runs a script's ``main`` and exits: 0 or what it returns, 2 with one line for bad input, 130 on Ctrl-C."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ms_ddpm").setLevel(logging.INFO)
+    try:
+        code = main(argv) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = BAD_INPUT
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        code = 141
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """--device_target, --device_id, --mode, --threads, for scripts whose configuration comes from a checkpoint."""
+    from .config import add_options
+
+    add_options(parser.add_argument_group("machine"), ("device_target", "device_id", "mode", "threads"))
+
+
+def start_machine(flags: dict) -> None:
+    """Starts MindSpore as the machine options say."""
+    from . import runtime
+    from .config import read_value
+
+    options = {name: read_value(name, flags[name]) for name in ("device_id", "mode", "threads") if name in flags}
+    runtime.setup(flags.get("device_target", "CPU"), **options)
+
+
+def output_directory(path: str):
+    """The directory ``path``, created. Raises UserError where that cannot be done."""
+    from pathlib import Path
+
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to output directory {folder}: {error.strerror or error}; choose another --output_dir"
+        ) from None
+    return folder

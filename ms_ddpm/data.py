@@ -1,0 +1,354 @@
+"""Images in, batches out: any of six kinds of data set -> uint8 (C, H, W) -> float32 (B, C, H, W) in [0, 1].
+
+    source = open_images("digits", image_size=(8, 8), channels=1)
+    train, validation = split(source, validation_images=100, seed=0)
+    for images in iterate(Batches(train, 16, seed=0, start=step, count=1000 - step, flip=True)):
+        ...
+
+The order of the images is a function of (seed, batch number, rank, world, batch size) and of nothing else, so a run
+that stops may go on at any batch, on any number of worker threads, and see what it would have seen. All random numbers
+come from `ms_ddpm.random.stream`. Importing this module imports neither MindSpore nor Pillow.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from . import _files, runtime
+from .errors import UserError
+from .random import Stream, stream
+
+log = logging.getLogger("ms_ddpm")
+
+CACHE_BYTES = 1 << 30  # fitted images are kept in memory up to this many bytes
+PREFETCH = 2  # batches each MindSpore queue holds; measured: batches made ahead are two more than that
+_UNSEEN, _READY, _UNREADABLE = 0, 1, 2
+
+
+def open_images(dataset: str | Path, *, image_size: tuple[int, int], channels: int) -> ImageSource:
+    """The images of ``dataset`` at one size.
+
+    Args:
+        dataset: "digits" (scikit-learn's 1,797 digits), or the path of a folder of images (searched to the bottom), of
+            MNIST idx files (gzipped or not), of CIFAR-10/100 files in the binary version (for these two the folder or
+            the file), or of an .npz file. A folder that is really called digits is given as ./digits.
+        image_size: (H, W). Images of another size are scaled to cover it and cropped in the centre.
+        channels: 1, 3 or 4. Image files are converted; arrays must have that many.
+
+    Raises:
+        UserError: for a path that is missing, empty, truncated or of another kind, and for channels that do not match.
+    """
+    height, width = image_size
+    if min(height, width) < 1:
+        raise UserError(f"image_size is {tuple(image_size)}, expected a height and a width of at least 1")
+    if str(dataset) == "digits":
+        return _array_source(str(dataset), _files.read_digits(), (height, width), channels)
+    path = Path(dataset).expanduser()
+    try:
+        if not path.exists():
+            raise UserError(f"data set {path} does not exist; expected {_files.EXPECTED}; check the path")
+        pixels = _files.read_pixels(path)
+        if pixels is not None:
+            return _array_source(str(path), pixels, (height, width), channels)
+        return _folder_source(_files.image_paths(path), (height, width), channels)
+    except OSError as error:
+        raise UserError(f"data set {path} cannot be read ({error.strerror}); check the path and its rights") from None
+
+
+def _folder_source(paths: list[Path], image_size: tuple[int, int], channels: int) -> ImageSource:
+    if channels not in _files.MODES:
+        raise UserError(f"channels is {channels}, expected 1 (grey), 3 (RGB) or 4 (RGBA) for a folder of images")
+    load = partial(_files.load_image, image_size=image_size, channels=channels)
+    return ImageSource(_Store((channels, *image_size), list(map(str, paths)), lambda index: load(paths[index])))
+
+
+def _array_source(name: str, pixels: _files.Pixels, image_size: tuple[int, int], channels: int) -> ImageSource:
+    images = pixels.images
+    if images.shape[1] != channels:
+        raise UserError(
+            f"the images of {name} have {images.shape[1]} channel(s), but channels is {channels}; "
+            f"set channels to {images.shape[1]}"
+        )
+    names = range(len(images))
+    if images.shape[2:] == image_size:
+        store = _Store(images.shape[1:], names, lambda index: images[index], pixels=images)
+    else:
+        store = _Store((channels, *image_size), names, lambda index: _files.fit_array(images[index], image_size))
+    return ImageSource(store, pixels.labels)
+
+
+class _Store:
+    """Every image by number, made when first asked for and kept where they all fit into `CACHE_BYTES`."""
+
+    def __init__(self, shape, names: Sequence, load: Callable[[int], np.ndarray], pixels: np.ndarray | None = None):
+        self.shape = tuple(shape)
+        self.names = names
+        self.load = load
+        self.skipped: dict[str, str] = {}
+        self.state = np.full(len(names), _UNSEEN if pixels is None else _READY, np.uint8)
+        if pixels is None and len(names) * math.prod(self.shape) <= CACHE_BYTES:
+            pixels = np.empty((len(names), *self.shape), np.uint8)
+        self.pixels = pixels
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> np.ndarray | None:
+        """uint8 (C, H, W), not to be written to; None for an unreadable image."""
+        if self.state[index] == _READY:
+            return self.pixels[index]
+        if self.state[index] == _UNREADABLE:
+            return None
+        try:
+            image = self.load(index)
+        except Exception as error:  # Pillow's decoders raise exceptions of any type on damaged files
+            self._skip(index, error)
+            return None
+        if self.pixels is not None:
+            self.pixels[index] = image
+            self.state[index] = _READY  # after the pixels: another thread may be reading
+        return image
+
+    def _skip(self, index: int, error: Exception) -> None:
+        with self._lock:
+            if self.state[index] == _UNREADABLE:
+                return
+            self.state[index] = _UNREADABLE
+            name, reason = str(self.names[index]), _files._one_line(error)
+            self.skipped[name] = reason
+            log.warning("skipped unreadable image %s (%s); %d skipped so far", name, reason, len(self.skipped))
+
+
+class ImageSource:
+    """Images of one shape, by number; safe to read from several threads. Made by `open_images`.
+
+    Attributes:
+        shape: (C, H, W).
+        labels: int32 (N,), or None where the files have none.
+        skipped: path -> reason, of the files found unreadable so far (shared by all subsets).
+    """
+
+    def __init__(self, store: _Store, labels: np.ndarray | None = None, indices: np.ndarray | None = None):
+        self._store = store
+        self._indices = np.arange(len(store.names)) if indices is None else indices
+        self.labels = labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._store.shape
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        return self._store.skipped
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def get(self, index: int) -> np.ndarray:
+        """Image ``index``, uint8 (C, H, W), a copy. In place of an unreadable one: the next readable one, cyclically.
+
+        Raises:
+            UserError: when no image is readable.
+        """
+        return self._read(index).copy()
+
+    def batch(self, indices: Sequence[int]) -> np.ndarray:
+        """Images ``indices``, uint8 (B, C, H, W); unreadable ones replaced as in `get`."""
+        out = np.empty((len(indices), *self.shape), np.uint8)
+        for row, index in zip(out, indices, strict=True):
+            row[:] = self._read(index)
+        return out
+
+    def subset(self, indices: Sequence[int]) -> ImageSource:
+        """The images ``indices`` in that order. Pixels are shared; replacements come from within the subset."""
+        indices = np.asarray(indices, dtype=np.int64)
+        return ImageSource(self._store, None if self.labels is None else self.labels[indices], self._indices[indices])
+
+    def _read(self, index: int) -> np.ndarray:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        for ahead in range(len(self)):
+            image = self._store.read(int(self._indices[(index + ahead) % len(self)]))
+            if image is not None:
+                return image
+        first, reason = next(iter(self.skipped.items()))
+        raise UserError(
+            f"none of the {len(self)} images can be read; the first is {first} ({reason}); check the data set"
+        )
+
+
+def split(source: ImageSource, validation_images: int, seed: int) -> tuple[ImageSource, ImageSource]:
+    """``source`` in two by chance: the images to train on, and ``validation_images`` others (0: an empty source).
+
+    Raises:
+        UserError: for a negative number, and where no image would be left to train on.
+    """
+    if not 0 <= validation_images < len(source):
+        raise UserError(
+            f"validation_images is {validation_images} of {len(source)} images, expected 0 to {len(source) - 1}: "
+            "at least one must be left to train on"
+        )
+    order = stream(seed, Stream.SPLIT).permutation(len(source))
+    return source.subset(order[validation_images:]), source.subset(order[:validation_images])
+
+
+class Batches(Sequence):
+    """The batches ``start`` to ``start + count - 1`` of an endless run over ``source``, in any order of asking.
+
+    Item i is batch number start + i: float32 (B, C, H, W) in [0, 1]. The whole set is shuffled anew every epoch.
+    Image j of a batch is at position p = number * B * world + rank * B + j of the run, that is image p % N of epoch
+    p // N: every image once an epoch, no image twice among the ranks, no batch cut short at an epoch's end.
+
+    Args:
+        batch_size: B, images per batch and rank.
+        seed: of the order and of the flips.
+        start: number of the first batch; a resumed run gives its step.
+        count: how many batches.
+        flip: mirror each image left to right with probability 1/2.
+        rank, world: which of how many processes this is; each gets other images.
+
+    Raises:
+        UserError: for an empty source and for numbers out of range.
+    """
+
+    def __init__(self, source: ImageSource, batch_size: int, *, seed: int, start: int = 0, count: int,
+                 flip: bool = False, rank: int = 0, world: int = 1):  # fmt: skip
+        for name, value, least in (("batch_size", batch_size, 1), ("start", start, 0), ("count", count, 0)):
+            if value < least:
+                raise UserError(f"{name} is {value}, expected at least {least}")
+        if not 0 <= rank < world:
+            raise UserError(f"rank is {rank} of world {world}, expected 0 to world - 1")
+        if not len(source):
+            raise UserError("there are no images to make batches of; give a data set with at least one")
+        self.source, self.batch_size, self.seed = source, batch_size, seed
+        self.start, self.count, self.flip = start, count, flip
+        self.rank, self.world = rank, world
+        self._permutation = lru_cache(maxsize=2)(self._shuffle)  # a batch may need two epochs'
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, item: int) -> np.ndarray:
+        if not 0 <= item < self.count:
+            raise IndexError(f"batch {item} of {self.count}")
+        number = self.start + int(item)
+        images = self.source.batch(self.indices(number))
+        if self.flip:
+            chosen = stream(self.seed, Stream.FLIP, number, self.rank).random(self.batch_size) < 0.5
+            images[chosen] = images[chosen, ..., ::-1]
+        return np.divide(images, 255, dtype=np.float32)
+
+    def indices(self, number: int) -> list[int]:
+        """The numbers in the source of the images of batch ``number``, [B]."""
+        first = (number * self.world + self.rank) * self.batch_size
+        places = (divmod(p, len(self.source)) for p in range(first, first + self.batch_size))
+        return [int(self._permutation(epoch)[place]) for epoch, place in places]
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return stream(self.seed, Stream.ORDER, epoch).permutation(len(self.source))
+
+
+class _Ahead:
+    """``batches``, read by ``workers`` threads up to that many ahead of the one asked for.
+
+    Why not GeneratorDataset's own threads: with num_parallel_workers=2 and python_multiprocessing=False MindSpore 2.10
+    looks for results every 100 ms only, so that the first batch comes 100 ms late and so does any that is not ready,
+    and it runs 30 to 50 batches ahead whatever the prefetch size, which large batches have no memory for. Still
+    needed as long as ``SamplerFn.process`` has ``time.sleep(0.1)``.
+    """
+
+    def __init__(self, batches: Sequence[np.ndarray], workers: int):
+        self.batches = batches
+        self.workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ms_ddpm-data")
+        self._coming: dict[int, Future] = {}
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, item: int) -> np.ndarray:
+        for number in range(int(item), min(int(item) + self.workers, len(self))):
+            if number not in self._coming:
+                self._coming[number] = self._pool.submit(self.batches.__getitem__, number)
+        return self._coming.pop(int(item)).result()
+
+
+class _Guard:
+    """``batches`` that never raises: the place of a batch that failed is taken by an empty array, its error is kept.
+
+    Why: MindSpore turns an exception of a source into a RuntimeError of thirty lines, whose type is lost.
+    """
+
+    def __init__(self, batches: Sequence[np.ndarray]):
+        self.batches = batches
+        self.errors: dict[int, Exception] = {}
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, item: int) -> np.ndarray:
+        try:
+            return self.batches[item]
+        except Exception as error:
+            self.errors[int(item)] = error
+            return np.empty(0, np.float32)
+
+
+def to_dataset(batches: Sequence[np.ndarray], workers: int = 1):
+    """``batches`` in order as a `mindspore.dataset.GeneratorDataset` with the one column "image".
+
+    Args:
+        batches: `Batches`, or any sequence of arrays.
+        workers: threads that read; they change how fast batches come, not what they hold.
+
+    Raises:
+        UserError: for fewer than one worker. Iterating over the data set raises MindSpore's RuntimeError where a batch
+            fails; `iterate` raises the error itself.
+    """
+    if workers < 1:
+        raise UserError(f"workers is {workers}, expected at least 1")
+    runtime.quietly_import()
+    import mindspore.dataset as ds
+
+    source = batches if workers == 1 else _Ahead(batches, workers)
+    return ds.GeneratorDataset(source, ["image"], shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
+
+
+def iterate(batches: Sequence[np.ndarray], workers: int = 1) -> Iterator[np.ndarray]:
+    """Yields ``batches`` in order, made ahead of time through `to_dataset`; a few batches are held in memory.
+
+    Closing the generator, or an exception, shuts the pipeline down.
+
+    Raises:
+        UserError: (or whatever ``batches`` raised) in place of the batch that could not be made.
+    """
+    if not len(batches):
+        return
+    guard = _Guard(batches)
+    iterator = _started(to_dataset(guard, workers))
+    try:
+        for item in range(len(batches)):
+            (images,) = next(iterator)
+            if item in guard.errors:
+                raise guard.errors[item]
+            yield images
+    finally:
+        iterator.stop()
+
+
+def _started(dataset):
+    """An iterator of numpy arrays over ``dataset`` with short queues; MindSpore's 16 batches may be gigabytes."""
+    import mindspore.dataset as ds
+
+    before = ds.config.get_prefetch_size()
+    ds.config.set_prefetch_size(PREFETCH)
+    try:
+        return dataset.create_tuple_iterator(output_numpy=True, num_epochs=1)
+    finally:
+        ds.config.set_prefetch_size(before)

@@ -1,0 +1,445 @@
+"""The Trainer: one loop for every model.
+
+It knows no diffusion. It trains a Cell with two methods: ``draw(rng, batch) -> tuple``, on the host, makes what is random
+in a step, and ``construct(*batch, *draws)`` gives the scalar loss. From construct to the updated weights a step is one
+compiled graph. Randomness is named by (seed, step), so a resumed run continues bit for bit from its step number alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from tqdm.auto import tqdm
+
+from . import checkpoint, data
+from .amp import DynamicLossScale, apply_amp
+from .checkpoint import log
+from .ema import EMA
+from .errors import UserError
+from .images import save_grid
+from .lr_schedules import lr_schedule as make_lr_schedule
+from .optim import OPTIMIZERS, clip_by_global_norm
+from .random import Stream, stream
+from .runs import RunLog, lock_directory
+from .runtime import compiled, peak_rss_mb
+
+
+class NonFiniteError(RuntimeError):
+    """Too many steps in a row had a loss or gradient that is not finite."""
+
+
+@dataclass
+class TrainResult:
+    """How a call of `Trainer.train` ended."""
+
+    step: int
+    stopped_by: int | None = None  # number of the signal that asked for it
+    skipped_steps: int = 0
+
+
+def _is_array(value) -> bool:
+    return isinstance(value, (np.ndarray, np.generic, Tensor))
+
+
+def to_inputs(values: tuple) -> tuple:
+    """Arrays as tensors; everything else (flags, None) stays a constant of the compiled graph."""
+    return tuple(Tensor(v) if _is_array(v) and not isinstance(v, Tensor) else v for v in values)
+
+
+class TrainStep:
+    """Loss, gradients, clipping and the optimizer's update as compiled graphs.
+
+    With ``accumulate`` = 1 one graph does it all. Otherwise one graph adds the gradient of a batch to a buffer, and
+    another applies the mean.
+    """
+
+    def __init__(self, cell: nn.Cell, optimizer, scaler: DynamicLossScale, *, max_grad_norm: float, accumulate: int):
+        self.accumulate = accumulate
+        view = optimizer.view
+        total = Parameter(
+            Tensor(np.zeros(view.size if accumulate > 1 else 1, np.float32)), name="accumulated", requires_grad=False
+        )
+        loss_sum = Parameter(Tensor(0.0, ms.float32), name="accumulated_loss", requires_grad=False)
+
+        def scaled_loss(*inputs):
+            return cell(*inputs) * scaler.scale
+
+        gradients = ms.value_and_grad(scaled_loss, None, optimizer.trained)
+
+        def apply(loss, flat, lr):
+            flat, norm = clip_by_global_norm(flat, max_grad_norm)
+            acts = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
+            scale = scaler.scale * 1.0  # of this step, before it adapts
+            optimizer.apply(flat, lr, acts)
+            scaler.update(acts)
+            return ops.stack((loss, norm, ops.cast(acts, ms.float32), scale))
+
+        def whole(lr, *inputs):
+            loss, grads = gradients(*inputs)
+            return apply(loss / scaler.scale, view.flatten(grads) / scaler.scale, lr)
+
+        def add(*inputs):
+            loss, grads = gradients(*inputs)
+            ops.assign(total, total + view.flatten(grads))
+            return ops.assign(loss_sum, loss_sum + loss)
+
+        def finish(lr):
+            factor = scaler.scale * accumulate
+            loss, flat = loss_sum / factor, total / factor
+            ops.assign(total, ops.zeros_like(total))
+            ops.assign(loss_sum, loss_sum * 0)
+            return apply(loss, flat, lr)
+
+        self._whole, self._add, self._finish = compiled(whole), compiled(add), compiled(finish)
+
+    def __call__(self, lr: float, batches: list[tuple]) -> tuple[float, float, bool, float]:
+        """One update from ``accumulate`` batches of inputs: (loss, gradient norm, whether it was applied, loss scale)."""
+        rate = Tensor(lr, ms.float32)
+        if self.accumulate == 1:
+            result = self._whole(rate, *to_inputs(batches[0]))
+        else:
+            for inputs in batches:
+                self._add(*to_inputs(inputs))
+            result = self._finish(rate)
+        loss, norm, applied, scale = result.asnumpy().tolist()
+        return loss, norm, bool(applied), scale
+
+
+class Trainer:
+    """Trains ``cell`` on ``dataset``, with checkpoints, log, averaged weights and sample pictures.
+
+    Args:
+        cell: has ``draw(rng, batch)`` and ``construct(*batch, *draws) -> loss``; with a ``sample`` method (or
+            ``sample_fn``) pictures are drawn too.
+        dataset: a `data.ImageSource`, or what `data.open_images` takes, at the cell's ``image_size`` and ``channels``.
+        train_batch_size, gradient_accumulate_every: images per batch, batches per step.
+        augment_horizontal_flip: mirrors images with probability 1/2.
+        train_lr, adam_betas, optimizer, weight_decay, max_grad_norm: the update; the norm is clipped.
+        lr_schedule, warmup_steps: see `lr_schedules.lr_schedule`; a function step -> factor works too.
+        train_num_steps: optimizer steps in all.
+        ema_update_every, ema_decay: see `EMA`.
+        save_and_sample_every, num_samples: checkpoint, validation loss and EMA sample grid every so many steps.
+        results_folder: where everything is written.
+        amp_level: "O0", "O1" or "O2", see `ms_ddpm.amp`.
+        validation_images: how many are held out; the checkpoint of the lowest EMA validation loss is named ``best``.
+        seed: one seed gives one run.
+        resume: "auto" continues what ``results_folder`` holds, "never" refuses to, a path continues that checkpoint.
+        keep_checkpoint_max: newest checkpoints kept, 0 for all.
+        log_every: steps between lines of log.jsonl; tensorboard: write TensorBoard files too.
+        max_nonfinite: stop after so many steps in a row whose loss or gradient is not finite; each is skipped.
+        sample_fn: ``sample_fn(cell, num) -> (num, C, H, W)`` images in [0, 1] for the grid.
+        config: configuration to keep in checkpoints (`config.Config` as a dict).
+        workers: threads that load images. progress: show progress bars.
+        on_step: called as ``on_step(record)`` after every step, with a dict of what the log would say.
+
+    Raises:
+        UserError: for values that do not fit, a dataset or folder that cannot be used, a checkpoint of another run.
+    """
+
+    def __init__(
+        self,
+        cell: nn.Cell,
+        dataset,
+        *,
+        train_batch_size: int = 16,
+        gradient_accumulate_every: int = 1,
+        augment_horizontal_flip: bool = True,
+        train_lr: float = 1e-4,
+        train_num_steps: int = 100000,
+        ema_update_every: int = 10,
+        ema_decay: float = 0.995,
+        adam_betas: tuple[float, float] = (0.9, 0.99),
+        save_and_sample_every: int = 1000,
+        num_samples: int = 25,
+        results_folder: str | Path = "./results",
+        max_grad_norm: float = 1.0,
+        amp_level: str = "O0",
+        optimizer: str = "adam",
+        weight_decay: float = 0.0,
+        lr_schedule: str | Callable[[int], float] = "constant",
+        warmup_steps: int = 0,
+        validation_images: int = 0,
+        seed: int = 0,
+        resume: str = "auto",
+        keep_checkpoint_max: int = 3,
+        log_every: int = 10,
+        tensorboard: bool = False,
+        max_nonfinite: int = 20,
+        sample_fn: Callable | None = None,
+        config: dict | None = None,
+        workers: int = 1,
+        progress: bool = True,
+        on_step: Callable[[dict], None] | None = None,
+    ):
+        positive = {
+            "train_batch_size": train_batch_size, "gradient_accumulate_every": gradient_accumulate_every,
+            "train_num_steps": train_num_steps, "save_and_sample_every": save_and_sample_every,
+            "log_every": log_every, "num_samples": num_samples, "max_nonfinite": max_nonfinite, "workers": workers,
+        }  # fmt: skip
+        for name, value in positive.items():
+            if value < 1:
+                raise UserError(f"{name} is {value}, expected at least 1")
+        if optimizer not in OPTIMIZERS:
+            raise UserError(f"optimizer is {optimizer!r}, expected one of: {', '.join(OPTIMIZERS)}")
+        if isinstance(dataset, (str, os.PathLike)):
+            dataset = data.open_images(str(dataset), image_size=tuple(cell.image_size), channels=cell.channels)
+        self.train_set, self.validation_set = dataset, None
+        if validation_images:
+            self.train_set, self.validation_set = data.split(dataset, validation_images, seed)
+        self.cell = cell
+        self.batch_size, self.accumulate = train_batch_size, gradient_accumulate_every
+        self.flip, self.workers, self.progress = augment_horizontal_flip, workers, progress
+        self.total_steps, self.every, self.num_samples = train_num_steps, save_and_sample_every, num_samples
+        self.seed, self.log_every, self.max_nonfinite = seed, log_every, max_nonfinite
+        self.sample_fn, self.config, self.on_step = sample_fn, config, on_step
+        self.keep_max = keep_checkpoint_max
+        self.rate = make_lr_schedule(
+            lr_schedule, base_lr=train_lr, total_steps=train_num_steps, warmup_steps=warmup_steps
+        )
+        self.step, self.skipped, self.best_loss = 0, 0, math.inf
+        self.bad_in_a_row = 0
+
+        apply_amp(cell, amp_level)
+        named = [(name, p) for name, p in cell.parameters_and_names() if p.requires_grad]
+        self.names = [name for name, _ in named]
+        self.optimizer = OPTIMIZERS[optimizer](
+            [p for _, p in named], train_lr, betas=tuple(adam_betas), weight_decay=weight_decay
+        )
+        self.scaler = DynamicLossScale(enabled=amp_level != "O0")
+        self.ema = EMA(cell, beta=ema_decay, update_every=ema_update_every)
+        self.train_step = TrainStep(
+            cell, self.optimizer, self.scaler, max_grad_norm=max_grad_norm, accumulate=gradient_accumulate_every
+        )
+        self._loss_only = compiled(as_function(cell))
+
+        self.folder = Path(results_folder)
+        self.checkpoints = self.folder / "checkpoints"
+        self._lock = lock_directory(self.folder)
+        checkpoint.clean(self.checkpoints)
+        self._resume(resume)
+        self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=tensorboard)
+
+    # --- resuming and saving -------------------------------------------------------------------------------------
+
+    def _resume(self, resume: str) -> None:
+        found = checkpoint.steps(self.checkpoints)
+        if resume == "never":
+            if found:
+                raise UserError(
+                    f"{self.folder} already holds checkpoints up to step {found[-1]}; continue them with --resume auto, "
+                    "choose another --output_dir, or delete it"
+                )
+        elif resume == "auto":
+            if found:
+                self.load(checkpoint.locate(self.folder))
+        else:
+            self.load(checkpoint.locate(Path(resume)))
+
+    def load(self, path: str | Path) -> None:
+        """Continues from a checkpoint directory. Raises UserError where it is damaged or of another run."""
+        from .config import differences
+        from .recipes import load_weights
+
+        loaded = checkpoint.load(Path(path))
+        if self.config is not None and isinstance(loaded.state.get("config"), dict):
+            changed = differences(loaded.state["config"], self.config)
+            if changed:
+                raise UserError(
+                    f"checkpoint {path} is of another run: {'; '.join(changed[:3])}; "
+                    "use the same configuration, or another --output_dir to start afresh"
+                )
+        shapes = {name: tuple(p.shape) for name, p in self.cell.parameters_and_names()}
+        moments = {f"{key}.{name}": shapes[name] for key in ("exp_avg", "exp_avg_sq") for name in self.names}
+        checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in self.names}, f"checkpoint {path}")
+        checkpoint.match(loaded.arrays["optimizer"], {"steps": (1,), **moments}, f"checkpoint {path} (optimizer)")
+        load_weights(self.cell, loaded.arrays["model"], f"checkpoint {path}")
+        training = loaded.state["training"]
+        self.ema.load_state(loaded.arrays["ema"], training["ema_calls"])
+        self.optimizer.load_state(self.names, loaded.arrays["optimizer"])
+        self.scaler.load_state(training["scaler"])
+        self.best_loss = math.inf if training["best_loss"] is None else training["best_loss"]
+        self.skipped = training["skipped_steps"]
+        self.step = loaded.step
+
+    def save(self, step: int | None = None) -> Path:
+        """Writes a checkpoint of the current weights, averaged weights and optimizer."""
+        state = {
+            "seed": self.seed,
+            "config": self.config,
+            "versions": {"mindspore": ms.__version__, "numpy": np.__version__, "ms_ddpm": _version()},
+            "training": {
+                "ema_calls": self.ema.calls,
+                "scaler": self.scaler.state(),
+                "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
+                "skipped_steps": self.skipped,
+            },
+        }
+        arrays = {
+            "model": {name: p.asnumpy() for name, p in self.cell.parameters_and_names()},
+            "ema": self.ema.state(),
+            "optimizer": self.optimizer.state(self.names),
+        }
+        return checkpoint.save(
+            self.checkpoints, self.step if step is None else step, arrays, state, keep_max=self.keep_max
+        )
+
+    # --- what happens every so many steps --------------------------------------------------------------------------
+
+    def validation_loss(self) -> float | None:
+        """Mean loss over the held-out images with fixed draws, with the weights the cell has now."""
+        if self.validation_set is None:
+            return None
+        size = min(self.batch_size, len(self.validation_set))
+        losses = []
+        for i in range(len(self.validation_set) // size):
+            images = self.validation_set.batch(range(i * size, (i + 1) * size)).astype(np.float32) / 255
+            draws = self.cell.draw(stream(self.seed, Stream.VALIDATION, i), (images,))
+            losses.append(float(self._loss_only(*to_inputs((images, *draws))).asnumpy()))
+        return sum(losses) / len(losses)
+
+    def sample_grid(self) -> Path | None:
+        """Draws ``num_samples`` pictures at a fixed seed with the weights the cell has now."""
+        if self.sample_fn is not None:
+            images = self.sample_fn(self.cell, self.num_samples)
+        elif hasattr(self.cell, "sample"):
+            images = self.cell.sample(self.num_samples, seed=self.seed)
+        else:
+            return None
+        images = images.asnumpy() if isinstance(images, Tensor) else images
+        path = self.folder / "samples" / f"{checkpoint.step_name(self.step)}.png"
+        save_grid(images, path)
+        return path
+
+    def checkpoint_and_sample(self) -> dict:
+        """Validation loss, checkpoint and sample grid, the pictures and the loss with the averaged weights."""
+        with self.ema.swapped():
+            validation = self.validation_loss()
+        best = validation is not None and math.isfinite(validation) and validation < self.best_loss
+        if best:
+            self.best_loss = validation
+        self.save()
+        if best:
+            checkpoint.mark_best(self.checkpoints, self.step)
+        with self.ema.swapped():
+            picture = self.sample_grid()
+        return {
+            **({} if validation is None else {"validation_loss": validation}),
+            **({} if picture is None else {"picture": str(picture.relative_to(self.folder))}),
+        }
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def _inputs(self) -> Iterator[list[tuple]]:
+        """The inputs of every step that is left: a list of one tuple per accumulated batch."""
+        first, left = self.step * self.accumulate, (self.total_steps - self.step) * self.accumulate
+        batches = data.Batches(
+            self.train_set, self.batch_size, seed=self.seed, start=first, count=left, flip=self.flip
+        )
+        step_inputs = []
+        for number, images in enumerate(data.iterate(batches, self.workers), start=first):
+            batch = images if isinstance(images, tuple) else (images,)
+            draws = self.cell.draw(stream(self.seed, Stream.DRAW, number), batch)
+            step_inputs.append((*batch, *draws))
+            if len(step_inputs) == self.accumulate:
+                yield step_inputs
+                step_inputs = []
+
+    def _record_outcome(self, loss: float, applied: bool) -> None:
+        """Counts skipped steps and stops after too many in a row, with a checkpoint from before the first."""
+        if applied:
+            self.bad_in_a_row = 0
+            self.ema.update()
+            return
+        self.skipped += 1
+        self.bad_in_a_row += 1
+        log.warning("step %d skipped: loss or gradient is not finite (loss %s)", self.step, loss)
+        if self.bad_in_a_row >= self.max_nonfinite:
+            before = self.step - self.bad_in_a_row
+            path = self.save(before)  # skipped steps changed nothing: these are the weights of that step
+            raise NonFiniteError(
+                f"loss or gradient not finite in {self.bad_in_a_row} steps in a row, from step {before + 1} on; "
+                f"the weights from before are in {path}; lower --train_lr, or use --amp_level O0"
+            )
+
+    def train(self) -> TrainResult:
+        """Trains to ``train_num_steps``, or until SIGTERM or Ctrl-C, which save a checkpoint first."""
+        stopped: list[int] = []
+
+        def on_signal(number, frame):
+            if stopped:
+                raise KeyboardInterrupt
+            stopped.append(number)
+
+        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        inputs = self._inputs()
+        bar = tqdm(
+            total=self.total_steps, initial=self.step, desc="training", unit="step", disable=not self.progress,
+            dynamic_ncols=True,
+        )  # fmt: skip
+        self.cell.set_train(True)
+        try:
+            self._loop(inputs, bar, stopped)
+        finally:
+            inputs.close()
+            bar.close()
+            self.run_log.close()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return TrainResult(self.step, stopped[0] if stopped else None, self.skipped)
+
+    def _loop(self, inputs: Iterator[list[tuple]], bar, stopped: list[int]) -> None:
+        images_per_step = self.batch_size * self.accumulate
+        losses, since, images = [], time.perf_counter(), 0
+        while self.step < self.total_steps and not stopped:
+            lr = self.rate(self.step)
+            loss, norm, applied, scale = self.train_step(lr, next(inputs))
+            self.step += 1
+            images += images_per_step
+            losses.append(loss)
+            self._record_outcome(loss, applied)
+            record = {"step": self.step, "loss": loss, "lr": lr, "grad_norm": norm}
+            if self.on_step is not None:
+                self.on_step(record)
+            due = self.step % self.every == 0 or self.step == self.total_steps
+            if self.step % self.log_every == 0 or due:
+                rate = images / (time.perf_counter() - since)
+                record |= {
+                    "loss": sum(losses) / len(losses),
+                    "images_per_s": round(rate, 2),
+                    "peak_rss_mb": round(peak_rss_mb(), 1),
+                    **({"loss_scale": scale} if self.scaler.enabled else {}),
+                    **({"skipped_steps": self.skipped} if self.skipped else {}),
+                }
+                bar.set_postfix(loss=f"{record['loss']:.4f}", lr=f"{lr:.1e}", img_s=f"{rate:.0f}", refresh=False)
+            if due:
+                record |= self.checkpoint_and_sample()
+            if "images_per_s" in record:
+                self.run_log.write(record)
+                losses, since, images = [], time.perf_counter(), 0
+            bar.update(1)
+        if stopped and checkpoint.steps(self.checkpoints)[-1:] != [self.step]:
+            self.save()
+
+
+def as_function(cell: nn.Cell):
+    """``cell`` as a plain function (MindSpore's graph parser takes no lambda within a call)."""
+
+    def loss(*inputs):
+        return cell(*inputs)
+
+    return loss
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__

@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""Train a diffusion model.
+
+  python scripts/train.py --config configs/digits.yaml
+  python scripts/train.py --config configs/flowers64.yaml --dataset ~/flowers --device_target GPU
+  python scripts/train.py --config configs/digits.yaml --output_dir runs/digits --train_num_steps 4000
+
+A flag overrides the YAML file. The same command again continues the run where it stopped, bit for bit; Ctrl-C saves a
+checkpoint first. What is written to --output_dir: checkpoints/, samples/, log.jsonl, config.yaml.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ms_ddpm.cli import Parser, run
+from ms_ddpm.config import Config, add_options, resolve, to_dict
+
+
+def build_trainer(config: Config):
+    """The Trainer of a configuration, resumed where there is something to resume."""
+    from ms_ddpm import data, recipes, samplers
+    from ms_ddpm.trainer import Trainer
+
+    diffusion = recipes.build_diffusion(config)
+    dataset = data.open_images(config.dataset, image_size=recipes.image_shape(config), channels=config.channels)
+
+    def sample_fn(cell, num):
+        return samplers.sample_images(cell, num, seed=config.seed, batch_size=min(num, 64), progress=False)
+
+    return Trainer(
+        diffusion,
+        dataset,
+        augment_horizontal_flip=config.flip,
+        results_folder=config.output_dir,
+        sample_fn=sample_fn,
+        config=to_dict(config),
+        **{
+            name: getattr(config, name)
+            for name in (
+                "train_batch_size gradient_accumulate_every train_lr train_num_steps ema_update_every ema_decay adam_betas "
+                "save_and_sample_every num_samples max_grad_norm amp_level optimizer weight_decay lr_schedule warmup_steps "
+                "validation_images seed resume keep_checkpoint_max log_every tensorboard max_nonfinite workers"
+            ).split()
+        },
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains; exit code 0, 128 + signal after SIGTERM or Ctrl-C, 1 where training diverged."""
+    parser = Parser(prog="train.py", description=__doc__)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
+    add_options(parser.add_argument_group("options, with their defaults (names as in the YAML file)"))
+    flags = vars(parser.parse_args(argv))
+    config = resolve(flags, flags.pop("config"))
+
+    from ms_ddpm import runtime
+
+    runtime.setup(config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id)
+    trainer = build_trainer(config)
+
+    import yaml
+
+    from ms_ddpm.checkpoint import write_atomically
+    from ms_ddpm.trainer import NonFiniteError
+
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    write_atomically(trainer.folder / "config.yaml", text.encode())
+    parameters = sum(p.size for p in trainer.cell.trainable_params())
+    print(
+        f"{len(trainer.train_set)} training images {trainer.train_set.shape}, {parameters:,} parameters, "
+        + (f"resuming at step {trainer.step}" if trainer.step else "first step compiles the graph"),
+        flush=True,
+    )
+    try:
+        result = trainer.train()
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if result.stopped_by:
+        print(f"stopped at step {result.step}; the same command continues from there")
+        return 128 + result.stopped_by
+    print(f"trained to step {result.step}: {trainer.checkpoints}, samples in {trainer.folder / 'samples'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
