@@ -15,6 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from .errors import UserError
 from .nets.layers import Conv2d, Linear
+from .ops.assign import set_value
 
 LEVELS = ("O0", "O1", "O2")
 
@@ -56,5 +57,5 @@ class DynamicLossScale(nn.Cell):
 
     def load_state(self, state: dict[str, float]) -> None:
         """Restores what `state` gave."""
-        self.scale.set_data(Tensor(state["scale"], ms.float32))
-        self.good_steps.set_data(Tensor(state["good_steps"], ms.float32))
+        set_value(self.scale, state["scale"])
+        set_value(self.good_steps, state["good_steps"])

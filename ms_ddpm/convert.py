@@ -10,13 +10,14 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from . import schedules
 from .diffusion import GaussianDiffusion
 from .errors import UserError
 from .nets.attention import Attention, LinearAttention
 from .nets.unet import Unet
+from .ops.assign import set_value
 
 TABLE_TOLERANCE = 1e-3
 _ALIASES = {"loss_weight": "p2_loss_weight"}  # the 2022 releases' name of the table
@@ -121,7 +122,7 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
     if problems:
         raise UserError(f"the PyTorch weights do not fit this {type(cell).__name__}: " + "; ".join(problems))
     for ours, theirs in names.items():
-        parameters[ours].set_data(Tensor(np.ascontiguousarray(state[theirs], np.float32)))
+        set_value(parameters[ours], state[theirs])
 
 
 # --- what a PyTorch state dict says about the network it came from ----------------------------------------------------

@@ -340,6 +340,7 @@ def iterate(batches: Sequence[np.ndarray], workers: int = 1) -> Iterator[np.ndar
             yield images
     finally:
         iterator.stop()
+        del iterator  # and with it the reading threads: the traceback of an error keeps this frame alive
 
 
 def _started(dataset):

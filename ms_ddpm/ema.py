@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .errors import UserError
+from .ops.assign import set_value
 from .optim import FlatView
 from .runtime import compiled
 
@@ -75,7 +76,7 @@ class EMA:
         if (self.calls - 1) % self.update_every:
             return
         if self.calls <= self.update_after_step + 1:
-            self.average.set_data(Tensor(self._weights()))
+            set_value(self.average, self._weights())
         else:
             self._blend(Tensor(1 - self.decay(self.calls), ms.float32))
 
@@ -95,7 +96,7 @@ class EMA:
 
     def _put(self, values: list[np.ndarray]) -> None:
         for parameter, value in zip(self.view.parameters, values, strict=True):
-            parameter.set_data(Tensor(value))
+            set_value(parameter, value)
 
     def state(self) -> dict[str, np.ndarray]:
         """The averaged weights by name."""
@@ -103,5 +104,5 @@ class EMA:
 
     def load_state(self, state: dict[str, np.ndarray], calls: int) -> None:
         """Restores what `state` gave, and the number of calls."""
-        self.average.set_data(Tensor(self.view.flatten_numpy([state[name] for name in self.names])))
+        set_value(self.average, self.view.flatten_numpy([state[name] for name in self.names]))
         self.calls = calls

@@ -18,6 +18,8 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.ops.auto_generate import SplitWithSize
 
 from .errors import UserError
+from .ops.assign import set_value
+from .ops.expm1 import expm1
 
 
 _map = ops.HyperMap()  # a Python loop over 140 parameters takes the graph parser 6 s, this 0.2 s
@@ -119,7 +121,7 @@ class Adam(nn.Cell):
         """1 - betas[i]^steps."""
         if self.betas[i] == 0:
             return Tensor(1.0, ms.float32)
-        return -ops.expm1(steps * self.log_betas[i])
+        return -expm1(steps * self.log_betas[i])
 
     def apply(self, gradient: Tensor, lr: Tensor, acts: Tensor) -> Tensor:
         """One update from a flat gradient (size,); where the boolean scalar ``acts`` is false nothing changes.
@@ -162,8 +164,8 @@ class Adam(nn.Cell):
     def load_state(self, names: Sequence[str], state: dict[str, np.ndarray]) -> None:
         """Restores what `state` gave."""
         for key, moment in (("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)):
-            moment.set_data(Tensor(self.view.flatten_numpy([state[f"{key}.{name}"] for name in names])))
-        self.steps.set_data(Tensor(np.float32(state["steps"].reshape(()))))
+            set_value(moment, self.view.flatten_numpy([state[f"{key}.{name}"] for name in names]))
+        set_value(self.steps, state["steps"])
 
 
 class AdamW(Adam):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from mindspore import Tensor
 
 from . import checkpoint
 from .config import Config, from_mapping
 from .diffusion import GaussianDiffusion
 from .errors import UserError
 from .nets.unet import Unet
+from .ops.assign import set_value
 from .random import Stream, stream
 
 
@@ -67,7 +67,7 @@ def load_weights(cell, arrays: dict[str, np.ndarray], what: str) -> None:
     parameters = dict(cell.parameters_and_names())
     checkpoint.match(arrays, {name: tuple(p.shape) for name, p in parameters.items()}, what)
     for name, parameter in parameters.items():
-        parameter.set_data(Tensor(np.ascontiguousarray(arrays[name], np.float32)))
+        set_value(parameter, arrays[name])
 
 
 def config_of(path: Path) -> Config:

@@ -1,0 +1,16 @@
+"""Setting a parameter's value from the host."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+
+
+def set_value(parameter: Parameter, value: np.ndarray) -> None:
+    """Puts ``value`` into ``parameter`` so that every graph sees it, compiled before or after.
+
+    Why: ``Parameter.set_data`` and ``assign_value`` give the parameter other memory, and a graph that has run goes on
+    reading and writing the old one (2.10, CPU; the parameter then reads 5.0 in Python and 0.9 in the graph).
+    ``ops.assign`` writes into the memory there is. `tests/test_ops.py` shows whether set_data still does it.
+    """
+    ops.assign(parameter, Tensor(np.ascontiguousarray(value, np.float32)).reshape(parameter.shape))

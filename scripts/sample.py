@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Draw images from a trained model. The checkpoint holds its own configuration, so a directory is all that is needed.
+
+  python scripts/sample.py --checkpoint runs/digits --num 64
+  python scripts/sample.py --checkpoint runs/digits --sampler ddim --sampling_steps 50 --eta 0.5 --gif
+  python scripts/sample.py --checkpoint runs/digits --interpolate 8 --dataset digits
+
+Writes grid.png and samples.npz (arr_0, uint8, NHWC), and samples.gif or interpolation.png where asked for.
+Image i of a seed is the same picture whatever --num and --batch_size are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ms_ddpm.cli import Parser, add_machine_options, output_directory, run, start_machine
+from ms_ddpm.errors import UserError
+
+GRID_MAX = 100  # larger sets are drawn whole into the .npz, and their first images into the grid
+
+
+def build_parser() -> Parser:
+    """The options of sample.py."""
+    parser = Parser(prog="sample.py", description=__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="output directory of train.py, or a step-... in it")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint of an output directory [last]")
+    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or raw weights [ema]")
+    parser.add_argument("--output_dir", metavar="DIR", help="where to write [DIR of --checkpoint]/samples-STEP")
+    parser.add_argument("--sampler", choices=("ddpm", "ddim"), help="[ddim where the steps are fewer than T]")
+    parser.add_argument("--sampling_steps", type=int, metavar="S", help="steps of the chain [as configured for training]")
+    parser.add_argument("--eta", type=float, help="ddim: 0 deterministic ... 1 as noisy as ddpm [as configured]")
+    parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images [64]")
+    parser.add_argument("--batch_size", type=int, default=250, metavar="B", help="images at a time [250]")
+    parser.add_argument("--seed", type=int, default=0, help="[0]")
+    parser.add_argument("--grid", type=int, metavar="COLUMNS", help="columns of grid.png [nearly square]")
+    parser.add_argument("--gif", action="store_true", help="also samples.gif: the first 16 images being denoised")
+    parser.add_argument("--npz", metavar="FILE", help="name of the .npz [samples.npz in --output_dir]")
+    parser.add_argument("--interpolate", type=int, metavar="K", help="also interpolation.png: rows of K steps between two images of --dataset")
+    parser.add_argument("--interpolate_t", type=int, metavar="T", help="how far the two are noised [T/2]")
+    parser.add_argument("--dataset", help="where --interpolate takes its images [the one trained on]")
+    add_machine_options(parser)
+    return parser
+
+
+def draw_interpolation(diffusion, config, args):
+    """Rows of images between pairs of data set images, ends included: (pairs * K, C, H, W)."""
+    import numpy as np
+
+    from ms_ddpm import data, recipes, samplers
+
+    if args["interpolate"] < 3:
+        raise UserError(f"--interpolate is {args['interpolate']}, expected at least 3 (the two ends and what is between)")
+    source = data.open_images(
+        args["dataset"] or config.dataset, image_size=recipes.image_shape(config), channels=config.channels
+    )
+    pairs = min(6, len(source) // 2)
+    if pairs < 1:
+        raise UserError(f"--interpolate needs 2 images, {args['dataset'] or config.dataset} has {len(source)}")
+    ends = source.batch(range(2 * pairs)).astype(np.float32) / 255
+    first, second = ends[:pairs], ends[pairs:]
+    t = args["interpolate_t"] or diffusion.num_timesteps // 2
+    columns = [first]
+    for lam in np.linspace(0, 1, args["interpolate"])[1:-1]:
+        between = samplers.interpolate(diffusion, first, second, t, float(lam), seed=args["seed"])
+        columns.append(np.clip(between.asnumpy(), 0, 1))
+    columns.append(second)
+    return np.stack(columns, axis=1).reshape(-1, *ends.shape[1:])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Samples and writes the pictures."""
+    args = vars(build_parser().parse_args(argv))
+    for name, low in (("num", 1), ("batch_size", 1), ("seed", 0), ("grid", 1), ("sampling_steps", 1)):
+        if args[name] is not None and args[name] < low:
+            raise UserError(f"--{name} is {args[name]}, expected at least {low}")
+    from ms_ddpm import checkpoint
+
+    path = checkpoint.locate(Path(args["checkpoint"]), args["which"])
+    state = checkpoint.read_state(path)
+    start_machine(args)
+    import numpy as np
+
+    from ms_ddpm import images, recipes, samplers
+
+    diffusion, config = recipes.load_diffusion(path, args["weights"])
+    options = {"steps": args["sampling_steps"], "eta": args["eta"], "seed": args["seed"]}
+    sampler = args["sampler"] or ("ddim" if diffusion.is_ddim_sampling or args["sampling_steps"] else "ddpm")
+    if sampler == "ddim":
+        from ms_ddpm.schedules import ddim_times
+
+        ddim_times(diffusion.num_timesteps, args["sampling_steps"] or diffusion.sampling_timesteps)  # says so if it is wrong
+    folder = output_directory(args["output_dir"] or str(path.parent.parent / f"samples-{state['step']}"))
+
+    drawn = samplers.sample_images(diffusion, args["num"], sampler=sampler, batch_size=args["batch_size"], **options)
+    npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
+    images.save_npz(drawn, npz)
+    images.save_grid(drawn[:GRID_MAX], folder / "grid.png", columns=args["grid"])
+    print(f"{len(drawn)} images from step {state['step']}: {npz}, {folder / 'grid.png'}")
+    if args["gif"]:
+        chain = samplers.SAMPLERS[sampler](diffusion, min(16, args["num"]), return_all_timesteps=True, **options)
+        images.save_gif(np.clip(chain.asnumpy(), 0, 1), folder / "samples.gif")
+        print(f"animation: {folder / 'samples.gif'}")
+    if args["interpolate"]:
+        rows = draw_interpolation(diffusion, config, args)
+        images.save_grid(rows, folder / "interpolation.png", columns=args["interpolate"])
+        print(f"interpolation: {folder / 'interpolation.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
