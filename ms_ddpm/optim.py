@@ -114,6 +114,8 @@ class Adam(nn.Cell):
         self.exp_avg = Parameter(Tensor(zeros), name="exp_avg", requires_grad=False)
         self.exp_avg_sq = Parameter(Tensor(zeros), name="exp_avg_sq", requires_grad=False)
         self.steps = Parameter(Tensor(0.0, ms.float32), name="optimizer_steps", requires_grad=False)
+        # Not inside the graph, which computes even with Python's floats in float32: 1 - 0.999 would be 1.3e-5 off.
+        self.new_share = tuple(1 - beta for beta in betas)
         # 1 - beta^t = -expm1(t log beta): as exact in float32 as PyTorch's double precision, rounded once.
         self.log_betas = tuple(math.log(beta) if beta > 0 else -math.inf for beta in betas)
 
@@ -128,14 +130,13 @@ class Adam(nn.Cell):
 
         Returns the number of updates so far. Called inside a compiled graph.
         """
-        beta1, beta2 = self.betas
         weights = self.view.flatten(self.trained)
         gradient = ops.select(acts, gradient, ops.zeros_like(gradient))
         if self.weight_decay and not self.decoupled_decay:
             gradient = gradient + self.weight_decay * weights
         steps = self.steps + 1
-        m = self.exp_avg + (1 - beta1) * (gradient - self.exp_avg)
-        v = beta2 * self.exp_avg_sq + (1 - beta2) * (gradient * gradient)
+        m = self.exp_avg + self.new_share[0] * (gradient - self.exp_avg)
+        v = self.betas[1] * self.exp_avg_sq + self.new_share[1] * (gradient * gradient)
         denominator = ops.sqrt(v) / ops.sqrt(self.bias_correction(1, steps)) + self.eps
         updated = weights
         if self.weight_decay and self.decoupled_decay:

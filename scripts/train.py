@@ -50,6 +50,16 @@ def build_trainer(config: Config):
     )
 
 
+def show_data(trainer) -> None:
+    """samples/real.png: the first images of the training set, to compare the samples with."""
+    import numpy as np
+
+    from ms_ddpm.images import save_grid
+
+    real = trainer.train_set.batch(range(min(trainer.num_samples, len(trainer.train_set))))
+    save_grid(real.astype(np.float32) / 255, trainer.folder / "samples" / "real.png")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains; exit code 0, 128 + signal after SIGTERM or Ctrl-C, 1 where training diverged."""
     parser = Parser(prog="train.py", description=__doc__)
@@ -70,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
     write_atomically(trainer.folder / "config.yaml", text.encode())
+    show_data(trainer)
     parameters = sum(p.size for p in trainer.cell.trainable_params())
     print(
         f"{len(trainer.train_set)} training images {trainer.train_set.shape}, {parameters:,} parameters, "

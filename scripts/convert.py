@@ -1,0 +1,184 @@
+#!/usr/bin/env python
+"""Move a model between PyTorch (denoising-diffusion-pytorch 2.3 and its 2022 releases) and ms_ddpm.
+
+  python scripts/convert.py from-torch model-100.pt --image_size 64 --output_dir runs/ported
+  python scripts/sample.py --checkpoint runs/ported
+  python scripts/convert.py to-torch runs/digits --output digits.pt        (or digits.safetensors)
+
+from-torch reads the network's arguments, noise schedule and objective from names, shapes and tables; --image_size is
+not in a checkpoint. A .pt is read with weights_only=True: a file that would run code is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ms_ddpm.cli import Parser, add_machine_options, output_directory, run, start_machine
+from ms_ddpm.config import Config, from_mapping, from_yaml, read_value, to_dict
+from ms_ddpm.errors import UserError
+
+
+def build_parser() -> Parser:
+    """The options of convert.py."""
+    parser = Parser(prog="convert.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="from-torch | to-torch", parser_class=Parser)
+    read = commands.add_parser("from-torch", prog="convert.py from-torch", description="PyTorch file -> checkpoint directory")
+    read.add_argument("file", help=".pt (a training checkpoint or a state dict) or .safetensors")
+    read.add_argument("--output_dir", required=True, metavar="DIR", help="where the checkpoint directory goes")
+    read.add_argument("--image_size", nargs="+", metavar="X", help="side, or height and width (or give --config)")
+    read.add_argument("--config", metavar="FILE", help="YAML that describes the model, instead of reading it from the file")
+    add_machine_options(read)
+    write = commands.add_parser("to-torch", prog="convert.py to-torch", description="checkpoint directory -> PyTorch file")
+    write.add_argument("checkpoint", help="output directory of train.py, or a step-... in it")
+    write.add_argument("--output", required=True, metavar="FILE", help="FILE.pt (needs torch) or FILE.safetensors")
+    write.add_argument("--weights", choices=("ema", "model"), default="ema", help="which weights a .safetensors holds [ema]")
+    add_machine_options(write)
+    return parser
+
+
+def _torch():
+    try:
+        import torch
+    except ImportError:
+        raise UserError("a .pt file needs PyTorch; run: pip install torch (or use .safetensors)") from None
+    return torch
+
+
+def read_torch_file(path: Path) -> dict:
+    """{"model": state, "ema": state or None, "step": int} of numpy arrays. Raises UserError where it cannot be read."""
+    if not path.is_file():
+        raise UserError(f"no file {path}; expected a PyTorch checkpoint")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return {"model": load_file(path), "ema": None, "step": 0}
+        except SafetensorError as error:
+            raise UserError(f"{path} is not a safetensors file: {error}") from None
+    torch = _torch()
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for broken and for unsafe files
+        reason = "it holds pickled objects, which could run code" if "weights_only" in str(error) else "it is not a PyTorch file"
+        raise UserError(f"{path} is refused: {reason}; save its state_dict() with torch.save and convert that") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, expected a checkpoint or state dict")
+
+    def arrays(state) -> dict:
+        return {k: v.detach().float().numpy() for k, v in state.items() if isinstance(v, torch.Tensor)}
+
+    model = content.get("model", content)
+    if not isinstance(model, dict):
+        raise UserError(f"{path}: 'model' is a {type(model).__name__}, expected a state dict")
+    ema = content.get("ema")
+    if isinstance(ema, dict):
+        prefix = "ema_model."
+        ema = arrays({k[len(prefix) :]: v for k, v in ema.items() if k.startswith(prefix)}) or None
+    step = content.get("step", 0)
+    return {"model": arrays(model), "ema": ema if isinstance(ema, dict) else None, "step": step if isinstance(step, int) else 0}
+
+
+def configuration(args: dict, state: dict) -> Config:
+    """The configuration of a PyTorch state: from --config, or read off the state and --image_size."""
+    from ms_ddpm import convert
+
+    if args["config"]:
+        values = from_yaml(args["config"])
+    else:
+        if not args["image_size"]:
+            raise UserError("--image_size is missing: a PyTorch checkpoint does not hold it (or give --config)")
+        values = from_mapping({**convert.infer_diffusion(state), **network(state)}, str(args["file"]))
+    if args["image_size"]:
+        values["image_size"] = read_value("image_size", args["image_size"])
+    return Config(**values)
+
+
+def network(state: dict) -> dict:
+    """The U-Net's part of a configuration, read off a GaussianDiffusion's state."""
+    from ms_ddpm import convert
+
+    unet = convert.infer_unet({name[6:]: value for name, value in state.items() if name.startswith("model.")})
+    unet["learned_variance"] = unet.pop("out_dim") == 2 * unet["channels"]
+    return unet
+
+
+def from_torch(args: dict) -> int:
+    """Converts a PyTorch file to a checkpoint directory."""
+    read = read_torch_file(Path(args["file"]))
+    from ms_ddpm import checkpoint, convert, recipes
+
+    config = configuration(args, read["model"])
+    start_machine(args)
+    diffusion = recipes.build_diffusion(config)
+    groups = {}
+    trained = [name for name, p in diffusion.parameters_and_names() if p.requires_grad]
+    for group, state in (("model", read["model"]), ("ema", read["ema"] or read["model"])):
+        convert.from_torch(diffusion, state)
+        values = {name: p.asnumpy().copy() for name, p in diffusion.parameters_and_names()}
+        groups[group] = values if group == "model" else {name: values[name] for name in trained}
+    zeros = {f"{key}.{name}": groups["ema"][name] * 0 for key in ("exp_avg", "exp_avg_sq") for name in trained}
+    import numpy as np
+
+    groups["optimizer"] = {"steps": np.zeros(1, np.float32), **zeros}
+    folder = output_directory(args["output_dir"])
+    if checkpoint.steps(folder / "checkpoints"):
+        raise UserError(f"{folder} already holds checkpoints; choose another --output_dir")
+    training = {
+        "ema_calls": read["step"],
+        "scaler": {"scale": 2.0**15 if config.amp_level != "O0" else 1.0, "good_steps": 0.0},
+        "best_loss": None,
+        "skipped_steps": 0,
+    }
+    state = {"seed": config.seed, "config": to_dict(config), "training": training}
+    path = checkpoint.save(folder / "checkpoints", read["step"], groups, state)
+    print(f"{len(read['model'])} arrays -> {path}; the optimizer starts afresh")
+    print(f"sample from it: python scripts/sample.py --checkpoint {folder}")
+    return 0
+
+
+def to_torch(args: dict) -> int:
+    """Converts a checkpoint directory to a PyTorch file."""
+    from ms_ddpm import checkpoint
+
+    output = Path(args["output"])
+    if output.suffix not in (".pt", ".safetensors"):
+        raise UserError(f"--output is {output}, expected a name that ends in .pt or .safetensors")
+    torch = _torch() if output.suffix == ".pt" else None
+    path = checkpoint.locate(Path(args["checkpoint"]))
+    start_machine(args)
+    import numpy as np
+
+    from ms_ddpm import convert, recipes
+
+    states = {}
+    for weights in ("model", "ema") if torch else (args["weights"],):
+        diffusion, _ = recipes.load_diffusion(path, weights)
+        states[weights] = convert.to_torch(diffusion)
+    step = checkpoint.read_state(path)["step"]
+    output_directory(str(output.parent))
+    if torch:
+        tensors = {w: {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in s.items()} for w, s in states.items()}
+        ema = {f"ema_model.{k}": v for k, v in tensors["ema"].items()}
+        ema |= {"initted": torch.tensor(True), "step": torch.tensor(step)}
+        torch.save({"step": step, "model": tensors["model"], "ema": ema}, output)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file(states[args["weights"]], output)
+    print(f"step {step} -> {output}: diffusion.load_state_dict(...) takes it")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Converts."""
+    args = vars(build_parser().parse_args(argv))
+    return from_torch(args) if args["command"] == "from-torch" else to_torch(args)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# From a fresh clone to a picture of digits that a diffusion model drew: about 8 minutes on two CPU cores after the install.
+#   bash scripts/quickstart.sh                       # everything
+#   bash scripts/quickstart.sh --train_num_steps 200 # any option of scripts/train.py
+# VENV chooses the environment's directory, PYTHON the interpreter, OUT the output directory (runs/quickstart).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/_venv.sh
+venv=${VENV:-.venv}
+out=${OUT:-runs/quickstart}
+make_venv "$venv" digits
+started=$SECONDS
+"$venv/bin/python" scripts/train.py --config configs/digits.yaml --output_dir "$out" "$@"
+"$venv/bin/python" scripts/sample.py --checkpoint "$out" --output_dir "$out" --num 1000 --sampler ddim --sampling_steps 100 --gif
+echo "training and sampling took $((SECONDS - started)) s"
+"$venv/bin/python" scripts/evaluate.py --samples "$out"
+echo
+echo "The picture: $PWD/$out/grid.png   "
+echo "Real digits to compare it with: $PWD/$out/samples/real.png; digits being drawn: $PWD/$out/samples.gif"

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Every test, in an environment of its own.
+#   bash scripts/test.sh          # what CI runs: under 20 minutes on two cores
+#   bash scripts/test.sh --all    # and what takes longer: many kills, long runs
+#   bash scripts/test.sh -k data  # anything pytest takes
+# VENV chooses the environment's directory, PYTHON the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/_venv.sh
+venv=${VENV:-.venv-test}
+args=()
+selection=(-m "not slow")
+for arg in "$@"; do
+  if [ "$arg" = --all ]; then selection=(); else args+=("$arg"); fi
+done
+make_venv "$venv" test
+"$venv/bin/python" -m ruff check .
+"$venv/bin/python" -m ruff format --check .
+"$venv/bin/python" -m pytest "${selection[@]}" ${args[@]+"${args[@]}"}
