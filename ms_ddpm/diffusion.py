@@ -219,8 +219,11 @@ class GaussianDiffusion(nn.Cell):
 
     def interpret(
         self, output: Tensor, x: Tensor, t: Tensor, clip_x_start: bool, rederive_pred_noise: bool
-    ) -> ModelPrediction:
-        """What the network's ``output`` for x_t says about eps and x_0."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the network's ``output`` for x_t says: (eps, x_0, raw variance or None).
+
+        A plain tuple: through a NamedTuple made inside a graph, MindSpore 2.10 loses the gradient without a word.
+        """
         prediction, variance = self.split_output(output)
         if self.objective == "pred_noise":
             x_start = self.predict_start_from_noise(x, t, prediction)
@@ -231,8 +234,14 @@ class GaussianDiffusion(nn.Cell):
         if clip_x_start:
             x_start = ops.clamp(x_start, -1.0, 1.0)
         if self.objective == "pred_noise" and not (clip_x_start and rederive_pred_noise):
-            return ModelPrediction(prediction, x_start, variance)
-        return ModelPrediction(self.predict_noise_from_start(x, t, x_start), x_start, variance)
+            return prediction, x_start, variance
+        return self.predict_noise_from_start(x, t, x_start), x_start, variance
+
+    def predictions(
+        self, x: Tensor, t: Tensor, x_self_cond: Tensor | None, clip_x_start: bool, rederive_pred_noise: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Runs the network on x_t: `interpret` of its output."""
+        return self.interpret(self.model(x, t, x_self_cond), x, t, clip_x_start, rederive_pred_noise)
 
     def model_predictions(
         self,
@@ -243,7 +252,7 @@ class GaussianDiffusion(nn.Cell):
         rederive_pred_noise: bool = False,
     ) -> ModelPrediction:
         """Runs the network on x_t; with both flags eps is computed again from the clipped x_0, as DDIM needs."""
-        return self.interpret(self.model(x, t, x_self_cond), x, t, clip_x_start, rederive_pred_noise)
+        return ModelPrediction(*self.predictions(x, t, x_self_cond, clip_x_start, rederive_pred_noise))
 
     def learned_log_variance(self, variance: Tensor, t: Tensor) -> Tensor:
         """Between log beta-tilde (raw -1) and log beta (raw +1) (Nichol & Dhariwal, eq. 15)."""
@@ -255,12 +264,12 @@ class GaussianDiffusion(nn.Cell):
         self, x: Tensor, t: Tensor, x_self_cond: Tensor | None = None, clip_denoised: bool = True
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Mean, variance, log-variance of p(x_{t-1} | x_t), and the x_0 behind them."""
-        prediction = self.model_predictions(x, t, x_self_cond, clip_denoised)
-        mean, variance, log_variance = self.q_posterior(prediction.pred_x_start, x, t)
+        _, x_start, raw_variance = self.predictions(x, t, x_self_cond, clip_denoised, False)
+        mean, variance, log_variance = self.q_posterior(x_start, x, t)
         if self.learned_variance:
-            log_variance = self.learned_log_variance(prediction.variance, t)
+            log_variance = self.learned_log_variance(raw_variance, t)
             variance = ops.exp(log_variance)
-        return mean, variance, log_variance, prediction.pred_x_start
+        return mean, variance, log_variance, x_start
 
     def p_sample(
         self, x: Tensor, t: Tensor, noise: Tensor, x_self_cond: Tensor | None = None
@@ -277,10 +286,9 @@ class GaussianDiffusion(nn.Cell):
 
         ``coefficients`` (3,) multiply x_0, eps and noise: sqrt(abar'), sqrt(1 - abar' - sigma^2), sigma.
         """
-        prediction = self.model_predictions(x, t, x_self_cond, True, True)
+        eps, x_start, _ = self.predictions(x, t, x_self_cond, True, True)
         of_start, of_eps, of_noise = ops.split(coefficients, 1, 0)
-        x_next = prediction.pred_x_start * of_start + prediction.pred_noise * of_eps + noise * of_noise
-        return x_next, prediction.pred_x_start
+        return x_start * of_start + eps * of_eps + noise * of_noise, x_start
 
     def compiled_step(self, name: str):
         """``p_sample`` or ``ddim_step`` as one compiled graph, made once."""
@@ -318,10 +326,10 @@ class GaussianDiffusion(nn.Cell):
     def variational_bound(self, x_start: Tensor, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """The term of the bound at t in bits per dimension, mean detached (Nichol & Dhariwal, section 3.1): (B,)."""
         true_mean, _, true_log_variance = self.q_posterior(x_start, x_t, t)
-        prediction = self.interpret(output, x_t, t, False, False)
-        mean, _, _ = self.q_posterior(prediction.pred_x_start, x_t, t)
+        _, estimate, raw_variance = self.interpret(output, x_t, t, False, False)
+        mean, _, _ = self.q_posterior(estimate, x_t, t)
         mean = ops.stop_gradient(mean)
-        log_variance = self.learned_log_variance(prediction.variance, t)
+        log_variance = self.learned_log_variance(raw_variance, t)
         kl = self.per_image(normal_kl(true_mean, true_log_variance, mean, log_variance)) / LOG2
         likelihood = discretized_gaussian_log_likelihood(x_start, mean, 0.5 * log_variance)
         return ops.select(t == 0, -self.per_image(likelihood) / LOG2, kl)
@@ -341,7 +349,7 @@ class GaussianDiffusion(nn.Cell):
         x_t = self.q_sample(x_start, t, noise)
         x_self_cond = None
         if self.self_condition and self_cond:
-            x_self_cond = ops.stop_gradient(self.model_predictions(x_t, t).pred_x_start)
+            x_self_cond = ops.stop_gradient(self.predictions(x_t, t, None, False, False)[1])
         if dropout_key is None:
             output = self.model(x_t, t, x_self_cond)
         else:

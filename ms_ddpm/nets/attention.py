@@ -48,10 +48,7 @@ class _Attention(nn.Cell):
 
     def with_memory(self, memory: Tensor, x: Tensor, batch: int) -> Tensor:
         """The learned columns (heads, d, 4) before those of the image: (B * heads, d, 4 + n)."""
-        memory = ops.broadcast_to(
-            ops.cast(memory, x.dtype).reshape(1, self.heads, self.dim_head, NUM_MEM_KV),
-            (batch, self.heads, self.dim_head, NUM_MEM_KV),
-        )
+        memory = ops.tile(ops.cast(memory, x.dtype).reshape(1, self.heads, self.dim_head, NUM_MEM_KV), (batch, 1, 1, 1))
         return ops.concat((memory.reshape(-1, self.dim_head, NUM_MEM_KV), x), 2)
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

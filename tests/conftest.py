@@ -1,0 +1,41 @@
+"""Shared set-up: MindSpore on the CPU, started once, and small networks compiled once a session."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_stray_files(tmp_path_factory):
+    """MindSpore writes rank_0/ into the working directory when a graph fails to parse."""
+    import os
+
+    os.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture(scope="session")
+def mindspore():
+    """MindSpore, started as the scripts start it."""
+    from ms_ddpm import runtime
+
+    runtime.setup("CPU")
+    import mindspore as ms
+
+    ms.runtime.launch_blocking()  # errors name the operator that made them
+    return ms
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def relative_rms(actual, truth):
+    """rms of the error over rms of the truth, in float64."""
+    truth = np.asarray(truth, np.float64)
+    return float(np.sqrt(np.mean((np.asarray(actual, np.float64) - truth) ** 2) / np.mean(truth**2)))

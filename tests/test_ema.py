@@ -1,0 +1,81 @@
+"""The average of the weights: its schedule and its swapping."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def trained(mindspore):
+    """A cell whose weight a graph increases by 1 a step."""
+    from mindspore import Parameter, nn, ops
+
+    class Counter(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.w = Parameter(np.zeros(2, np.float32), name="w")
+
+    cell = Counter()
+
+    @mindspore.jit
+    def step(x):
+        return ops.assign(cell.w, cell.w + x)
+
+    one = mindspore.Tensor(np.ones(2, np.float32))
+    return cell, lambda: step(one)
+
+
+def test_the_schedule_is_ema_pytorchs(trained):
+    """Acts at 1, 11, 21, ...; copies up to 101; call 111 averages with decay 1 - 11^(-2/3)."""
+    from ms_ddpm import EMA
+
+    cell, step = trained
+    ema = EMA(cell)
+    expected = 0.0
+    for n in range(1, 132):
+        step()
+        ema.update()
+        if (n - 1) % 10 == 0:
+            decay = 0.0 if n <= 101 else min(0.995, 1 - (1 + n - 101) ** (-2 / 3))
+            expected = decay * expected + (1 - decay) * n
+        assert ema.state()["w"] == pytest.approx(expected, rel=1e-6), n
+    assert ema.decay(111) == pytest.approx(1 - 11 ** (-2 / 3))
+    assert ema.decay(10**9) == 0.995
+
+
+def test_swapped_gives_graphs_the_average_and_then_the_weights_again(mindspore, trained):
+    from ms_ddpm import EMA
+
+    cell, step = trained
+    ema = EMA(cell, update_every=2)
+
+    @mindspore.jit
+    def read(x):
+        return cell.w + x
+
+    zero = mindspore.Tensor(np.zeros(2, np.float32))
+    for n in range(1, 7):
+        step()
+        ema.update()
+        average = (n - 1) // 2 * 2 + 1
+        with ema.swapped():
+            assert read(zero).asnumpy()[0] == average
+        assert read(zero).asnumpy()[0] == n
+        assert cell.w.asnumpy()[0] == n
+
+
+def test_swapped_restores_after_an_error_and_refuses_nesting(trained):
+    from ms_ddpm import EMA
+
+    cell, step = trained
+    ema = EMA(cell)
+    ema.update()
+    step()
+    with pytest.raises(ZeroDivisionError), ema.swapped():
+        raise ZeroDivisionError
+    assert cell.w.asnumpy()[0] == 1
+    with ema.swapped():
+        with pytest.raises(RuntimeError, match="swapped"), ema.swapped():
+            pass
+        with pytest.raises(RuntimeError, match="swapped"):
+            ema.update()
+    assert cell.w.asnumpy()[0] == 1

@@ -1,0 +1,95 @@
+"""Start-up: what must happen before MindSpore starts, each in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ms_ddpm import runtime
+from ms_ddpm.errors import UserError
+
+from .conftest import ROOT
+
+CONVOLUTION = """
+import sys, time
+sys.path.insert(0, {root!r})
+from ms_ddpm import runtime
+{before}
+import mindspore as ms, numpy as np
+from mindspore import ops
+x, w = (ms.Tensor(np.ones(s, np.float32)) for s in ((4, 32, 16, 16), (32, 32, 3, 3)))
+conv = ops.Conv2D(32, 3, pad_mode="pad", pad=1)
+conv(x, w).asnumpy()
+times = []
+for _ in range(5):
+    start = time.perf_counter()
+    conv(x, w).asnumpy()
+    times.append(time.perf_counter() - start)
+print(sorted(times)[2] * 1e3)
+"""
+
+
+def python(code, **env):
+    """Standard output of a fresh Python process."""
+    import os
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env}, cwd=ROOT, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.strip()
+
+
+@pytest.mark.skipif(not runtime._has_avx512(), reason="no AVX-512 here, so no trap")
+def test_onednn_cap_is_still_needed_and_works():
+    """20 times faster here means 60 in a network; asked for only 5, so a busy machine does not fail it."""
+    capped = float(python(CONVOLUTION.format(root=str(ROOT), before="runtime.setup('CPU')")))
+    stock = float(python(CONVOLUTION.format(root=str(ROOT), before="import mindspore; mindspore.set_device('CPU')")))
+    assert stock > 5 * capped, f"stock {stock:.2f} ms, capped {capped:.2f} ms: runtime.cap_onednn can go if both are fast"
+
+
+def test_the_cap_leaves_the_environment_and_so_pytorch_alone():
+    code = """
+import os
+from ms_ddpm import runtime
+runtime.setup('CPU')
+print(os.environ.get('ONEDNN_MAX_CPU_ISA'))
+"""
+    assert python(code) == "None"
+
+
+@pytest.mark.parametrize("env", [{"MS_DDPM_ONEDNN_ISA": "keep"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}])
+def test_the_user_can_switch_the_cap_off(env):
+    assert python("from ms_ddpm import runtime; print(runtime.cap_onednn())", **env) == "False"
+
+
+def test_the_library_prepares_the_cpu_without_setup():
+    code = "from ms_ddpm import Unet, runtime; import os; print(runtime._cpu_prepared, os.environ['MS_DEV_HOST_BLOCKING_RUN'])"
+    expected = "False" if runtime.accelerator_present() else "True"
+    assert python(code).split()[0] == expected
+
+
+def test_importing_the_package_loads_no_framework():
+    code = """
+import sys, ms_ddpm
+from ms_ddpm import config, data, checkpoint, schedules, images, evaluation, random, lr_schedules, runtime, errors
+print([m for m in ('mindspore', 'torch', 'PIL', 'sklearn', 'scipy') if m in sys.modules])
+"""
+    assert python(code) == "[]"
+
+
+def test_an_unknown_device_is_named_with_the_known_ones():
+    with pytest.raises(UserError, match=r"'TPU', expected one of: CPU, GPU, Ascend"):
+        runtime.setup("TPU")
+
+
+@pytest.mark.skipif(runtime.accelerator_present(), reason="an accelerator is here")
+def test_a_missing_device_lists_what_is_there(mindspore):
+    with pytest.raises(UserError, match=r"GPU is not available here; available: CPU"):
+        runtime.setup("GPU")
+
+
+@pytest.mark.parametrize("options", [{"mode": 2}, {"threads": 0}])
+def test_impossible_options_are_named(mindspore, options):
+    with pytest.raises(UserError, match=next(iter(options))):
+        runtime.setup("CPU", **options)
