@@ -1,8 +1,8 @@
 """Checkpoints that are written whole or not at all.
 
-``OUTPUT/checkpoints/step-00001600/`` holds ``model``, ``ema`` and ``optimizer.safetensors`` and ``state.json`` (step, seed,
-configuration, versions, and a SHA-256 per file). A directory is written beside its place, synced to disk and renamed,
-so that a process killed at any moment leaves only whole ones. The files ``last`` and ``best`` name a step.
+``OUTPUT/checkpoints/step-00001600/`` holds ``model``, ``ema`` and ``optimizer.safetensors`` and ``state.json`` (step,
+seed, configuration, versions, and a SHA-256 per file). A directory is written beside its place, synced to disk and
+renamed, so that a process killed at any moment leaves only whole ones. The files ``last`` and ``best`` name a step.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _digest_310(file) -> str:
 
 
 def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mapping, *, keep_max: int = 3) -> Path:
-    """Writes the checkpoint of ``step`` under ``directory``, names it ``last``, and removes the oldest beyond ``keep_max``.
+    """Writes the checkpoint of ``step`` under ``directory``, names it ``last``, and keeps ``keep_max`` of them.
 
     Raises UserError (disk full, no permission); nothing half-written stays.
     """
@@ -167,7 +167,9 @@ def locate(path: Path, which: str = "last") -> Path:
 
 
 def _broken(path: Path, reason: str) -> UserError:
-    return UserError(f"checkpoint file {path} is damaged: {reason}; delete {path.parent} to fall back to an earlier step")
+    return UserError(
+        f"checkpoint file {path} is damaged: {reason}; delete {path.parent} to fall back to an earlier step"
+    )
 
 
 def read_state(path: Path) -> dict:
@@ -184,7 +186,7 @@ def read_state(path: Path) -> dict:
 
 
 def load(path: Path, groups: tuple[str, ...] = ("model", "ema", "optimizer")) -> Checkpoint:
-    """Reads and verifies one checkpoint directory. Raises UserError naming the first file that is not what was written."""
+    """Reads and verifies one checkpoint directory. Raises UserError naming the first file that was changed."""
     from safetensors.numpy import load as parse
 
     state = read_state(path)
@@ -207,7 +209,7 @@ def load(path: Path, groups: tuple[str, ...] = ("model", "ema", "optimizer")) ->
 
 
 def match(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], what: str) -> None:
-    """Raises UserError, naming the first differences, unless ``arrays`` has exactly the ``expected`` names and shapes."""
+    """Raises UserError, naming the first differences, unless ``arrays`` has just the ``expected`` names and shapes."""
     problems = [f"missing {name}" for name in expected if name not in arrays]
     problems += [f"unexpected {name}" for name in arrays if name not in expected]
     problems += [

@@ -37,7 +37,9 @@ class Config:
     # network
     dim: int = _option(64, "int", "width of the first stage", low=4)
     init_dim: Any = _option(None, "int?", "channels after the first convolution (default: dim)", low=1)
-    dim_mults: list = _option([1, 2, 4, 8], "ints", "width of each stage in units of dim; resolution halves between", low=1)
+    dim_mults: list = _option(
+        [1, 2, 4, 8], "ints", "width of each stage in units of dim; resolution halves between", low=1
+    )
     self_condition: bool = _option(False, "bool", "feed the previous estimate of x_0 back in")
     learned_variance: bool = _option(False, "bool", "learn the variance of the reverse process")
     learned_sinusoidal_cond: bool = _option(False, "bool", "learned Fourier features of the time")
@@ -103,8 +105,25 @@ FIELDS = {f.name: f for f in dataclasses.fields(Config)}
 
 # What may differ between a run and its continuation: everything else would make it another run.
 FREE_ON_RESUME = frozenset(
-    "source train_num_steps output_dir save_and_sample_every num_samples keep_checkpoint_max log_every tensorboard resume "
-    "device_target device_id mode threads workers max_nonfinite sampling_timesteps ddim_sampling_eta".split()
+    [
+        "source",
+        "train_num_steps",
+        "output_dir",
+        "save_and_sample_every",
+        "num_samples",
+        "keep_checkpoint_max",
+        "log_every",
+        "tensorboard",
+        "resume",
+        "device_target",
+        "device_id",
+        "mode",
+        "threads",
+        "workers",
+        "max_nonfinite",
+        "sampling_timesteps",
+        "ddim_sampling_eta",
+    ]
 )
 
 
@@ -194,7 +213,7 @@ def read_value(name: str, value: Any) -> Any:
     """``value`` of the configuration key ``name``, in its type. Raises UserError where it does not fit."""
     meta = FIELDS[name].metadata
     kind = meta["kind"]
-    if value is None and kind.endswith("?"):
+    if kind.endswith("?") and (value is None or value in ("null", ["null"])):
         return None
     read, expected = _READERS[kind.rstrip("?")]
     try:
@@ -269,9 +288,13 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What makes ``new`` another run than ``old``, one phrase per key."""
+    """What makes ``new`` another run than ``old``, one phrase per key.
+
+    A run may be made longer, unless its learning rate depends on its length.
+    """
+    free = FREE_ON_RESUME if new["lr_schedule"] == "constant" else FREE_ON_RESUME - {"train_num_steps"}
     return [
         f"{name} was {old[name]!r}, now {new[name]!r}"
         for name in FIELDS
-        if name not in FREE_ON_RESUME and name in old and old[name] != new[name]
+        if name not in free and name in old and old[name] != new[name]
     ]

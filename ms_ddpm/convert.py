@@ -1,7 +1,7 @@
 """Weights to and from PyTorch: names and arrays of lucidrains/denoising-diffusion-pytorch 2.3 and its 2022 releases.
 
-Arrays keep their shapes on the way (convolutions (O, I, k, k), dense (out, in)); only names differ, because that library
-numbers the members of a stage where this one names them.
+Arrays keep their shapes on the way (convolutions (O, I, k, k), dense (out, in)); only names differ, because that
+library numbers the members of a stage where this one names them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .nets.unet import Unet
 from .ops.assign import set_value
 
 TABLE_TOLERANCE = 1e-3
-_ALIASES = {"loss_weight": "p2_loss_weight"}  # the 2022 releases' name of the table
+P2_WEIGHT = "p2_loss_weight"  # the 2022 releases' table: (k + snr)^-gamma alone, where 2.3 has loss_weight
 
 _RENAMES = (
     (re.compile(r"^time_mlp\.embedding\."), "time_mlp.0."),
@@ -73,22 +73,33 @@ def torch_names(cell: nn.Cell) -> dict[str, str]:
     raise UserError(f"{type(cell).__name__} has no PyTorch names; expected a Unet or a GaussianDiffusion around one")
 
 
-def _tables(cell: nn.Cell) -> dict[str, np.ndarray]:
-    return getattr(cell, "tables", {}) if isinstance(cell, GaussianDiffusion) else {}
+def _tables(cell: nn.Cell, names_of_2022: bool) -> dict[str, np.ndarray]:
+    """The tables a PyTorch state of ``cell`` has, float64."""
+    if not isinstance(cell, GaussianDiffusion):
+        return {}
+    tables = dict(cell.tables)
+    if names_of_2022:
+        of_objective = schedules.loss_weight(tables["alphas_cumprod"], cell.objective)
+        tables[P2_WEIGHT] = tables.pop("loss_weight") / of_objective
+    return tables
+
+
+def _is_2022(cell: nn.Cell) -> bool:
+    return getattr(cell, "model", cell).norm_kind == "group"
 
 
 def to_torch(cell: nn.Cell) -> dict[str, np.ndarray]:
     """The state dict PyTorch would have: names -> float32 arrays, tables included for a GaussianDiffusion."""
     values = dict(cell.parameters_and_names())
     state = {theirs: values[ours].asnumpy().copy() for ours, theirs in torch_names(cell).items()}
-    return {**{name: table.astype(np.float32) for name, table in _tables(cell).items()}, **state}
+    return {**{name: table.astype(np.float32) for name, table in _tables(cell, _is_2022(cell)).items()}, **state}
 
 
 def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> list[str]:
     """One sentence per table of ``state`` that is not the cell's own."""
     problems = []
     for name, own in tables.items():
-        given = state.get(name, state.get(_ALIASES.get(name, ""), None))
+        given = state.get(name)
         if given is None:
             problems.append(f"missing table {name}")
         elif np.shape(given) != own.shape:
@@ -97,7 +108,8 @@ def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.nda
             error = np.abs(np.asarray(given, np.float64) - own) / np.maximum(np.abs(own), 1e-12)
             if not error.max() <= TABLE_TOLERANCE:
                 problems.append(
-                    f"table {name} differs by {error.max():.1e} at t={int(np.argmax(error))} (other schedule or objective?)"
+                    f"table {name} differs by {error.max():.1e} at t={int(np.argmax(error))} "
+                    "(other schedule or objective?)"
                 )
     return problems
 
@@ -111,8 +123,8 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
     """
     parameters = dict(cell.parameters_and_names())
     names = torch_names(cell)
-    tables = _tables(cell)
-    known = {*names.values(), *tables, *(_ALIASES[name] for name in tables if name in _ALIASES)}
+    tables = _tables(cell, P2_WEIGHT in state)
+    known = {*names.values(), *tables}
     problems = [f"missing {theirs}" for theirs in names.values() if theirs not in state]
     problems += [f"unexpected {theirs}" for theirs in state if theirs not in known]
     for ours, theirs in names.items():
@@ -144,6 +156,11 @@ def infer_unet(state: Mapping[str, np.ndarray]) -> dict:
     dim = state["time_mlp.1.weight"].shape[0] // 4
     inputs, outputs = state["init_conv.weight"].shape[1], state["final_conv.weight"].shape[0]
     channels = min(inputs, outputs)
+    if inputs == outputs and inputs in (2, 6, 8):
+        raise UserError(
+            f"the checkpoint has {inputs} channels in and out: images of {inputs} channels, or of {inputs // 2} with "
+            "self-conditioning and learned variance? give a --config that describes it"
+        )
 
     def resample(i: int) -> np.ndarray:
         return state.get(f"downs.{i}.3.weight", state.get(f"downs.{i}.3.1.weight"))
@@ -171,7 +188,10 @@ def infer_unet(state: Mapping[str, np.ndarray]) -> dict:
 
 
 def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
-    """timesteps, beta_schedule and objective, from the tables of a GaussianDiffusion's PyTorch state dict."""
+    """timesteps, beta_schedule and objective, from the tables of a GaussianDiffusion's PyTorch state dict.
+
+    The 2022 releases have no table that tells the objective: it is missing then.
+    """
     if "betas" not in state:
         raise UserError("the checkpoint holds no diffusion tables (no 'betas'); give a --config that describes it")
     betas = np.asarray(state["betas"], np.float64)
@@ -180,9 +200,8 @@ def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
         candidates[name] = schedule(len(betas))
     schedule = _closest(candidates, betas, "noise schedule")
     tables = schedules.diffusion_tables(candidates[schedule])
-    weight = state.get("loss_weight")
-    objective = "pred_noise"
-    if weight is not None:
+    found = {"timesteps": len(betas), "beta_schedule": schedule}
+    if "loss_weight" in state:
         weights = {name: schedules.loss_weight(tables["alphas_cumprod"], name) for name in schedules.OBJECTIVE_WEIGHT}
-        objective = _closest(weights, np.asarray(weight, np.float64), "objective (loss_weight)")
-    return {"timesteps": len(betas), "beta_schedule": schedule, "objective": objective}
+        found["objective"] = _closest(weights, np.asarray(state["loss_weight"], np.float64), "objective (loss_weight)")
+    return found

@@ -141,10 +141,12 @@ class ImageSource:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
         return self._store.shape
 
     @property
     def skipped(self) -> dict[str, str]:
+        """Unreadable images met so far: path -> reason."""
         return self._store.skipped
 
     def __len__(self) -> int:

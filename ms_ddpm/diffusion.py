@@ -42,7 +42,7 @@ def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2
 
 
 def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log-probability of x, an image of 256 levels in [-1, 1], under a Gaussian binned to the levels (Ho et al., eq. 13)."""
+    """Log-probability of x, of 256 levels in [-1, 1], under a Gaussian binned to the levels (Ho et al., eq. 13)."""
 
     def log_clamped(p):
         return ops.log(ops.maximum(p, 1e-15))
@@ -54,9 +54,7 @@ def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tens
     cdf_above = normal_cdf(inverse_scale * (x - mean + 1.0 / 255.0))
     cdf_below = normal_cdf(inverse_scale * (x - mean - 1.0 / 255.0))
     inside = log_clamped(cdf_above - cdf_below)
-    return ops.select(
-        x < -0.999, log_clamped(cdf_above), ops.select(x > 0.999, log_clamped(1.0 - cdf_below), inside)
-    )
+    return ops.select(x < -0.999, log_clamped(cdf_above), ops.select(x > 0.999, log_clamped(1.0 - cdf_below), inside))
 
 
 class GaussianDiffusion(nn.Cell):
@@ -199,9 +197,7 @@ class GaussianDiffusion(nn.Cell):
 
     def predict_start_from_v(self, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """x_0 = sqrt(abar) x_t - sqrt(1 - abar) v."""
-        return (
-            self.extract(self.sqrt_alphas_cumprod, t) * x_t - self.extract(self.sqrt_one_minus_alphas_cumprod, t) * v
-        )
+        return self.extract(self.sqrt_alphas_cumprod, t) * x_t - self.extract(self.sqrt_one_minus_alphas_cumprod, t) * v
 
     def q_posterior(self, x_start: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, variance and clipped log-variance of q(x_{t-1} | x_t, x_0) (eqs. 6 and 7)."""
@@ -271,9 +267,7 @@ class GaussianDiffusion(nn.Cell):
             variance = ops.exp(log_variance)
         return mean, variance, log_variance, x_start
 
-    def p_sample(
-        self, x: Tensor, t: Tensor, noise: Tensor, x_self_cond: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def p_sample(self, x: Tensor, t: Tensor, noise: Tensor, x_self_cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of ancestral sampling (Algorithm 2): (x_{t-1}, x_0). ``noise`` is ignored where t = 0."""
         mean, _, log_variance, x_start = self.p_mean_variance(x, t, x_self_cond, True)
         adds_noise = ops.cast(t > 0, x.dtype).reshape(-1, 1, 1, 1)

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -332,31 +333,32 @@ def _inception_weights() -> Path:
     return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints" / INCEPTION_WEIGHTS
 
 
+def _write_pngs(images: np.ndarray, folder: Path) -> str:
+    """Lossless files of (N, H, W, C) uint8 images, grey ones as RGB, for a package that reads folders."""
+    from PIL import Image
+
+    folder.mkdir()
+    for i, pixels in enumerate(images):
+        picture = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
+        picture.save(folder / f"{i:06d}.png", compress_level=1)
+    return str(folder)
+
+
 def _torch_fidelity(samples: np.ndarray, reference: np.ndarray, weights: Path) -> float:
+    """FID of two sets given as folders, so that no torch tensor is made here; on the CPU, always."""
     try:
-        import torch
         import torch_fidelity
     except (ImportError, OSError, RuntimeError) as error:  # the last where torch and torchvision do not match
         raise UserError(f"torch-fidelity is installed but cannot be imported: {error}") from error
 
-    class Images(torch.utils.data.Dataset):
-        def __init__(self, pixels: np.ndarray):
-            self.pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))  # grey as RGB
-
-        def __len__(self) -> int:
-            return len(self.pixels)
-
-        def __getitem__(self, i: int):
-            return torch.from_numpy(self.pixels[i].transpose(2, 0, 1).copy())
-
-    metrics = torch_fidelity.calculate_metrics(
-        input1=Images(samples),
-        input2=Images(reference),
-        fid=True,
-        cuda=torch.cuda.is_available(),
-        feature_extractor_weights_path=str(weights),
-        save_cpu_ram=True,  # images are in memory already: no worker processes
-        cache=False,
-        verbose=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = torch_fidelity.calculate_metrics(
+            input1=_write_pngs(samples, Path(folder) / "samples"),
+            input2=_write_pngs(reference, Path(folder) / "reference"),
+            fid=True,
+            cuda=False,
+            feature_extractor_weights_path=str(weights),
+            cache=False,
+            verbose=False,
+        )
     return float(metrics["frechet_inception_distance"])

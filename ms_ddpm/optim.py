@@ -21,7 +21,6 @@ from .errors import UserError
 from .ops.assign import set_value
 from .ops.expm1 import expm1
 
-
 _map = ops.HyperMap()  # a Python loop over 140 parameters takes the graph parser 6 s, this 0.2 s
 _concat = ops.Concat(0)
 _reshape = ops.Reshape()
@@ -52,7 +51,7 @@ class FlatView:
         return _concat(_map(_ravel, tensors))
 
     def assign(self, parameters: ParameterTuple, flat: Tensor):
-        """Puts one vector (size,) into ``parameters``, inside a graph (which finds a Parameter only as a Cell's member)."""
+        """Puts one vector (size,) into ``parameters``, inside a graph (which finds them only as a Cell's member)."""
         return _map(_assign_reshaped, parameters, _split(flat, self.sizes, 0))
 
     def flatten_numpy(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -73,14 +72,14 @@ def global_norm(flat: Tensor) -> Tensor:
 def clip_by_global_norm(flat: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
     """(the vector scaled so that its norm is at most ``max_norm``, its norm before), PyTorch's ``clip_grad_norm_``.
 
-    The factor is max_norm / (norm + 1e-6), at most 1. A norm that is not finite is returned as it is, for the caller to act on.
+    The factor is max_norm / (norm + 1e-6), at most 1. A norm that is not finite is returned as it is.
     """
     norm = global_norm(flat)
     return flat * ops.minimum(max_norm / (norm + 1e-6), Tensor(1.0, ms.float32)), norm
 
 
 class Adam(nn.Cell):
-    """Adam (Kingma & Ba, https://arxiv.org/abs/1412.6980) as ``torch.optim.Adam`` computes it, eps after the correction.
+    """Adam (Kingma & Ba, https://arxiv.org/abs/1412.6980) as ``torch.optim.Adam`` has it: eps after the correction.
 
     Args:
         params: the parameters to train.
@@ -170,7 +169,7 @@ class Adam(nn.Cell):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, https://arxiv.org/abs/1711.05101), as ``torch.optim.AdamW``."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter, https://arxiv.org/abs/1711.05101), as in PyTorch."""
 
     decoupled_decay = True
 

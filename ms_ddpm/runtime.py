@@ -11,7 +11,9 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from .errors import UserError
 
@@ -43,8 +45,8 @@ def _has_avx512() -> bool:
 def cap_onednn() -> bool:
     """Keeps MindSpore's oneDNN off its reference convolution on AVX-512 machines; True where it did.
 
-    Why: MindSpore >= 2.9 asks oneDNN 3.x for plain NCHW layouts, for which oneDNN's only AVX-512 convolution is a scalar
-    loop, 60 to 100 times slower than the AVX2 one (2.9, 2.10 measured). The cap is set through the C function of
+    Why: MindSpore >= 2.9 asks oneDNN 3.x for plain NCHW layouts, for which oneDNN's only AVX-512 convolution is a
+    scalar loop, 60 to 100 times slower than the AVX2 one (2.9, 2.10 measured). The cap is set through the C function of
     the library inside MindSpore's own wheel, so PyTorch in the same process keeps its AVX-512: the variable
     ONEDNN_MAX_CPU_ISA would slow it too. It must come before the first convolution. Needed as long as
     `tests/test_runtime.py::test_onednn_cap_is_still_needed` finds it so.
@@ -63,7 +65,7 @@ def run_graphs_in_calling_thread() -> None:
 
     Why: otherwise the caller waits in an empty loop (``AsyncRQueue::Wait``, 2.10) and takes one core from the two
     threads that compute: on two cores a training step took 220 to 350 ms instead of 93. CPU only; on GPU and Ascend
-    the queue hides launch latency. To see whether it is still needed: scripts/bench.py with this variable at 0.
+    the queue hides launch latency. Still needed? Train with MS_DEV_HOST_BLOCKING_RUN=0 and compare.
     """
     os.environ.setdefault("MS_DEV_HOST_BLOCKING_RUN", "1")
 
@@ -78,7 +80,7 @@ def prepare_cpu() -> None:
     run_graphs_in_calling_thread()
     if cap_onednn():
         log.info(
-            "MindSpore's oneDNN is held at AVX2: on this AVX-512 processor its convolutions are 60 times slower otherwise "
+            "MindSpore's oneDNN is held at AVX2: with this processor's AVX-512 convolutions would be 60 times slower "
             "(%s=keep leaves it alone)",
             ISA_VARIABLE,
         )
@@ -97,7 +99,7 @@ def available_devices() -> list[str]:
     return [name for name in DEVICES if name == "CPU" or hal.is_available(name)]
 
 
-def quietly_import():
+def quietly_import() -> ModuleType:
     """Imports MindSpore without its start-up warnings (GLOG_v set by the user wins) and returns it."""
     os.environ.setdefault("GLOG_v", "3")
     mindspore_root()  # says so where it is not installed
@@ -147,7 +149,7 @@ def setup(
     _graph_mode = mode == 0
 
 
-def compiled(function):
+def compiled(function: Callable) -> Callable:
     """``function`` as one compiled graph, or unchanged when `setup` was called with mode 1."""
     if not _graph_mode:
         return function

@@ -79,9 +79,8 @@ def ddpm(
     first_image: int = 0,
 ) -> Tensor:
     """Ancestral sampling through all T steps (Ho et al., Algorithm 2). ``steps`` must be None or T; no ``eta``."""
+    check_request(diffusion, "ddpm", steps, eta)
     total = diffusion.num_timesteps
-    if steps not in (None, total):
-        raise UserError(f"the ddpm sampler takes all {total} steps, not {steps}; use the ddim sampler for fewer")
     tape = _tape(diffusion, batch_size, seed, noise, first_image)
     compiled = diffusion.compiled_step("p_sample")
     return _run_chain(
@@ -131,8 +130,7 @@ def ddim(
     """
     steps = diffusion.sampling_timesteps if steps is None else steps
     eta = diffusion.ddim_sampling_eta if eta is None else eta
-    if not 0 <= eta <= 1:
-        raise UserError(f"eta is {eta}, expected 0 (deterministic) to 1 (as noisy as ddpm)")
+    check_request(diffusion, "ddim", steps, eta)
     times = ddim_times(diffusion.num_timesteps, steps)
     tape = _tape(diffusion, batch_size, seed, noise, first_image)
     rows = [Tensor(row) for row in ddim_coefficients(diffusion.tables["alphas_cumprod"], times, eta)]
@@ -152,6 +150,22 @@ def ddim(
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
 
 
+def check_request(diffusion: GaussianDiffusion, sampler: str, steps: int | None, eta: float | None) -> None:
+    """Raises UserError where ``sampler`` does not exist or cannot take ``steps`` and ``eta``."""
+    total = diffusion.num_timesteps
+    if sampler not in SAMPLERS:
+        raise UserError(f"sampler is {sampler!r}, expected one of: {', '.join(SAMPLERS)}")
+    if sampler == "ddpm":
+        if steps not in (None, total):
+            raise UserError(f"the ddpm sampler takes all {total} steps, not {steps}; use the ddim sampler for fewer")
+        if eta is not None:
+            raise UserError("the ddpm sampler takes no eta; it belongs to the ddim sampler")
+        return
+    ddim_times(total, diffusion.sampling_timesteps if steps is None else steps)
+    if eta is not None and not 0 <= eta <= 1:
+        raise UserError(f"eta is {eta}, expected 0 (deterministic) to 1 (as noisy as ddpm)")
+
+
 def sample_images(
     diffusion: GaussianDiffusion,
     num: int,
@@ -165,13 +179,14 @@ def sample_images(
 ) -> np.ndarray:
     """``num`` images (num, C, H, W) float32 in [0, 1], made ``batch_size`` at a time; the same for any batch size."""
     sampler = sampler or ("ddim" if diffusion.is_ddim_sampling or steps is not None else "ddpm")
-    if sampler not in SAMPLERS:
-        raise UserError(f"sampler is {sampler!r}, expected one of: {', '.join(SAMPLERS)}")
+    check_request(diffusion, sampler, steps, eta)
     if num < 1:
         raise UserError(f"the number of images is {num}, expected at least 1")
     batch_size = min(batch_size, num)
     batches = []
-    for first in tqdm(range(0, num, batch_size), desc="sampling", unit="batch", disable=not progress or num <= batch_size):
+    for first in tqdm(
+        range(0, num, batch_size), desc="sampling", unit="batch", disable=not progress or num <= batch_size
+    ):
         # The last batch is filled up and cut, so that one compiled graph serves all.
         images = SAMPLERS[sampler](
             diffusion, batch_size, steps=steps, eta=eta, seed=seed, progress=progress, first_image=first

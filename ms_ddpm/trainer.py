@@ -1,8 +1,9 @@
 """The Trainer: one loop for every model.
 
-It knows no diffusion. It trains a Cell with two methods: ``draw(rng, batch) -> tuple``, on the host, makes what is random
-in a step, and ``construct(*batch, *draws)`` gives the scalar loss. From construct to the updated weights a step is one
-compiled graph. Randomness is named by (seed, step), so a resumed run continues bit for bit from its step number alone.
+It knows no diffusion. It trains a Cell with two methods: ``draw(rng, batch) -> tuple``, on the host, makes what is
+random in a step, and ``construct(*batch, *draws)`` gives the scalar loss. From construct to the updated weights a step
+is one compiled graph. Randomness is named by (seed, step), so a resumed run continues bit for bit from its step number
+alone.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class TrainStep:
         self._whole, self._add, self._finish = compiled(whole), compiled(add), compiled(finish)
 
     def __call__(self, lr: float, batches: list[tuple]) -> tuple[float, float, bool, float]:
-        """One update from ``accumulate`` batches of inputs: (loss, gradient norm, whether it was applied, loss scale)."""
+        """One update from ``accumulate`` batches: (loss, gradient norm, whether it was applied, loss scale)."""
         rate = Tensor(lr, ms.float32)
         if self.accumulate == 1:
             result = self._whole(rate, *to_inputs(batches[0]))
@@ -226,7 +227,7 @@ class Trainer:
         self._lock = lock_directory(self.folder)
         checkpoint.clean(self.checkpoints)
         self._resume(resume)
-        self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=tensorboard)
+        self.tensorboard = tensorboard
 
     # --- resuming and saving -------------------------------------------------------------------------------------
 
@@ -235,14 +236,21 @@ class Trainer:
         if resume == "never":
             if found:
                 raise UserError(
-                    f"{self.folder} already holds checkpoints up to step {found[-1]}; continue them with --resume auto, "
+                    f"{self.folder} already holds checkpoints up to step {found[-1]}; continue with --resume auto, "
                     "choose another --output_dir, or delete it"
                 )
         elif resume == "auto":
             if found:
                 self.load(checkpoint.locate(self.folder))
         else:
-            self.load(checkpoint.locate(Path(resume)))
+            path = checkpoint.locate(Path(resume))
+            later = [step for step in found if step > checkpoint.read_state(path)["step"]]
+            if later:
+                raise UserError(
+                    f"{self.folder} holds checkpoints of later steps {later} than {path}; continue it in another "
+                    "--output_dir, or delete them"
+                )
+            self.load(path)
 
     def load(self, path: str | Path) -> None:
         """Continues from a checkpoint directory. Raises UserError where it is damaged or of another run."""
@@ -295,7 +303,10 @@ class Trainer:
     # --- what happens every so many steps --------------------------------------------------------------------------
 
     def validation_loss(self) -> float | None:
-        """Mean loss over the held-out images with fixed draws, with the weights the cell has now."""
+        """Mean loss over the held-out images with fixed draws, with the weights the cell has now.
+
+        In whole batches: what is left over after the last one does not count.
+        """
         if self.validation_set is None:
             return None
         size = min(self.batch_size, len(self.validation_set))
@@ -341,9 +352,7 @@ class Trainer:
     def _inputs(self) -> Iterator[list[tuple]]:
         """The inputs of every step that is left: a list of one tuple per accumulated batch."""
         first, left = self.step * self.accumulate, (self.total_steps - self.step) * self.accumulate
-        batches = data.Batches(
-            self.train_set, self.batch_size, seed=self.seed, start=first, count=left, flip=self.flip
-        )
+        batches = data.Batches(self.train_set, self.batch_size, seed=self.seed, start=first, count=left, flip=self.flip)
         step_inputs = []
         for number, images in enumerate(data.iterate(batches, self.workers), start=first):
             batch = images if isinstance(images, tuple) else (images,)
@@ -372,6 +381,7 @@ class Trainer:
 
     def train(self) -> TrainResult:
         """Trains to ``train_num_steps``, or until SIGTERM or Ctrl-C, which save a checkpoint first."""
+        self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
         stopped: list[int] = []
 
         def on_signal(number, frame):
@@ -379,7 +389,10 @@ class Trainer:
                 raise KeyboardInterrupt
             stopped.append(number)
 
-        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        def listen() -> dict:
+            return {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        previous = listen()
         inputs = self._inputs()
         bar = tqdm(
             total=self.total_steps, initial=self.step, desc="training", unit="step", disable=not self.progress,
@@ -387,7 +400,7 @@ class Trainer:
         )  # fmt: skip
         self.cell.set_train(True)
         try:
-            self._loop(inputs, bar, stopped)
+            self._loop(inputs, bar, stopped, listen)
         finally:
             inputs.close()
             bar.close()
@@ -396,12 +409,13 @@ class Trainer:
                 signal.signal(number, handler)
         return TrainResult(self.step, stopped[0] if stopped else None, self.skipped)
 
-    def _loop(self, inputs: Iterator[list[tuple]], bar, stopped: list[int]) -> None:
+    def _loop(self, inputs: Iterator[list[tuple]], bar, stopped: list[int], listen: Callable) -> None:
         images_per_step = self.batch_size * self.accumulate
         losses, since, images = [], time.perf_counter(), 0
         while self.step < self.total_steps and not stopped:
             lr = self.rate(self.step)
             loss, norm, applied, scale = self.train_step(lr, next(inputs))
+            listen()  # MindSpore puts a handler of its own in place of Ctrl-C's when a graph runs (2.10)
             self.step += 1
             images += images_per_step
             losses.append(loss)

@@ -25,17 +25,30 @@ from ms_ddpm.errors import UserError
 def build_parser() -> Parser:
     """The options of convert.py."""
     parser = Parser(prog="convert.py", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="from-torch | to-torch", parser_class=Parser)
-    read = commands.add_parser("from-torch", prog="convert.py from-torch", description="PyTorch file -> checkpoint directory")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="from-torch | to-torch", parser_class=Parser
+    )
+    read = commands.add_parser(
+        "from-torch", prog="convert.py from-torch", description="PyTorch file -> checkpoint directory"
+    )
     read.add_argument("file", help=".pt (a training checkpoint or a state dict) or .safetensors")
     read.add_argument("--output_dir", required=True, metavar="DIR", help="where the checkpoint directory goes")
     read.add_argument("--image_size", nargs="+", metavar="X", help="side, or height and width (or give --config)")
-    read.add_argument("--config", metavar="FILE", help="YAML that describes the model, instead of reading it from the file")
+    read.add_argument(
+        "--objective", metavar="X", help="pred_noise, pred_x0 or pred_v, where the checkpoint does not tell (2022)"
+    )
+    read.add_argument(
+        "--config", metavar="FILE", help="YAML that describes the model, instead of reading it from the file"
+    )
     add_machine_options(read)
-    write = commands.add_parser("to-torch", prog="convert.py to-torch", description="checkpoint directory -> PyTorch file")
+    write = commands.add_parser(
+        "to-torch", prog="convert.py to-torch", description="checkpoint directory -> PyTorch file"
+    )
     write.add_argument("checkpoint", help="output directory of train.py, or a step-... in it")
     write.add_argument("--output", required=True, metavar="FILE", help="FILE.pt (needs torch) or FILE.safetensors")
-    write.add_argument("--weights", choices=("ema", "model"), default="ema", help="which weights a .safetensors holds [ema]")
+    write.add_argument(
+        "--weights", choices=("ema", "model"), default="ema", help="which weights a .safetensors holds [ema]"
+    )
     add_machine_options(write)
     return parser
 
@@ -64,8 +77,14 @@ def read_torch_file(path: Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for broken and for unsafe files
-        reason = "it holds pickled objects, which could run code" if "weights_only" in str(error) else "it is not a PyTorch file"
-        raise UserError(f"{path} is refused: {reason}; save its state_dict() with torch.save and convert that") from None
+        reason = (
+            "it holds pickled objects, which could run code"
+            if "weights_only" in str(error)
+            else "it is not a PyTorch file"
+        )
+        raise UserError(
+            f"{path} is refused: {reason}; save its state_dict() with torch.save and convert that"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, expected a checkpoint or state dict")
 
@@ -80,7 +99,11 @@ def read_torch_file(path: Path) -> dict:
         prefix = "ema_model."
         ema = arrays({k[len(prefix) :]: v for k, v in ema.items() if k.startswith(prefix)}) or None
     step = content.get("step", 0)
-    return {"model": arrays(model), "ema": ema if isinstance(ema, dict) else None, "step": step if isinstance(step, int) else 0}
+    return {
+        "model": arrays(model),
+        "ema": ema if isinstance(ema, dict) else None,
+        "step": step if isinstance(step, int) else 0,
+    }
 
 
 def configuration(args: dict, state: dict) -> Config:
@@ -93,6 +116,13 @@ def configuration(args: dict, state: dict) -> Config:
         if not args["image_size"]:
             raise UserError("--image_size is missing: a PyTorch checkpoint does not hold it (or give --config)")
         values = from_mapping({**convert.infer_diffusion(state), **network(state)}, str(args["file"]))
+        if args["objective"]:
+            values["objective"] = read_value("objective", args["objective"])
+        if "objective" not in values:
+            raise UserError(
+                "a checkpoint of the 2022 releases does not tell its objective; give --objective "
+                "(pred_noise was their default), or --config"
+            )
     if args["image_size"]:
         values["image_size"] = read_value("image_size", args["image_size"])
     return Config(**values)
@@ -164,13 +194,15 @@ def to_torch(args: dict) -> int:
     if torch:
         tensors = {w: {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in s.items()} for w, s in states.items()}
         ema = {f"ema_model.{k}": v for k, v in tensors["ema"].items()}
+        ema |= {f"online_model.{k}": v for k, v in tensors["model"].items()}
         ema |= {"initted": torch.tensor(True), "step": torch.tensor(step)}
         torch.save({"step": step, "model": tensors["model"], "ema": ema}, output)
     else:
         from safetensors.numpy import save_file
 
         save_file(states[args["weights"]], output)
-    print(f"step {step} -> {output}: diffusion.load_state_dict(...) takes it")
+    read = f'torch.load("{output}")["model"]' if torch else f'safetensors.torch.load_file("{output}")'
+    print(f"step {step} -> {output}: diffusion.load_state_dict({read}) takes it")
     return 0
 
 

@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default="digits", help="'digits' or the images to compare with [digits]")
     parser.add_argument("--output_dir", metavar="DIR", help="where metrics.json goes [beside the samples]")
     parser.add_argument("--fid_weights", metavar="FILE", help="InceptionV3 weights of torch-fidelity [its cache]")
-    add_options(parser.add_argument_group("machine (nothing here computes on it; taken for symmetry)"), ("device_target",))
+    add_options(
+        parser.add_argument_group("machine (nothing here computes on it; taken for symmetry)"), ("device_target",)
+    )
     args = parser.parse_args(argv)
     device = getattr(args, "device_target", FIELDS["device_target"].default)
     if device.lower() not in ("cpu", "gpu", "ascend"):

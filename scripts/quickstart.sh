@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 source scripts/_venv.sh
 venv=${VENV:-.venv}
 out=${OUT:-runs/quickstart}
+case " $* " in *" --output_dir"*) echo "error: give the output directory as OUT=DIR bash scripts/quickstart.sh" >&2; exit 2 ;; esac
 make_venv "$venv" digits
 started=$SECONDS
 "$venv/bin/python" scripts/train.py --config configs/digits.yaml --output_dir "$out" "$@"

@@ -26,12 +26,18 @@ GRID_MAX = 100  # larger sets are drawn whole into the .npz, and their first ima
 def build_parser() -> Parser:
     """The options of sample.py."""
     parser = Parser(prog="sample.py", description=__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="output directory of train.py, or a step-... in it")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint of an output directory [last]")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="output directory of train.py, or a step-... in it"
+    )
+    parser.add_argument(
+        "--which", choices=("last", "best"), default="last", help="which checkpoint of an output directory [last]"
+    )
     parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or raw weights [ema]")
     parser.add_argument("--output_dir", metavar="DIR", help="where to write [DIR of --checkpoint]/samples-STEP")
     parser.add_argument("--sampler", choices=("ddpm", "ddim"), help="[ddim where the steps are fewer than T]")
-    parser.add_argument("--sampling_steps", type=int, metavar="S", help="steps of the chain [as configured for training]")
+    parser.add_argument(
+        "--sampling_steps", type=int, metavar="S", help="steps of the chain [as configured for training]"
+    )
     parser.add_argument("--eta", type=float, help="ddim: 0 deterministic ... 1 as noisy as ddpm [as configured]")
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images [64]")
     parser.add_argument("--batch_size", type=int, default=250, metavar="B", help="images at a time [250]")
@@ -39,21 +45,24 @@ def build_parser() -> Parser:
     parser.add_argument("--grid", type=int, metavar="COLUMNS", help="columns of grid.png [nearly square]")
     parser.add_argument("--gif", action="store_true", help="also samples.gif: the first 16 images being denoised")
     parser.add_argument("--npz", metavar="FILE", help="name of the .npz [samples.npz in --output_dir]")
-    parser.add_argument("--interpolate", type=int, metavar="K", help="also interpolation.png: rows of K steps between two images of --dataset")
+    parser.add_argument(
+        "--interpolate",
+        type=int,
+        metavar="K",
+        help="also interpolation.png: rows of K steps between two images of --dataset",
+    )
     parser.add_argument("--interpolate_t", type=int, metavar="T", help="how far the two are noised [T/2]")
     parser.add_argument("--dataset", help="where --interpolate takes its images [the one trained on]")
     add_machine_options(parser)
     return parser
 
 
-def draw_interpolation(diffusion, config, args):
+def draw_interpolation(diffusion, config, args: dict):
     """Rows of images between pairs of data set images, ends included: (pairs * K, C, H, W)."""
     import numpy as np
 
     from ms_ddpm import data, recipes, samplers
 
-    if args["interpolate"] < 3:
-        raise UserError(f"--interpolate is {args['interpolate']}, expected at least 3 (the two ends and what is between)")
     source = data.open_images(
         args["dataset"] or config.dataset, image_size=recipes.image_shape(config), channels=config.channels
     )
@@ -74,7 +83,16 @@ def draw_interpolation(diffusion, config, args):
 def main(argv: Sequence[str] | None = None) -> int:
     """Samples and writes the pictures."""
     args = vars(build_parser().parse_args(argv))
-    for name, low in (("num", 1), ("batch_size", 1), ("seed", 0), ("grid", 1), ("sampling_steps", 1)):
+    lowest = {
+        "num": 1,
+        "batch_size": 1,
+        "seed": 0,
+        "grid": 1,
+        "sampling_steps": 1,
+        "interpolate": 3,
+        "interpolate_t": 1,
+    }
+    for name, low in lowest.items():
         if args[name] is not None and args[name] < low:
             raise UserError(f"--{name} is {args[name]}, expected at least {low}")
     from ms_ddpm import checkpoint
@@ -89,10 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     diffusion, config = recipes.load_diffusion(path, args["weights"])
     options = {"steps": args["sampling_steps"], "eta": args["eta"], "seed": args["seed"]}
     sampler = args["sampler"] or ("ddim" if diffusion.is_ddim_sampling or args["sampling_steps"] else "ddpm")
-    if sampler == "ddim":
-        from ms_ddpm.schedules import ddim_times
-
-        ddim_times(diffusion.num_timesteps, args["sampling_steps"] or diffusion.sampling_timesteps)  # says so if it is wrong
+    samplers.check_request(diffusion, sampler, args["sampling_steps"], args["eta"])
+    if args["interpolate_t"] is not None and args["interpolate_t"] >= diffusion.num_timesteps:
+        raise UserError(f"--interpolate_t is {args['interpolate_t']}, expected 1 to {diffusion.num_timesteps - 1}")
     folder = output_directory(args["output_dir"] or str(path.parent.parent / f"samples-{state['step']}"))
 
     drawn = samplers.sample_images(diffusion, args["num"], sampler=sampler, batch_size=args["batch_size"], **options)

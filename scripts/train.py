@@ -41,11 +41,31 @@ def build_trainer(config: Config):
         config=to_dict(config),
         **{
             name: getattr(config, name)
-            for name in (
-                "train_batch_size gradient_accumulate_every train_lr train_num_steps ema_update_every ema_decay adam_betas "
-                "save_and_sample_every num_samples max_grad_norm amp_level optimizer weight_decay lr_schedule warmup_steps "
-                "validation_images seed resume keep_checkpoint_max log_every tensorboard max_nonfinite workers"
-            ).split()
+            for name in [
+                "train_batch_size",
+                "gradient_accumulate_every",
+                "train_lr",
+                "train_num_steps",
+                "ema_update_every",
+                "ema_decay",
+                "adam_betas",
+                "save_and_sample_every",
+                "num_samples",
+                "max_grad_norm",
+                "amp_level",
+                "optimizer",
+                "weight_decay",
+                "lr_schedule",
+                "warmup_steps",
+                "validation_images",
+                "seed",
+                "resume",
+                "keep_checkpoint_max",
+                "log_every",
+                "tensorboard",
+                "max_nonfinite",
+                "workers",
+            ]
         },
     )
 

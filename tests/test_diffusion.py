@@ -213,7 +213,7 @@ def test_noise_is_ignored_at_time_zero_even_if_it_is_huge(mindspore, build, batc
 
 
 def test_learned_variance_interpolates_and_its_bound_is_the_papers(mindspore, build, batch):
-    """Improved DDPM: log variance between beta-tilde and beta; MSE of eps + 0.001 x the bound in bits, mean detached."""
+    """Improved DDPM: log variance between beta-tilde and beta; MSE + 0.001 x the bound in bits, mean detached."""
     d = build({"out_dim": 2}, objective="pred_noise")
     table = tables()
     t, x0, eps = batch["t"][:3], batch["x"][:3].astype(np.float64), batch["eps"][:3].astype(np.float64)

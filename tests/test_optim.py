@@ -27,8 +27,9 @@ def adam64(weights, gradients, lr, betas, eps, weight_decay, decoupled):
 @pytest.mark.parametrize(("name", "decay"), [("Adam", 0.0), ("Adam", 0.1), ("AdamW", 0.1)])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.9, 0.99), (0.0, 0.9)])
 def test_adam_is_the_papers_to_float32_precision(mindspore, rng, name, decay, betas):
-    import ms_ddpm
     from mindspore import Parameter, Tensor
+
+    import ms_ddpm
 
     start = [rng.standard_normal(s).astype(np.float32) for s in SHAPES]
     parameters = [Parameter(Tensor(a), name=f"p{i}") for i, a in enumerate(start)]

@@ -45,7 +45,9 @@ def test_onednn_cap_is_still_needed_and_works():
     """20 times faster here means 60 in a network; asked for only 5, so a busy machine does not fail it."""
     capped = float(python(CONVOLUTION.format(root=str(ROOT), before="runtime.setup('CPU')")))
     stock = float(python(CONVOLUTION.format(root=str(ROOT), before="import mindspore; mindspore.set_device('CPU')")))
-    assert stock > 5 * capped, f"stock {stock:.2f} ms, capped {capped:.2f} ms: runtime.cap_onednn can go if both are fast"
+    assert stock > 5 * capped, (
+        f"stock {stock:.2f} ms, capped {capped:.2f} ms: runtime.cap_onednn can go if both are fast"
+    )
 
 
 def test_the_cap_leaves_the_environment_and_so_pytorch_alone():
@@ -64,7 +66,7 @@ def test_the_user_can_switch_the_cap_off(env):
 
 
 def test_the_library_prepares_the_cpu_without_setup():
-    code = "from ms_ddpm import Unet, runtime; import os; print(runtime._cpu_prepared, os.environ['MS_DEV_HOST_BLOCKING_RUN'])"
+    code = "from ms_ddpm import Unet, runtime; print(runtime._cpu_prepared)"
     expected = "False" if runtime.accelerator_present() else "True"
     assert python(code).split()[0] == expected
 

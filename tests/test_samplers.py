@@ -1,5 +1,7 @@
 """Chains against float64 formulas, and what a noise tape must be."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def ddim64(arrays, steps, eta):
     x = next(arrays).astype(np.float64)
     times = schedules.ddim_times(T, steps)
     chain = [x]
-    for now, after in zip(times[:-1], times[1:], strict=True):
+    for now, after in pairwise(times):
         x0 = np.clip((x - np.sqrt(1 - abar[now]) * 0.8 * x) / np.sqrt(abar[now]), -1, 1)
         eps = (x - np.sqrt(abar[now]) * x0) / np.sqrt(1 - abar[now])
         if after < 0:
@@ -112,7 +114,10 @@ def test_interpolation_mixes_two_noised_images_and_denoises(mindspore, diffusion
     t, lam = 5, 0.25
     table = schedules.diffusion_tables(schedules.beta_schedule("cosine", T))
     abar = table["alphas_cumprod"][t]
-    ends = [np.sqrt(abar) * (2 * x.astype(np.float64) - 1) + np.sqrt(1 - abar) * e for x, e in zip((x1, x2), arrays, strict=False)]
+    ends = [
+        np.sqrt(abar) * (2 * x.astype(np.float64) - 1) + np.sqrt(1 - abar) * e
+        for x, e in zip((x1, x2), arrays, strict=False)
+    ]
     x = (1 - lam) * ends[0] + lam * ends[1]
     left = iter(arrays[2:])
     for step in reversed(range(t)):

@@ -110,6 +110,7 @@ class Attention(_Attention):
         return (2, self.heads, NUM_MEM_KV, self.dim_head)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (B heads, d, i), k and v (B heads, d, j) -> (B heads, d, i)."""
         weights = softmax(self.matmul_at(q, k))  # (B heads, i, j)
         return self.matmul_bt(v, weights)  # (B heads, d, i)
 

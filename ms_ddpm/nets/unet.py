@@ -16,7 +16,8 @@ from mindspore import Tensor, nn, ops
 from ..errors import UserError
 from ..random import host_rng
 from .attention import Attention, LinearAttention
-from .blocks import ResnetBlock, Upsample, downsample as make_downsample
+from .blocks import ResnetBlock, Upsample
+from .blocks import downsample as make_downsample
 from .embeddings import FourierPosEmb, SinusoidalPosEmb
 from .layers import Conv2d, Linear
 
@@ -50,6 +51,7 @@ class Stage(nn.Cell):
         return first, x, self.resample(x)
 
     def up(self, x: Tensor, skip1: Tensor, skip2: Tensor, time_act: Tensor, key) -> Tensor:
+        """Takes the skips of `down`, the later one first, and returns the upsampled image."""
         x = self.block1(ops.concat((x, skip1), 1), time_act, key)
         x = self.block2(ops.concat((x, skip2), 1), time_act, key)
         return self.resample(self.attn(x) + x)
@@ -144,9 +146,7 @@ class Unet(nn.Cell):
         layer = iter(range(10**6))  # a number per residual block: its own dropout masks
 
         def block(width_in: int, width_out: int) -> ResnetBlock:
-            return ResnetBlock(
-                width_in, width_out, time_dim, norm=norm, dropout=dropout, layer=next(layer), rng=rng
-            )
+            return ResnetBlock(width_in, width_out, time_dim, norm=norm, dropout=dropout, layer=next(layer), rng=rng)
 
         def attention(width: int, i: int) -> nn.Cell:
             if full[i]:

@@ -23,8 +23,8 @@ CASES = {"torch_2_3": {"self_condition": True}, "torch_2022": {}}
 
 def library(path: str):
     """The library's main module from an unpacked wheel, without the packages that only its Trainer needs."""
-    for name in ("torchvision", "torchvision.transforms", "torchvision.utils", "ema_pytorch", "accelerate", "pytorch_fid",
-                 "pytorch_fid.inception", "pytorch_fid.fid_score"):  # fmt: skip
+    absent = "torchvision torchvision.transforms torchvision.utils ema_pytorch accelerate pytorch_fid"
+    for name in (*absent.split(), "pytorch_fid.inception", "pytorch_fid.fid_score"):
         sys.modules[name] = MagicMock()
     for name in [name for name in sys.modules if name.startswith("denoising_diffusion_pytorch")]:
         del sys.modules[name]
@@ -39,7 +39,9 @@ def make(name: str, path: str) -> None:
     module = library(path)
     torch.manual_seed(0)
     unet = module.Unet(8, dim_mults=(1, 2), channels=1, **CASES[name])
-    diffusion = module.GaussianDiffusion(unet, image_size=8, timesteps=100, objective="pred_noise", beta_schedule="cosine")
+    diffusion = module.GaussianDiffusion(
+        unet, image_size=8, timesteps=100, objective="pred_noise", beta_schedule="cosine"
+    )
     with torch.no_grad():
         for parameter in diffusion.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

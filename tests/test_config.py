@@ -1,0 +1,100 @@
+"""Configuration: types, unknown keys, and every recipe that ships."""
+
+import pytest
+import yaml
+
+from ms_ddpm import config
+from ms_ddpm.errors import UserError
+
+from .conftest import ROOT
+
+RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def write(tmp_path, text):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_reads_and_says_where_it_comes_from(recipe):
+    values = config.from_yaml(recipe)
+    assert len(values["source"]) > 20
+    assert config.Config(**values).output_dir.startswith("runs/")
+
+
+def test_the_named_recipes_are_all_there():
+    assert {path.stem for path in RECIPES} >= {"digits", "mnist", "fashion_mnist", "cifar10", "flowers64", "flowers128"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_describes_a_network_that_exists(mindspore, recipe):
+    from ms_ddpm import recipes
+
+    values = config.from_yaml(recipe)
+    small = {"dim": 16, "init_dim": None}  # the layout counts here, not the width
+    diffusion = recipes.build_diffusion(config.Config(**{**values, **small}))
+    assert diffusion.image_size == recipes.image_shape(config.Config(**values))
+
+
+def test_flags_override_the_file(tmp_path):
+    path = write(tmp_path, "dim: 32\ntrain_lr: 1e-4\n")
+    resolved = config.resolve({"dim": "48"}, str(path))
+    assert (resolved.dim, resolved.train_lr) == (48, 1e-4)
+
+
+def test_what_is_saved_reads_back_the_same(tmp_path):
+    first = config.Config(
+        dim_mults=[1, 2], image_size=[8, 4], schedule_fn_kwargs={"start": -2.0}, full_attn=[True, False]
+    )
+    path = write(tmp_path, yaml.safe_dump(config.to_dict(first)))
+    assert config.Config(**config.from_yaml(path)) == first
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dimm: 3", "unknown configuration key 'dimm'; did you mean dim?"),
+        ("zzz: 3", "unknown configuration key 'zzz'; keys are"),
+        ("dim: wide", "dim is 'wide', expected an integer"),
+        ("dim: 3.5", "dim is 3.5, expected an integer"),
+        ("dim: true", "dim is True"),
+        ("dim: .nan", "dim is nan"),
+        ("dim: [1]", r"dim is \[1\]"),
+        ("train_lr: .inf", "train_lr is inf, expected a number"),
+        ("train_num_steps: -5", "train_num_steps is -5, expected at least 1"),
+        ("flip: perhaps", "flip is 'perhaps', expected true or false"),
+        ("objective: pred_q", "objective is 'pred_q', expected one of: pred_v, pred_noise, pred_x0"),
+        ("dim_mults: []", r"dim_mults is \[\], expected a list of integers"),
+        ("image_size: [8, 8, 8]", "image_size"),
+        ("schedule_fn_kwargs: {a: b}", "schedule_fn_kwargs"),
+        ("schedule_fn_kwargs: [a]", "schedule_fn_kwargs"),
+        ("dataset: 7", "dataset is 7, expected a text"),
+        ("dim:", "dim is None, expected an integer"),
+        ("- 1", "holds list, expected 'key: value' lines"),
+        ("a: [", "is not YAML"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_wrong_files_are_one_line(tmp_path, text, words):
+    with pytest.raises(UserError, match=words) as caught:
+        config.from_yaml(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match=r"cannot read --config nothing\.yaml: No such file"):
+        config.from_yaml("nothing.yaml")
+
+
+def test_null_is_taken_only_where_it_means_something():
+    assert config.read_value("init_dim", None) is None
+    with pytest.raises(UserError):
+        config.read_value("dim", None)
+
+
+def test_only_what_makes_another_run_counts_as_a_difference():
+    old = config.to_dict(config.Config())
+    assert config.differences(old, {**old, "train_num_steps": 5, "device_target": "GPU"}) == []
+    assert config.differences(old, {**old, "dim": 32}) == ["dim was 64, now 32"]

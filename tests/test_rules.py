@@ -1,0 +1,116 @@
+"""The rules of the house, read off the source."""
+
+import ast
+import re
+
+import pytest
+
+from .conftest import ROOT
+
+MAY_SEE_BOTH = {"compare.py", "bench.py", "parity.py", "convert.py"}
+SOURCES = sorted(
+    p for folder in ("ms_ddpm", "torch_ref", "parity_tests", "scripts") for p in (ROOT / folder).rglob("*.py")
+)
+IN_PLACE = re.compile(r"^(add|sub|mul|div|exp|clamp|clip|zero|fill|sqrt|neg|pow|addcmul|addcdiv|lerp)_$")
+UNPICKLERS = {("pickle", "load"), ("pickle", "loads"), ("dill", "load"), ("joblib", "load"), ("torch", "load")}
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def violations(path, text=None):
+    """What the file at ``path`` does that it may not, as sentences."""
+    tree = ast.parse(text) if text is not None else tree_of(path)
+    room = path.relative_to(ROOT).parts[0]
+    seen = set(imports(tree))
+    if room == "ms_ddpm" and seen & {"torch", "torch_ref", "torchvision"}:
+        yield "imports torch"
+    if room == "torch_ref" and seen & {"mindspore", "ms_ddpm"}:
+        yield "imports mindspore"
+    sees_torch, sees_mindspore = seen & {"torch", "torch_ref"}, seen & {"mindspore", "ms_ddpm"}
+    if room == "scripts" and path.name not in MAY_SEE_BOTH and sees_torch and sees_mindspore:
+        yield "sees both frameworks"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            if room == "ms_ddpm" and IN_PLACE.match(node.func.attr):
+                yield f"line {node.lineno}: in-place {node.func.attr}"
+            if (owner, node.func.attr) in UNPICKLERS:
+                safe = any(k.arg == "weights_only" and getattr(k.value, "value", None) is True for k in node.keywords)
+                if not (path.name == "convert.py" and room == "scripts" and safe):
+                    yield f"line {node.lineno}: {owner}.{node.func.attr} unpickles"
+            for keyword in node.keywords:
+                if keyword.arg == "allow_pickle" and getattr(keyword.value, "value", None) is not False:
+                    yield f"line {node.lineno}: allow_pickle"
+            if owner == "random" or (
+                room == "ms_ddpm"
+                and ast.unparse(node.func).startswith(("np.random.rand", "ops.rand", "ops.normal", "mint.rand"))
+            ):
+                yield f"line {node.lineno}: randomness that is not an explicit Generator"
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("mint.optim"):
+            yield f"line {node.lineno}: mint.optim"
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "mint.optim" in ast.unparse(node):
+            yield f"line {node.lineno}: mint.optim"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_rules_of_the_house(path):
+    assert list(violations(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("ms_ddpm/x.py", "import torch"),
+        ("ms_ddpm/x.py", "from torch.nn import Linear"),
+        ("torch_ref/x.py", "import mindspore as ms"),
+        ("scripts/train.py", "import torch\nimport mindspore"),
+        ("ms_ddpm/x.py", "x.add_(1)"),
+        ("ms_ddpm/x.py", "mint.optim.Adam(p)"),
+        ("ms_ddpm/x.py", "from mindspore.mint.optim import Adam"),
+        ("ms_ddpm/x.py", "np.load(f, allow_pickle=True)"),
+        ("scripts/sample.py", "import torch\ntorch.load(f, weights_only=True)"),
+        ("scripts/convert.py", "torch.load(f)"),
+        ("ms_ddpm/x.py", "np.random.randn(3)"),
+        ("ms_ddpm/x.py", "ops.randn(3)"),
+    ],
+)
+def test_the_rules_catch_what_they_forbid(place, text):
+    assert list(violations(ROOT / place, text))
+
+
+def public_definitions(path):
+    """Functions, classes and methods of ``path`` that others may call."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    for node in tree_of(path).body:
+        if isinstance(node, kinds) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                inherited = ("construct", "bprop", "product", "prepared_weight", "memory_shape", "error")
+                yield from (
+                    m for m in node.body
+                    if isinstance(m, ast.FunctionDef) and not m.name.startswith("_") and m.name not in inherited
+                )  # fmt: skip
+
+
+def test_public_definitions_have_docstrings_and_types():
+    missing = []
+    for path in SOURCES:
+        for node in public_definitions(path):
+            where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+            if not ast.get_docstring(node):
+                missing.append(f"{where}: no docstring")
+            if isinstance(node, ast.FunctionDef):
+                arguments = [a for a in node.args.args + node.args.kwonlyargs if a.arg != "self"]
+                if not any(a.annotation for a in arguments) and node.returns is None:
+                    missing.append(f"{where}: no types")
+    assert missing == []
