@@ -12,6 +12,7 @@ not in a checkpoint. A .pt is read with weights_only=True: a file that would run
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def read_torch_file(path: Path) -> dict:
             raise UserError(f"{path} is not a safetensors file: {error}") from None
     torch = _torch()
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickle protocols: such a file is refused or read, and that is said
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for broken and for unsafe files
         reason = (
             "it holds pickled objects, which could run code"

@@ -60,7 +60,8 @@ try:
     runpy.run_path({str(ROOT / "scripts" / f"{name}.py")!r}, run_name="__main__")
 except SystemExit:
     pass
-print([m for m in ("mindspore", "torch", "numpy", "PIL", "scipy", "sklearn", "yaml") if m in sys.modules], file=sys.stderr)
+heavy = ("mindspore", "torch", "numpy", "PIL", "scipy", "sklearn", "yaml")
+print([m for m in heavy if m in sys.modules], file=sys.stderr)
 """
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip()
     assert loaded == "[]"
@@ -143,12 +144,17 @@ def test_bad_training_input_is_one_line_and_leaves_nothing(tmp_path, case):
 
 def test_an_unknown_configuration_key_is_named(tmp_path):
     (tmp_path / "c.yaml").write_text("dimm: 8\n")
-    refused(script("train", "--config", tmp_path / "c.yaml", "--output_dir", tmp_path / "o"), "'dimm'", "did you mean dim")
+    refused(
+        script("train", "--config", tmp_path / "c.yaml", "--output_dir", tmp_path / "o"), "'dimm'", "did you mean dim"
+    )
 
 
 def test_an_empty_image_folder_is_named(tmp_path):
     (tmp_path / "images").mkdir()
-    refused(script("train", *TINY, "--dataset", tmp_path / "images", "--output_dir", tmp_path / "o"), str(tmp_path / "images"))
+    refused(
+        script("train", *TINY, "--dataset", tmp_path / "images", "--output_dir", tmp_path / "o"),
+        str(tmp_path / "images"),
+    )
 
 
 @pytest.mark.parametrize("name", ["train", "sample"])
@@ -211,15 +217,20 @@ def test_missing_samples_are_named(tmp_path):
     refused(script("evaluate", "--samples", tmp_path / "s.npz"), "s.npz")
 
 
-def test_a_pt_file_with_a_pickled_payload_is_refused_unrun(tmp_path):
-    pytest.importorskip("torch")
+@pytest.mark.parametrize("form", ["pickle", "torch.save"])
+def test_a_pt_file_with_a_pickled_payload_is_refused_unrun(tmp_path, form):
+    torch = pytest.importorskip("torch")
     import pickle
 
     class Payload:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "it_ran"),))
 
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": Payload()}))
+    content = {"model": {"w": torch.zeros(1)}, "extra": Payload()}
+    if form == "pickle":
+        (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": Payload()}))
+    else:
+        torch.save(content, tmp_path / "evil.pt")
     result = script("convert", "from-torch", tmp_path / "evil.pt", "--image_size", 8, "--output_dir", tmp_path / "o")
     refused(result, "evil.pt", "refused")
     assert not (tmp_path / "it_ran").exists()

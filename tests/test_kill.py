@@ -22,7 +22,9 @@ COMMAND = [
 
 
 def start(folder):
-    return subprocess.Popen([*COMMAND, "--output_dir", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [*COMMAND, "--output_dir", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def finish(folder):
@@ -72,7 +74,7 @@ def first_checkpoint(process, folder):
 
 def killed_runs_end_alike(whole, tmp_path, kills, seed):
     truth, duration = whole
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     folder = tmp_path / "run"
     hits = during_saves = 0
     for i in range(kills):

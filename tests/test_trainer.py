@@ -109,10 +109,16 @@ def test_accumulation_takes_the_mean_of_its_batches(make_cell, mindspore):
     for parts in (1, 2):
         cell = make_cell()
         step = TrainStep(
-            cell, Adam(cell.trainable_params(), 1e-2), DynamicLossScale(enabled=False), max_grad_norm=1.0, accumulate=parts
+            cell,
+            Adam(cell.trainable_params(), 1e-2),
+            DynamicLossScale(enabled=False),
+            max_grad_norm=1.0,
+            accumulate=parts,
         )
         for _ in range(2):  # twice: the buffer must be emptied in between
-            batches = [(Tensor(i), Tensor(n)) for i, n in zip(np.split(images, parts), np.split(noise, parts), strict=True)]
+            batches = [
+                (Tensor(i), Tensor(n)) for i, n in zip(np.split(images, parts), np.split(noise, parts), strict=True)
+            ]
             loss, norm, applied, _ = step(1e-2, batches)
         results.append((loss, norm, cell.w.asnumpy()))
         assert applied
@@ -202,7 +208,9 @@ def test_half_precision_trains_and_keeps_its_loss_scale(mindspore, tmp_path):
         )  # fmt: skip
         trainer.train()
         losses[level] = seen
-        scale = json.loads((trainer.checkpoints / "step-00000004" / "state.json").read_text())["training"]["scaler"]["scale"]
+        scale = json.loads((trainer.checkpoints / "step-00000004" / "state.json").read_text())["training"]["scaler"][
+            "scale"
+        ]
         assert scale == (1.0 if level == "O0" else 2.0**15)
     for level in ("O1", "O2"):
         assert losses[level] == pytest.approx(losses["O0"], rel=0.02)
