@@ -18,12 +18,14 @@ _HOME = {
     "AdamW": "optim",
     "UserError": "errors",
 }
-_MODULES = {
-    "amp", "checkpoint", "config", "convert", "data", "diffusion", "ema", "errors", "evaluation", "images",
-    "lr_schedules", "nets", "ops", "optim", "random", "recipes", "runtime", "samplers", "schedules", "trainer",
+_WITHOUT_MINDSPORE = {
+    "checkpoint", "cli", "config", "data", "errors", "evaluation", "images", "lr_schedules", "random", "runs",
+    "runtime", "schedules",
 }  # fmt: skip
-_WITHOUT_MINDSPORE = {"checkpoint", "config", "data", "errors", "evaluation", "images", "lr_schedules", "random",
-                      "runtime", "schedules"}  # fmt: skip
+_MODULES = _WITHOUT_MINDSPORE | {
+    "amp", "convert", "diffusion", "ema", "likelihood", "nets", "ops", "optim", "recipes", "samplers", "train_step",
+    "trainer",
+}  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 
 

@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 
 from . import schedules
 from .errors import UserError
+from .likelihood import discretized_gaussian_log_likelihood, normal_kl
 from .random import normal
 from .runtime import compiled
 
@@ -28,33 +29,6 @@ class ModelPrediction(NamedTuple):
     pred_noise: Tensor
     pred_x_start: Tensor
     variance: Tensor | None = None
-
-
-def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
-    """KL divergence between two diagonal Gaussians, elementwise, in nats."""
-    return 0.5 * (
-        -1.0
-        + log_variance2
-        - log_variance1
-        + ops.exp(log_variance1 - log_variance2)
-        + (mean1 - mean2) * (mean1 - mean2) * ops.exp(-log_variance2)
-    )
-
-
-def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log-probability of x, of 256 levels in [-1, 1], under a Gaussian binned to the levels (Ho et al., eq. 13)."""
-
-    def log_clamped(p):
-        return ops.log(ops.maximum(p, 1e-15))
-
-    def normal_cdf(z):  # the tanh approximation of the reference implementations
-        return 0.5 * (1.0 + ops.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z)))
-
-    inverse_scale = ops.exp(-log_scale)
-    cdf_above = normal_cdf(inverse_scale * (x - mean + 1.0 / 255.0))
-    cdf_below = normal_cdf(inverse_scale * (x - mean - 1.0 / 255.0))
-    inside = log_clamped(cdf_above - cdf_below)
-    return ops.select(x < -0.999, log_clamped(cdf_above), ops.select(x > 0.999, log_clamped(1.0 - cdf_below), inside))
 
 
 class GaussianDiffusion(nn.Cell):

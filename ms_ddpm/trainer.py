@@ -18,7 +18,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import checkpoint, data
@@ -28,10 +28,11 @@ from .ema import EMA
 from .errors import UserError
 from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
-from .optim import OPTIMIZERS, clip_by_global_norm
+from .optim import OPTIMIZERS
 from .random import Stream, stream
 from .runs import RunLog, lock_directory
 from .runtime import compiled, peak_rss_mb
+from .train_step import TrainStep, as_function, to_inputs
 
 
 class NonFiniteError(RuntimeError):
@@ -45,74 +46,6 @@ class TrainResult:
     step: int
     stopped_by: int | None = None  # number of the signal that asked for it
     skipped_steps: int = 0
-
-
-def _is_array(value) -> bool:
-    return isinstance(value, (np.ndarray, np.generic, Tensor))
-
-
-def to_inputs(values: tuple) -> tuple:
-    """Arrays as tensors; everything else (flags, None) stays a constant of the compiled graph."""
-    return tuple(Tensor(v) if _is_array(v) and not isinstance(v, Tensor) else v for v in values)
-
-
-class TrainStep:
-    """Loss, gradients, clipping and the optimizer's update as compiled graphs.
-
-    With ``accumulate`` = 1 one graph does it all. Otherwise one graph adds the gradient of a batch to a buffer, and
-    another applies the mean.
-    """
-
-    def __init__(self, cell: nn.Cell, optimizer, scaler: DynamicLossScale, *, max_grad_norm: float, accumulate: int):
-        self.accumulate = accumulate
-        view = optimizer.view
-        total = Parameter(
-            Tensor(np.zeros(view.size if accumulate > 1 else 1, np.float32)), name="accumulated", requires_grad=False
-        )
-        loss_sum = Parameter(Tensor(0.0, ms.float32), name="accumulated_loss", requires_grad=False)
-
-        def scaled_loss(*inputs):
-            return cell(*inputs) * scaler.scale
-
-        gradients = ms.value_and_grad(scaled_loss, None, optimizer.trained)
-
-        def apply(loss, flat, lr):
-            flat, norm = clip_by_global_norm(flat, max_grad_norm)
-            acts = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
-            scale = scaler.scale * 1.0  # of this step, before it adapts
-            optimizer.apply(flat, lr, acts)
-            scaler.update(acts)
-            return ops.stack((loss, norm, ops.cast(acts, ms.float32), scale))
-
-        def whole(lr, *inputs):
-            loss, grads = gradients(*inputs)
-            return apply(loss / scaler.scale, view.flatten(grads) / scaler.scale, lr)
-
-        def add(*inputs):
-            loss, grads = gradients(*inputs)
-            ops.assign(total, total + view.flatten(grads))
-            return ops.assign(loss_sum, loss_sum + loss)
-
-        def finish(lr):
-            factor = scaler.scale * accumulate
-            loss, flat = loss_sum / factor, total / factor
-            ops.assign(total, ops.zeros_like(total))
-            ops.assign(loss_sum, loss_sum * 0)
-            return apply(loss, flat, lr)
-
-        self._whole, self._add, self._finish = compiled(whole), compiled(add), compiled(finish)
-
-    def __call__(self, lr: float, batches: list[tuple]) -> tuple[float, float, bool, float]:
-        """One update from ``accumulate`` batches: (loss, gradient norm, whether it was applied, loss scale)."""
-        rate = Tensor(lr, ms.float32)
-        if self.accumulate == 1:
-            result = self._whole(rate, *to_inputs(batches[0]))
-        else:
-            for inputs in batches:
-                self._add(*to_inputs(inputs))
-            result = self._finish(rate)
-        loss, norm, applied, scale = result.asnumpy().tolist()
-        return loss, norm, bool(applied), scale
 
 
 class Trainer:
@@ -442,15 +375,6 @@ class Trainer:
             bar.update(1)
         if stopped and checkpoint.steps(self.checkpoints)[-1:] != [self.step]:
             self.save()
-
-
-def as_function(cell: nn.Cell):
-    """``cell`` as a plain function (MindSpore's graph parser takes no lambda within a call)."""
-
-    def loss(*inputs):
-        return cell(*inputs)
-
-    return loss
 
 
 def _version() -> str:

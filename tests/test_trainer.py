@@ -101,7 +101,7 @@ def test_accumulation_takes_the_mean_of_its_batches(make_cell, mindspore):
 
     from ms_ddpm import Adam
     from ms_ddpm.amp import DynamicLossScale
-    from ms_ddpm.trainer import TrainStep
+    from ms_ddpm.train_step import TrainStep
 
     rng = np.random.default_rng(0)
     images, noise = rng.random((2, 8, 1, 8, 8)).astype(np.float32)
@@ -202,8 +202,9 @@ def test_half_precision_trains_and_keeps_its_loss_scale(mindspore, tmp_path):
         diffusion = GaussianDiffusion(Unet(8, dim_mults=(1,), channels=1, rng=0), image_size=8, timesteps=10)
         seen = []
         trainer = Trainer(
-            diffusion, "digits", train_batch_size=8, train_num_steps=4, amp_level=level, results_folder=tmp_path / level,
-            sample_fn=lambda cell, n: np.zeros((n, 1, 8, 8), np.float32), progress=False,
+            diffusion, "digits", train_batch_size=8, train_num_steps=4, amp_level=level,
+            results_folder=tmp_path / level, progress=False,
+            sample_fn=lambda cell, n: np.zeros((n, 1, 8, 8), np.float32),
             on_step=lambda record, seen=seen: seen.append(record["loss"]),
         )  # fmt: skip
         trainer.train()
