@@ -19,7 +19,7 @@ _HOME = {
     "UserError": "errors",
 }
 _WITHOUT_MINDSPORE = {
-    "checkpoint", "cli", "config", "data", "errors", "evaluation", "images", "lr_schedules", "random", "runs",
+    "checkpoint", "cli", "config", "data", "errors", "evaluation", "files", "images", "lr_schedules", "random", "runs",
     "runtime", "schedules",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
@@ -43,8 +43,7 @@ def _prepare() -> None:
     """The CPU repairs of `runtime`, for those who use the library without calling `runtime.setup`."""
     from . import runtime
 
-    if not runtime.accelerator_present():
-        runtime.prepare_cpu()
+    runtime.prepare_cpu(only_cpu=not runtime.accelerator_present())
 
 
 def __dir__():

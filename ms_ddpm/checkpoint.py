@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
+from .files import WRITING, sync, write_atomically
 
 log = logging.getLogger("ms_ddpm")
 
 Arrays = Mapping[str, np.ndarray]
 _STEP = re.compile(r"^step-(\d{8,})$")
-_WRITING = ".writing-"
 
 
 @dataclass
@@ -38,43 +38,18 @@ class Checkpoint:
     arrays: dict[str, dict[str, np.ndarray]]
 
 
+def versions() -> dict[str, str]:
+    """What a checkpoint was made with."""
+    from importlib.metadata import version
+
+    from . import __version__
+
+    return {"ms_ddpm": __version__, **{name: version(name) for name in ("mindspore", "numpy")}}
+
+
 def step_name(step: int) -> str:
     """Directory name of a step."""
     return f"step-{step:08d}"
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file beside its place, syncs it, and renames it."""
-    beside = path.with_name(f"{_WRITING}{path.name}-{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest_310(file)
-
-
-def _digest_310(file) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mapping, *, keep_max: int = 3) -> Path:
@@ -82,36 +57,47 @@ def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mappin
 
     Raises UserError (disk full, no permission); nothing half-written stays.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as serialise
 
-    directory.mkdir(parents=True, exist_ok=True)
     final = directory / step_name(step)
-    writing = directory / f"{_WRITING}{step_name(step)}-{os.getpid()}"
+    writing = directory / f"{WRITING}{step_name(step)}-{os.getpid()}"
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
         files = {}
         for name, group in arrays.items():
-            path = writing / f"{name}.safetensors"
-            save_file({key: np.ascontiguousarray(value) for key, value in group.items()}, path)
-            _sync(path)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+            data = serialise({key: np.ascontiguousarray(value) for key, value in group.items()})
+            files[f"{name}.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            write_atomically(writing / f"{name}.safetensors", data)
         content = {**state, "step": step, "files": files}
-        (writing / "state.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-        _sync(writing / "state.json")
-        _sync(writing)
+        content["sha256"] = _state_digest(content)
+        write_atomically(writing / "state.json", json.dumps(content, indent=2, sort_keys=True).encode())
         if final.exists():  # the same step of a run that was resumed from before it
-            shutil.rmtree(final)
+            _remove(final)
         os.rename(writing, final)
-        _sync(directory)
+        sync(directory)
         write_atomically(directory / "last", f"{final.name}\n".encode())
-    except OSError as error:
+    except (OSError, UserError) as error:
         shutil.rmtree(writing, ignore_errors=True)
-        raise UserError(
-            f"could not write checkpoint {final}: {error.strerror or error}; earlier checkpoints are intact"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"could not write checkpoint {final}: {reason}; earlier checkpoints are intact") from None
     _rotate(directory, keep_max)
     return final
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint so that a kill on the way leaves none that looks whole."""
+    aside = path.with_name(f"{WRITING}old-{path.name}-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(path, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _state_digest(state: Mapping) -> str:
+    """Checksum of everything in state.json but itself."""
+    rest = {key: value for key, value in state.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def mark_best(directory: Path, step: int) -> None:
@@ -139,13 +125,13 @@ def _rotate(directory: Path, keep_max: int) -> None:
     kept = {named_step(directory, "best"), named_step(directory, "last")}
     for step in steps(directory)[:-keep_max] if keep_max > 0 else []:
         if step not in kept:
-            shutil.rmtree(directory / step_name(step), ignore_errors=True)
+            _remove(directory / step_name(step))
 
 
-def clean(directory: Path) -> None:
+def clean(*directories: Path) -> None:
     """Removes what a killed process left half-written."""
-    if directory.is_dir():
-        for path in directory.glob(f"{_WRITING}*"):
+    for directory in directories:
+        for path in directory.glob(f"{WRITING}*"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -156,10 +142,8 @@ def locate(path: Path, which: str = "last") -> Path:
     for directory in (path / "checkpoints", path):
         found = steps(directory)
         if found:
-            step = named_step(directory, which)
-            if which == "last":
-                # A process killed between the rename and the update of ``last`` leaves a newer, whole directory.
-                step = found[-1]
+            # A process killed between the rename and the update of ``last`` leaves a newer, whole directory.
+            step = found[-1] if which == "last" else named_step(directory, which)
             if step is None:
                 raise UserError(f"{directory} has no '{which}' checkpoint; it has steps {found}")
             return directory / step_name(step)
@@ -178,6 +162,8 @@ def read_state(path: Path) -> dict:
         state = json.loads((path / "state.json").read_text())
         if not (isinstance(state, dict) and isinstance(state["step"], int) and isinstance(state["files"], dict)):
             raise ValueError("step or files missing")
+        if state.get("sha256") != _state_digest(state):
+            raise ValueError("its checksum differs from the one written with it")
     except OSError as error:
         raise UserError(f"cannot read checkpoint {path / 'state.json'}: {error.strerror or error}") from None
     except (ValueError, KeyError) as error:

@@ -76,7 +76,7 @@ class Config:
     train_lr: float = _option(1e-4, "float", "learning rate", low=0)
     optimizer: str = _option("adam", "str", "optimizer", choices=("adam", "adamw"))
     adam_betas: list = _option([0.9, 0.99], "floats", "betas of Adam", low=0)
-    weight_decay: float = _option(0.0, "float", "weight decay", low=0)
+    weight_decay: Any = _option(None, "float?", "weight decay (default: the optimizer's, adam 0, adamw 0.01)", low=0)
     max_grad_norm: float = _option(1.0, "float", "largest norm of the gradient; larger ones are scaled down", low=0)
     lr_schedule: str = _option("constant", "str", "learning-rate schedule", choices=("constant", "cosine", "linear"))
     warmup_steps: int = _option(0, "int", "steps of linear warm-up", low=0)
@@ -121,6 +121,9 @@ FREE_ON_RESUME = frozenset(
         "threads",
         "workers",
         "max_nonfinite",
+        "train_lr",  # what the message about non-finite steps advises to change
+        "max_grad_norm",
+        "amp_level",
         "sampling_timesteps",
         "ddim_sampling_eta",
     ]
@@ -131,6 +134,8 @@ def _number(value: Any, kind: type) -> Any:
     """``value`` as int or float; strings too (YAML reads 1e-4 as one)."""
     if isinstance(value, bool):
         raise ValueError
+    if kind is int and isinstance(value, (int, str)):
+        return int(value)  # not through float, which rounds above 2^53
     number = float(value)
     if kind is int:
         if not math.isfinite(number) or number != int(number):

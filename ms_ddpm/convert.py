@@ -149,8 +149,15 @@ def _closest(candidates: Mapping[str, np.ndarray], given: np.ndarray, what: str)
 
 def infer_unet(state: Mapping[str, np.ndarray]) -> dict:
     """The `Unet` arguments that the names and shapes of a Unet's PyTorch state dict tell."""
-    if "init_conv.weight" not in state or "time_mlp.1.weight" not in state:
-        raise UserError("the checkpoint holds no U-Net of denoising-diffusion-pytorch (no init_conv, no time_mlp)")
+    try:
+        return _read_unet(state)
+    except UserError:
+        raise
+    except (KeyError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"the checkpoint holds no whole U-Net of denoising-diffusion-pytorch: {error}") from None
+
+
+def _read_unet(state: Mapping[str, np.ndarray]) -> dict:
     stages = 1 + max(int(match[1]) for match in (re.match(r"downs\.(\d+)\.", name) for name in state) if match)
     group = "downs.0.0.block1.norm.weight" in state
     dim = state["time_mlp.1.weight"].shape[0] // 4

@@ -6,6 +6,7 @@ Symbols follow Ho et al., "Denoising Diffusion Probabilistic Models", https://ar
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import NamedTuple
 
@@ -98,8 +99,6 @@ class GaussianDiffusion(nn.Cell):
                 f"the model gives {model.out_dim} channels for images of {model.channels}; expected the same "
                 "number, or twice it for learned variance"
             )
-        if self.learned_variance and objective == "pred_v":
-            raise UserError("learned variance works with objective pred_noise or pred_x0, not pred_v")
         self.objective = objective
         self.loss_type = loss_type
         self.num_timesteps = timesteps
@@ -111,6 +110,8 @@ class GaussianDiffusion(nn.Cell):
         self.auto_normalize = auto_normalize
         self.offset_noise_strength = offset_noise_strength
         self.immiscible = immiscible
+        if immiscible and importlib.util.find_spec("scipy") is None:
+            raise UserError("immiscible noise needs scipy; run: pip install 'ms_ddpm[digits]'")
 
         betas = schedules.beta_schedule(beta_schedule, timesteps, **(schedule_fn_kwargs or {}))
         self.tables = schedules.diffusion_tables(betas)  # float64, for coefficients computed on the host
@@ -124,8 +125,7 @@ class GaussianDiffusion(nn.Cell):
         )
         for name, table in self.tables.items():
             self.register_buffer(name, Tensor(table.astype(np.float32)))
-        with np.errstate(divide="ignore"):
-            self.log_betas = Tensor(np.log(np.maximum(betas, 1e-20)).astype(np.float32))
+        self.log_betas = Tensor(np.log(betas).astype(np.float32))
         self._reverse_steps = {}
 
     # --- the forward process -------------------------------------------------------------------------------------
@@ -269,8 +269,8 @@ class GaussianDiffusion(nn.Cell):
     def draw(self, rng: np.random.Generator, batch: tuple[np.ndarray, ...]) -> tuple:
         """What is random in one training step, for ``construct(*batch, *draw(rng, batch))``.
 
-        Returns (t, noise, self_cond, offset_noise, dropout_key). Immiscible assignment is done here: the noise is
-        permuted, so that q_sample and the target see the same permutation.
+        Returns (t, noise, self_cond, offset_noise, dropout_key), the last only after ``set_train(True)``. Immiscible
+        assignment is done here: the noise is permuted, so that q_sample and the target see the same permutation.
         """
         img = batch[0]
         t = rng.integers(0, self.num_timesteps, img.shape[0], dtype=np.int32)
@@ -279,7 +279,8 @@ class GaussianDiffusion(nn.Cell):
             noise = noise[immiscible_assignment(img * 2 - 1 if self.auto_normalize else img, noise)]
         self_cond = bool(self.self_condition and rng.random() < 0.5)
         offset_noise = normal(rng, img.shape[:2]) if self.offset_noise_strength > 0 else None
-        dropout_key = np.int32(rng.integers(-(2**31), 2**31)) if getattr(self.model, "dropout", 0.0) > 0 else None
+        drops = self.training and getattr(self.model, "dropout", 0.0) > 0
+        dropout_key = np.int32(rng.integers(-(2**31), 2**31)) if drops else None
         return t, noise, self_cond, offset_noise, dropout_key
 
     def elementwise_loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -357,7 +358,7 @@ class GaussianDiffusion(nn.Cell):
         """
         from . import samplers
 
-        sampler = samplers.ddim if self.is_ddim_sampling else samplers.ddpm
+        sampler = samplers.SAMPLERS[samplers.default_sampler(self)]
         return sampler(self, batch_size, seed=seed, noise=noise, return_all_timesteps=return_all_timesteps)
 
     def interpolate(
@@ -370,7 +371,7 @@ class GaussianDiffusion(nn.Cell):
 
 
 def immiscible_assignment(x_start: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The permutation of ``noise`` that brings it nearest to ``x_start`` in total squared distance, both (B, ...)."""
+    """The permutation of ``noise`` that brings it nearest to ``x_start`` in total distance, both (B, ...)."""
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
 

@@ -51,10 +51,13 @@ class EMA:
         self.calls = 0
         self.swapped_in = False
         self.average = Parameter(Tensor(self._weights()), name="ema_average", requires_grad=False)
-        self._blend = compiled(self._blend_graph)
+        self._blend, self._copy = compiled(self._blend_graph), compiled(self._copy_graph)
 
     def _weights(self) -> np.ndarray:
         return self.view.flatten_numpy([p.asnumpy() for p in self.view.parameters])
+
+    def _copy_graph(self) -> Tensor:
+        return ops.assign(self.average, self.view.flatten(self.view.parameters))
 
     def _blend_graph(self, weight: Tensor) -> Tensor:
         """average + weight (weights - average)."""
@@ -76,7 +79,7 @@ class EMA:
         if (self.calls - 1) % self.update_every:
             return
         if self.calls <= self.update_after_step + 1:
-            set_value(self.average, self._weights())
+            self._copy()
         else:
             self._blend(Tensor(1 - self.decay(self.calls), ms.float32))
 

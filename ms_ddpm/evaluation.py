@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
-from .images import atomic
+from .files import atomic
 
 DIGITS_TRAINING = 1300  # the classifier learns the first 1,300 of the 1,797 digits
 HIDDEN = 64

@@ -6,17 +6,15 @@ beside their place and moved into it, so a reader never meets half a file.
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import UserError
+from .files import atomic
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -145,28 +143,6 @@ def load_npz(path: str | Path) -> np.ndarray:
             f"arr_0 of {path} is {pixels.dtype} {pixels.shape}, expected uint8 (B, H, W, C), C in {{1, 3, 4}}"
         )
     return pixels
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file beside ``path`` that replaces ``path`` when the block ends well and vanishes when it does not.
-
-    Raises:
-        UserError: ``path`` cannot be written.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            yield file
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        # A parent that is a file makes unlink raise NotADirectoryError, and then there is nothing to remove.
-        if beside.parent.is_dir():
-            beside.unlink(missing_ok=True)
 
 
 def _picture(pixels: np.ndarray, columns: int | None, scale: int | None, padding: int) -> Image:

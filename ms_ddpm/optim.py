@@ -85,10 +85,12 @@ class Adam(nn.Cell):
         params: the parameters to train.
         lr: default learning rate.
         betas, eps: as in PyTorch.
-        weight_decay: added to the gradient times the weight (in `AdamW`: taken off the weight, times lr).
+        weight_decay: times the weight, added to the gradient (default 0), or, in `AdamW`, times lr, taken off the
+            weight (default 0.01).
     """
 
     decoupled_decay = False
+    default_decay = 0.0
 
     def __init__(
         self,
@@ -96,9 +98,12 @@ class Adam(nn.Cell):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
     ):
         super().__init__(auto_prefix=False)
+        weight_decay = self.default_decay if weight_decay is None else weight_decay
+        if len(betas) != 2:
+            raise UserError(f"Adam betas is {tuple(betas)}, expected two numbers")
         for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
             if not 0 <= beta < 1:
                 raise UserError(f"Adam {name} is {beta}, expected in [0, 1)")
@@ -172,6 +177,7 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter, https://arxiv.org/abs/1711.05101), as in PyTorch."""
 
     decoupled_decay = True
+    default_decay = 0.01
 
 
 OPTIMIZERS = {"adam": Adam, "adamw": AdamW}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from . import checkpoint
 from .config import Config, from_mapping
 from .diffusion import GaussianDiffusion
 from .errors import UserError
 from .nets.unet import Unet
-from .ops.assign import set_value
+from .ops.assign import set_parameters
 from .random import Stream, stream
 
 
@@ -62,14 +60,6 @@ def build_diffusion(config: Config) -> GaussianDiffusion:
     )
 
 
-def load_weights(cell, arrays: dict[str, np.ndarray], what: str) -> None:
-    """Puts ``arrays`` into the parameters of ``cell``; they must match exactly. Raises UserError."""
-    parameters = dict(cell.parameters_and_names())
-    checkpoint.match(arrays, {name: tuple(p.shape) for name, p in parameters.items()}, what)
-    for name, parameter in parameters.items():
-        set_value(parameter, arrays[name])
-
-
 def config_of(path: Path) -> Config:
     """The configuration inside a checkpoint directory."""
     state = checkpoint.read_state(path)
@@ -89,5 +79,5 @@ def load_diffusion(path: Path, weights: str = "ema") -> tuple[GaussianDiffusion,
     arrays = dict(loaded.arrays["model"])
     if weights == "ema":
         arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average
-    load_weights(diffusion, arrays, f"checkpoint {path}")
+    set_parameters(diffusion, arrays, f"checkpoint {path}")
     return diffusion, config

@@ -6,8 +6,8 @@ import json
 import math
 from pathlib import Path
 
-from .checkpoint import write_atomically
 from .errors import UserError
+from .files import write_atomically
 
 
 def lock_directory(folder: Path):
@@ -31,6 +31,15 @@ def lock_directory(folder: Path):
     return lock
 
 
+def summary_writer() -> type:
+    """tensorboardX's SummaryWriter. Raises UserError where the package is not installed."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs tensorboardX; run: pip install 'ms_ddpm[tensorboard]'") from None
+    return SummaryWriter
+
+
 def _json_number(value):
     """JSON has no NaN and no infinity."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -51,11 +60,7 @@ class RunLog:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from None
         self.board = None
         if tensorboard:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError:
-                raise UserError("--tensorboard needs tensorboardX; run: pip install 'ms_ddpm[tensorboard]'") from None
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from)
+            self.board = summary_writer()(str(folder / "tensorboard"), purge_step=resumed_from + 1)
 
     def _keep_up_to(self, step: int) -> None:
         if not self.path.exists():

@@ -57,7 +57,7 @@ def cap_onednn() -> bool:
     if not libraries or not _has_avx512():
         return False
     library = ctypes.CDLL(str(libraries[0]))
-    return library.dnnl_set_max_cpu_isa(_DNNL_CPU_ISA_AVX2, 0) == 0
+    return library.dnnl_set_max_cpu_isa(_DNNL_CPU_ISA_AVX2) == 0
 
 
 def run_graphs_in_calling_thread() -> None:
@@ -70,14 +70,18 @@ def run_graphs_in_calling_thread() -> None:
     os.environ.setdefault("MS_DEV_HOST_BLOCKING_RUN", "1")
 
 
-def prepare_cpu() -> None:
-    """The two CPU repairs, once a process. Called by `setup`, and by the first use of `ms_ddpm` as a library."""
+def prepare_cpu(only_cpu: bool = True) -> None:
+    """The two CPU repairs, once a process. Called by `setup`, and by the first use of `ms_ddpm` as a library.
+
+    ``only_cpu``: no GPU or Ascend device is going to compute, so graphs may run in the calling thread.
+    """
     global _cpu_prepared
+    if only_cpu:
+        run_graphs_in_calling_thread()
     if _cpu_prepared:
         return
     _cpu_prepared = True
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's start-up warnings
-    run_graphs_in_calling_thread()
     if cap_onednn():
         log.info(
             "MindSpore's oneDNN is held at AVX2: with this processor's AVX-512 convolutions would be 60 times slower "
@@ -109,7 +113,12 @@ def quietly_import() -> ModuleType:
 
 
 def setup(
-    device_target: str = "CPU", *, mode: int = 0, threads: int | None = None, device_id: int | None = None
+    device_target: str = "CPU",
+    *,
+    mode: int = 0,
+    threads: int | None = None,
+    device_id: int | None = None,
+    seed: int | None = None,
 ) -> None:
     """Starts MindSpore on ``device_target``; call it before the first tensor.
 
@@ -118,6 +127,7 @@ def setup(
         mode: 0 compiles graphs, 1 runs operator by operator (PyNative) for debugging.
         threads: CPU threads (default: all cores).
         device_id: which GPU or Ascend device.
+        seed: for MindSpore's own generators. Nothing in `ms_ddpm` reads them (see `ms_ddpm.random`); your code may.
 
     Raises:
         UserError: for a device that is unknown or not there; the message lists what is.
@@ -146,6 +156,8 @@ def setup(
             raise UserError(f"threads is {threads}, expected at least 1")
         ms.runtime.dispatch_threads_num(threads)
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
+    if seed is not None:
+        ms.set_seed(seed)
     _graph_mode = mode == 0
 
 

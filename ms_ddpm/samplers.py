@@ -150,6 +150,11 @@ def ddim(
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
 
 
+def default_sampler(diffusion: GaussianDiffusion, steps: int | None = None) -> str:
+    """ "ddim" exactly when the steps are fewer than T."""
+    return "ddim" if (steps or diffusion.sampling_timesteps) != diffusion.num_timesteps else "ddpm"
+
+
 def check_request(diffusion: GaussianDiffusion, sampler: str, steps: int | None, eta: float | None) -> None:
     """Raises UserError where ``sampler`` does not exist or cannot take ``steps`` and ``eta``."""
     total = diffusion.num_timesteps
@@ -178,7 +183,7 @@ def sample_images(
     progress: bool = True,
 ) -> np.ndarray:
     """``num`` images (num, C, H, W) float32 in [0, 1], made ``batch_size`` at a time; the same for any batch size."""
-    sampler = sampler or ("ddim" if diffusion.is_ddim_sampling or steps is not None else "ddpm")
+    sampler = sampler or default_sampler(diffusion, steps)
     check_request(diffusion, sampler, steps, eta)
     if num < 1:
         raise UserError(f"the number of images is {num}, expected at least 1")

@@ -58,7 +58,7 @@ BETA_SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid, "scale
 
 
 def beta_schedule(name: str, timesteps: int, **kwargs) -> np.ndarray:
-    """The betas of schedule ``name``: (T,) float64 in [0, 1). Raises UserError where the name or a value is wrong."""
+    """The betas of schedule ``name``: (T,) float64 in (0, 1). Raises UserError where the name or a value is wrong."""
     if name not in BETA_SCHEDULES:
         raise UserError(f"beta_schedule is {name!r}, expected one of: {', '.join(BETA_SCHEDULES)}")
     if timesteps < 1:
@@ -68,11 +68,14 @@ def beta_schedule(name: str, timesteps: int, **kwargs) -> np.ndarray:
     unknown = sorted(set(kwargs) - set(known))
     if unknown:
         raise UserError(f"schedule_fn_kwargs has {unknown[0]!r}, but the {name} schedule takes: {', '.join(known)}")
+    for key in ("beta_start", "beta_end"):
+        if kwargs.get(key) is not None and not 0 < kwargs[key] < 1:
+            raise UserError(f"schedule_fn_kwargs {key} is {kwargs[key]}, expected between 0 and 1")
     betas = schedule(timesteps, **kwargs)
-    if not (np.isfinite(betas).all() and betas.min() >= 0 and betas.max() < 1):
+    if not (np.isfinite(betas).all() and betas.min() > 0 and betas.max() < 1):
         raise UserError(
             f"the {name} schedule with {timesteps} steps gives betas from {betas.min():.4g} to {betas.max():.4g}, "
-            "expected all in [0, 1); take more timesteps or give beta_start and beta_end in schedule_fn_kwargs"
+            "expected all in (0, 1); take more timesteps or give beta_start and beta_end in schedule_fn_kwargs"
         )
     return betas
 

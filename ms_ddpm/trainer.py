@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 from tqdm.auto import tqdm
@@ -24,13 +23,15 @@ from tqdm.auto import tqdm
 from . import checkpoint, data
 from .amp import DynamicLossScale, apply_amp
 from .checkpoint import log
+from .config import differences
 from .ema import EMA
 from .errors import UserError
 from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
+from .ops.assign import set_parameters
 from .optim import OPTIMIZERS
 from .random import Stream, stream
-from .runs import RunLog, lock_directory
+from .runs import RunLog, lock_directory, summary_writer
 from .runtime import compiled, peak_rss_mb
 from .train_step import TrainStep, as_function, to_inputs
 
@@ -73,7 +74,7 @@ class Trainer:
         sample_fn: ``sample_fn(cell, num) -> (num, C, H, W)`` images in [0, 1] for the grid.
         config: configuration to keep in checkpoints (`config.Config` as a dict).
         workers: threads that load images. progress: show progress bars.
-        on_step: called as ``on_step(record)`` after every step, with a dict of what the log would say.
+        on_step: called as ``on_step(record)`` after every step, with a dict of step, loss, lr and grad_norm.
 
     Raises:
         UserError: for values that do not fit, a dataset or folder that cannot be used, a checkpoint of another run.
@@ -98,7 +99,7 @@ class Trainer:
         max_grad_norm: float = 1.0,
         amp_level: str = "O0",
         optimizer: str = "adam",
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
         lr_schedule: str | Callable[[int], float] = "constant",
         warmup_steps: int = 0,
         validation_images: int = 0,
@@ -139,8 +140,13 @@ class Trainer:
         self.rate = make_lr_schedule(
             lr_schedule, base_lr=train_lr, total_steps=train_num_steps, warmup_steps=warmup_steps
         )
-        self.step, self.skipped, self.best_loss = 0, 0, math.inf
-        self.bad_in_a_row = 0
+        self.step, self.skipped, self.best_loss, self.best_step = 0, 0, math.inf, None
+        self.bad_in_a_row, self._before_bad = 0, None
+        self.arguments = {
+            "train_batch_size": train_batch_size, "gradient_accumulate_every": gradient_accumulate_every,
+            "augment_horizontal_flip": augment_horizontal_flip, "validation_images": validation_images,
+            "seed": seed, "optimizer": optimizer, "images": len(dataset),
+        }  # fmt: skip
 
         apply_amp(cell, amp_level)
         named = [(name, p) for name, p in cell.parameters_and_names() if p.requires_grad]
@@ -155,16 +161,23 @@ class Trainer:
         )
         self._loss_only = compiled(as_function(cell))
 
+        # Everything that can be wrong with the request is found before the directory is made.
+        self.train_set.get(0)
+        self.tensorboard = tensorboard
+        if tensorboard:
+            summary_writer()
         self.folder = Path(results_folder)
         self.checkpoints = self.folder / "checkpoints"
+        path = self._resumed_path(resume)
         self._lock = lock_directory(self.folder)
-        checkpoint.clean(self.checkpoints)
-        self._resume(resume)
-        self.tensorboard = tensorboard
+        checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
+        if path is not None:
+            self.load(path)
 
     # --- resuming and saving -------------------------------------------------------------------------------------
 
-    def _resume(self, resume: str) -> None:
+    def _resumed_path(self, resume: str) -> Path | None:
+        """The checkpoint that ``resume`` asks for, or None to start afresh."""
         found = checkpoint.steps(self.checkpoints)
         if resume == "never":
             if found:
@@ -172,56 +185,66 @@ class Trainer:
                     f"{self.folder} already holds checkpoints up to step {found[-1]}; continue with --resume auto, "
                     "choose another --output_dir, or delete it"
                 )
-        elif resume == "auto":
-            if found:
-                self.load(checkpoint.locate(self.folder))
-        else:
-            path = checkpoint.locate(Path(resume))
-            later = [step for step in found if step > checkpoint.read_state(path)["step"]]
-            if later:
-                raise UserError(
-                    f"{self.folder} holds checkpoints of later steps {later} than {path}; continue it in another "
-                    "--output_dir, or delete them"
-                )
-            self.load(path)
+            return None
+        if resume == "auto":
+            return checkpoint.locate(self.folder) if found else None
+        path = checkpoint.locate(Path(resume))
+        later = [step for step in found if step > checkpoint.read_state(path)["step"]]
+        if later:
+            raise UserError(
+                f"{self.folder} holds checkpoints of later steps {later} than {path}; continue it in another "
+                "--output_dir, or delete them"
+            )
+        return path
 
     def load(self, path: str | Path) -> None:
         """Continues from a checkpoint directory. Raises UserError where it is damaged or of another run."""
-        from .config import differences
-        from .recipes import load_weights
-
         loaded = checkpoint.load(Path(path))
+        training = loaded.state.get("training")
+        if not isinstance(training, dict):
+            raise UserError(f"checkpoint {path} holds no training state to continue from")
+        changed = []
         if self.config is not None and isinstance(loaded.state.get("config"), dict):
             changed = differences(loaded.state["config"], self.config)
-            if changed:
-                raise UserError(
-                    f"checkpoint {path} is of another run: {'; '.join(changed[:3])}; "
-                    "use the same configuration, or another --output_dir to start afresh"
-                )
+        before = training.get("arguments", {})
+        changed += [f"{k} was {before[k]!r}, now {v!r}" for k, v in self.arguments.items() if before.get(k, v) != v]
+        if changed:
+            raise UserError(
+                f"checkpoint {path} is of another run: {'; '.join(changed[:3])}; "
+                "use the same configuration, or another --output_dir to start afresh"
+            )
         shapes = {name: tuple(p.shape) for name, p in self.cell.parameters_and_names()}
         moments = {f"{key}.{name}": shapes[name] for key in ("exp_avg", "exp_avg_sq") for name in self.names}
         checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in self.names}, f"checkpoint {path}")
         checkpoint.match(loaded.arrays["optimizer"], {"steps": (1,), **moments}, f"checkpoint {path} (optimizer)")
-        load_weights(self.cell, loaded.arrays["model"], f"checkpoint {path}")
-        training = loaded.state["training"]
+        set_parameters(self.cell, loaded.arrays["model"], f"checkpoint {path}")
         self.ema.load_state(loaded.arrays["ema"], training["ema_calls"])
         self.optimizer.load_state(self.names, loaded.arrays["optimizer"])
         self.scaler.load_state(training["scaler"])
         self.best_loss = math.inf if training["best_loss"] is None else training["best_loss"]
+        self.best_step = training["best_step"]
+        if self.best_step in checkpoint.steps(self.checkpoints):  # a kill may have come before it was named
+            checkpoint.mark_best(self.checkpoints, self.best_step)
         self.skipped = training["skipped_steps"]
         self.step = loaded.step
 
-    def save(self, step: int | None = None) -> Path:
-        """Writes a checkpoint of the current weights, averaged weights and optimizer."""
+    def save(self) -> Path:
+        """Writes a checkpoint of the current weights, averaged weights and optimizer.
+
+        In a row of skipped steps it is that of the step before them: they changed no weight, and will be done again.
+        """
+        step, skipped, scaler = self._before_bad or (self.step, self.skipped, self.scaler.state())
         state = {
             "seed": self.seed,
             "config": self.config,
-            "versions": {"mindspore": ms.__version__, "numpy": np.__version__, "ms_ddpm": _version()},
+            "versions": checkpoint.versions(),
             "training": {
+                "arguments": self.arguments,
                 "ema_calls": self.ema.calls,
-                "scaler": self.scaler.state(),
+                "scaler": scaler,
                 "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
-                "skipped_steps": self.skipped,
+                "best_step": self.best_step,
+                "skipped_steps": skipped,
             },
         }
         arrays = {
@@ -229,9 +252,7 @@ class Trainer:
             "ema": self.ema.state(),
             "optimizer": self.optimizer.state(self.names),
         }
-        return checkpoint.save(
-            self.checkpoints, self.step if step is None else step, arrays, state, keep_max=self.keep_max
-        )
+        return checkpoint.save(self.checkpoints, step, arrays, state, keep_max=self.keep_max)
 
     # --- what happens every so many steps --------------------------------------------------------------------------
 
@@ -244,41 +265,47 @@ class Trainer:
             return None
         size = min(self.batch_size, len(self.validation_set))
         losses = []
+        self.cell.set_train(False)  # no dropout
         for i in range(len(self.validation_set) // size):
             images = self.validation_set.batch(range(i * size, (i + 1) * size)).astype(np.float32) / 255
             draws = self.cell.draw(stream(self.seed, Stream.VALIDATION, i), (images,))
             losses.append(float(self._loss_only(*to_inputs((images, *draws))).asnumpy()))
+        self.cell.set_train(True)
         return sum(losses) / len(losses)
 
-    def sample_grid(self) -> Path | None:
-        """Draws ``num_samples`` pictures at a fixed seed with the weights the cell has now."""
-        if self.sample_fn is not None:
-            images = self.sample_fn(self.cell, self.num_samples)
-        elif hasattr(self.cell, "sample"):
-            images = self.cell.sample(self.num_samples, seed=self.seed)
-        else:
-            return None
-        images = images.asnumpy() if isinstance(images, Tensor) else images
-        path = self.folder / "samples" / f"{checkpoint.step_name(self.step)}.png"
-        save_grid(images, path)
-        return path
+    @property
+    def picture(self) -> Path:
+        """Where the sample grid of this step goes."""
+        return self.folder / "samples" / f"{checkpoint.step_name(self.step)}.png"
 
-    def checkpoint_and_sample(self) -> dict:
-        """Validation loss, checkpoint and sample grid, the pictures and the loss with the averaged weights."""
+    def sample_grid(self) -> None:
+        """Draws ``num_samples`` pictures at a fixed seed with the averaged weights."""
+        if self.sample_fn is None and not hasattr(self.cell, "sample"):
+            return
+        with self.ema.swapped():
+            if self.sample_fn is not None:
+                images = self.sample_fn(self.cell, self.num_samples)
+            else:
+                images = self.cell.sample(self.num_samples, seed=self.seed)
+        try:
+            save_grid(images.asnumpy() if isinstance(images, Tensor) else images, self.picture)
+        except UserError as error:  # samples that are not finite, say; the weights may recover
+            log.warning("no picture at step %d: %s", self.step, error)
+
+    def checkpoint_and_sample(self, record: dict) -> None:
+        """Validation loss, log line, checkpoint, sample grid: in this order, so that a kill in between loses none."""
         with self.ema.swapped():
             validation = self.validation_loss()
         best = validation is not None and math.isfinite(validation) and validation < self.best_loss
         if best:
-            self.best_loss = validation
+            self.best_loss, self.best_step = validation, self.step
+        if validation is not None:
+            record["validation_loss"] = validation
+        self.run_log.write(record)
         self.save()
         if best:
             checkpoint.mark_best(self.checkpoints, self.step)
-        with self.ema.swapped():
-            picture = self.sample_grid()
-        return {
-            **({} if validation is None else {"validation_loss": validation}),
-            **({} if picture is None else {"picture": str(picture.relative_to(self.folder))}),
-        }
+        self.sample_grid()
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -288,28 +315,28 @@ class Trainer:
         batches = data.Batches(self.train_set, self.batch_size, seed=self.seed, start=first, count=left, flip=self.flip)
         step_inputs = []
         for number, images in enumerate(data.iterate(batches, self.workers), start=first):
-            batch = images if isinstance(images, tuple) else (images,)
-            draws = self.cell.draw(stream(self.seed, Stream.DRAW, number), batch)
-            step_inputs.append((*batch, *draws))
+            draws = self.cell.draw(stream(self.seed, Stream.DRAW, number), (images,))
+            step_inputs.append((images, *draws))
             if len(step_inputs) == self.accumulate:
                 yield step_inputs
                 step_inputs = []
 
-    def _record_outcome(self, loss: float, applied: bool) -> None:
+    def _record_outcome(self, loss: float, applied: bool, before: tuple) -> None:
         """Counts skipped steps and stops after too many in a row, with a checkpoint from before the first."""
         if applied:
-            self.bad_in_a_row = 0
+            self.bad_in_a_row, self._before_bad = 0, None
             self.ema.update()
             return
         self.skipped += 1
         self.bad_in_a_row += 1
+        if self._before_bad is None:
+            self._before_bad = before
         log.warning("step %d skipped: loss or gradient is not finite (loss %s)", self.step, loss)
         if self.bad_in_a_row >= self.max_nonfinite:
-            before = self.step - self.bad_in_a_row
-            path = self.save(before)  # skipped steps changed nothing: these are the weights of that step
+            path, first = self.save(), self._before_bad[0] + 1
             raise NonFiniteError(
-                f"loss or gradient not finite in {self.bad_in_a_row} steps in a row, from step {before + 1} on; "
-                f"the weights from before are in {path}; lower --train_lr, or use --amp_level O0"
+                f"loss or gradient not finite in {self.bad_in_a_row} steps in a row, from step {first} on; the weights "
+                f"from before are in {path}; continue with a lower --train_lr, or --amp_level O0"
             )
 
     def train(self) -> TrainResult:
@@ -333,6 +360,8 @@ class Trainer:
         )  # fmt: skip
         self.cell.set_train(True)
         try:
+            if self.step and self.step % self.every == 0 and not self.picture.exists():
+                self.sample_grid()  # a kill came before it
             self._loop(inputs, bar, stopped, listen)
         finally:
             inputs.close()
@@ -347,12 +376,15 @@ class Trainer:
         losses, since, images = [], time.perf_counter(), 0
         while self.step < self.total_steps and not stopped:
             lr = self.rate(self.step)
+            # The loss scale adapts on the device; on the host it is needed only if this step turns out bad.
+            before = (self.step, self.skipped, self.scaler.state()) if self.bad_in_a_row == 0 else ()
             loss, norm, applied, scale = self.train_step(lr, next(inputs))
-            listen()  # MindSpore puts a handler of its own in place of Ctrl-C's when a graph runs (2.10)
             self.step += 1
             images += images_per_step
-            losses.append(loss)
-            self._record_outcome(loss, applied)
+            if applied:
+                losses.append(loss)
+            self._record_outcome(loss, applied, before)
+            listen()  # MindSpore puts a handler of its own in place of Ctrl-C's when a graph runs (2.10)
             record = {"step": self.step, "loss": loss, "lr": lr, "grad_norm": norm}
             if self.on_step is not None:
                 self.on_step(record)
@@ -360,24 +392,19 @@ class Trainer:
             if self.step % self.log_every == 0 or due:
                 rate = images / (time.perf_counter() - since)
                 record |= {
-                    "loss": sum(losses) / len(losses),
+                    "loss": sum(losses) / len(losses) if losses else loss,
                     "images_per_s": round(rate, 2),
                     "peak_rss_mb": round(peak_rss_mb(), 1),
                     **({"loss_scale": scale} if self.scaler.enabled else {}),
                     **({"skipped_steps": self.skipped} if self.skipped else {}),
                 }
                 bar.set_postfix(loss=f"{record['loss']:.4f}", lr=f"{lr:.1e}", img_s=f"{rate:.0f}", refresh=False)
-            if due:
-                record |= self.checkpoint_and_sample()
-            if "images_per_s" in record:
+            if due and self.bad_in_a_row == 0:
+                self.checkpoint_and_sample(record)
+            elif "images_per_s" in record:
                 self.run_log.write(record)
+            if "images_per_s" in record:
                 losses, since, images = [], time.perf_counter(), 0
             bar.update(1)
         if stopped and checkpoint.steps(self.checkpoints)[-1:] != [self.step]:
             self.save()
-
-
-def _version() -> str:
-    from . import __version__
-
-    return __version__

@@ -165,9 +165,16 @@ def from_torch(args: dict) -> int:
         "ema_calls": read["step"],
         "scaler": {"scale": 2.0**15 if config.amp_level != "O0" else 1.0, "good_steps": 0.0},
         "best_loss": None,
+        "best_step": None,
         "skipped_steps": 0,
     }
-    state = {"seed": config.seed, "config": to_dict(config), "training": training}
+    state = {
+        "seed": config.seed,
+        "config": to_dict(config),
+        "versions": checkpoint.versions(),
+        "training": training,
+        "source": Path(args["file"]).name,
+    }
     path = checkpoint.save(folder / "checkpoints", read["step"], groups, state)
     print(f"{len(read['model'])} arrays -> {path}; the optimizer starts afresh")
     print(f"sample from it: python scripts/sample.py --checkpoint {folder}")
@@ -187,23 +194,24 @@ def to_torch(args: dict) -> int:
     import numpy as np
 
     from ms_ddpm import convert, recipes
+    from ms_ddpm.files import atomic, write_atomically
 
     states = {}
     for weights in ("model", "ema") if torch else (args["weights"],):
         diffusion, _ = recipes.load_diffusion(path, weights)
         states[weights] = convert.to_torch(diffusion)
     step = checkpoint.read_state(path)["step"]
-    output_directory(str(output.parent))
     if torch:
         tensors = {w: {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in s.items()} for w, s in states.items()}
         ema = {f"ema_model.{k}": v for k, v in tensors["ema"].items()}
         ema |= {f"online_model.{k}": v for k, v in tensors["model"].items()}
         ema |= {"initted": torch.tensor(True), "step": torch.tensor(step)}
-        torch.save({"step": step, "model": tensors["model"], "ema": ema}, output)
+        with atomic(output) as file:
+            torch.save({"step": step, "model": tensors["model"], "ema": ema}, file)
     else:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file(states[args["weights"]], output)
+        write_atomically(output, save(states[args["weights"]]))
     read = f'torch.load("{output}")["model"]' if torch else f'safetensors.torch.load_file("{output}")'
     print(f"step {step} -> {output}: diffusion.load_state_dict({read}) takes it")
     return 0

@@ -16,5 +16,6 @@ started=$SECONDS
 echo "training and sampling took $((SECONDS - started)) s"
 "$venv/bin/python" scripts/evaluate.py --samples "$out"
 echo
-echo "The picture: $PWD/$out/grid.png"
-echo "Real digits to compare it with: $PWD/$out/samples/real.png; digits being drawn: $PWD/$out/samples.gif"
+shown=$(cd "$out" && pwd)
+echo "The picture: $shown/grid.png"
+echo "Real digits to compare it with: $shown/samples/real.png; digits being drawn: $shown/samples.gif"

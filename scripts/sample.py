@@ -57,27 +57,33 @@ def build_parser() -> Parser:
     return parser
 
 
-def draw_interpolation(diffusion, config, args: dict):
-    """Rows of images between pairs of data set images, ends included: (pairs * K, C, H, W)."""
+def interpolation_ends(config, args: dict):
+    """Two sets of data set images to go between: (2, pairs, C, H, W) float32 in [0, 1]."""
     import numpy as np
 
-    from ms_ddpm import data, recipes, samplers
+    from ms_ddpm import data, recipes
 
-    source = data.open_images(
-        args["dataset"] or config.dataset, image_size=recipes.image_shape(config), channels=config.channels
-    )
+    name = args["dataset"] or config.dataset
+    source = data.open_images(name, image_size=recipes.image_shape(config), channels=config.channels)
     pairs = min(6, len(source) // 2)
     if pairs < 1:
-        raise UserError(f"--interpolate needs 2 images, {args['dataset'] or config.dataset} has {len(source)}")
-    ends = source.batch(range(2 * pairs)).astype(np.float32) / 255
-    first, second = ends[:pairs], ends[pairs:]
+        raise UserError(f"--interpolate needs 2 images, {name} has {len(source)}")
+    return source.batch(range(2 * pairs)).reshape(2, pairs, *source.shape).astype(np.float32) / 255
+
+
+def draw_interpolation(diffusion, ends, args: dict):
+    """Rows of images between the two of each pair, ends included: (pairs * K, C, H, W)."""
+    import numpy as np
+
+    from ms_ddpm import samplers
+
     t = args["interpolate_t"] or diffusion.num_timesteps // 2
-    columns = [first]
+    columns = [ends[0]]
     for lam in np.linspace(0, 1, args["interpolate"])[1:-1]:
-        between = samplers.interpolate(diffusion, first, second, t, float(lam), seed=args["seed"])
+        between = samplers.interpolate(diffusion, *ends, t, float(lam), seed=args["seed"])
         columns.append(np.clip(between.asnumpy(), 0, 1))
-    columns.append(second)
-    return np.stack(columns, axis=1).reshape(-1, *ends.shape[1:])
+    columns.append(ends[1])
+    return np.stack(columns, axis=1).reshape(-1, *ends.shape[2:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,11 +112,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     diffusion, config = recipes.load_diffusion(path, args["weights"])
     options = {"steps": args["sampling_steps"], "eta": args["eta"], "seed": args["seed"]}
-    sampler = args["sampler"] or ("ddim" if diffusion.is_ddim_sampling or args["sampling_steps"] else "ddpm")
+    sampler = args["sampler"] or samplers.default_sampler(diffusion, args["sampling_steps"])
     samplers.check_request(diffusion, sampler, args["sampling_steps"], args["eta"])
     if args["interpolate_t"] is not None and args["interpolate_t"] >= diffusion.num_timesteps:
         raise UserError(f"--interpolate_t is {args['interpolate_t']}, expected 1 to {diffusion.num_timesteps - 1}")
-    folder = output_directory(args["output_dir"] or str(path.parent.parent / f"samples-{state['step']}"))
+    ends = interpolation_ends(config, args) if args["interpolate"] else None
+    run_folder = path.parent.parent if path.parent.name == "checkpoints" else path
+    folder = output_directory(args["output_dir"] or str(run_folder / f"samples-{state['step']}"))
 
     drawn = samplers.sample_images(diffusion, args["num"], sampler=sampler, batch_size=args["batch_size"], **options)
     npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
@@ -122,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         images.save_gif(np.clip(chain.asnumpy(), 0, 1), folder / "samples.gif")
         print(f"animation: {folder / 'samples.gif'}")
     if args["interpolate"]:
-        rows = draw_interpolation(diffusion, config, args)
+        rows = draw_interpolation(diffusion, ends, args)
         images.save_grid(rows, folder / "interpolation.png", columns=args["interpolate"])
         print(f"interpolation: {folder / 'interpolation.png'}")
     return 0

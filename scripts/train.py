@@ -90,12 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from ms_ddpm import runtime
 
-    runtime.setup(config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id)
+    runtime.setup(
+        config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed
+    )
     trainer = build_trainer(config)
 
     import yaml
 
-    from ms_ddpm.checkpoint import write_atomically
+    from ms_ddpm.files import write_atomically
     from ms_ddpm.trainer import NonFiniteError
 
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)

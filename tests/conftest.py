@@ -15,6 +15,7 @@ def _no_stray_files(tmp_path_factory):
     """MindSpore writes rank_0/ into the working directory when a graph fails to parse."""
     import os
 
+    os.environ["PYTHONPATH"] = str(ROOT)  # for the processes that tests start
     os.chdir(tmp_path_factory.mktemp("cwd"))
 
 

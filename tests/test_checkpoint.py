@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from ms_ddpm import checkpoint
 from ms_ddpm.errors import UserError
+
+from .conftest import ROOT
 
 
 def arrays(value=1.0):
@@ -88,21 +93,33 @@ def test_a_kill_at_any_moment_of_a_save_leaves_the_last_one(tmp_path, monkeypatc
 
         return call
 
+    remove = shutil.rmtree
+
+    def gut(path, **kwargs):
+        """Removes one file of a tree before it is killed."""
+        if calls["left"] == 0 and os.path.isdir(path) and os.listdir(path):
+            os.unlink(os.path.join(path, sorted(os.listdir(path))[0]))
+        remove_or_die(path, **kwargs)
+
+    remove_or_die = dying(remove)
+    monkeypatch.setattr(shutil, "rmtree", gut)
     for name in ("fsync", "rename", "replace"):
         monkeypatch.setattr(os, name, dying(getattr(os, name)))
     survived = 0
-    for moment in range(12):
+    for moment in range(40):
         calls["left"] = moment
         try:
             save(tmp_path, 2, value=2)
         except Killed:
             survived += 1
         calls["left"] = 10**6
+        if moment % 2:  # the next save replaces this step
+            save(tmp_path, 2, value=2)
         found = checkpoint.load(checkpoint.locate(tmp_path))
         assert found.arrays["model"]["w"][0, 0] == found.step
         checkpoint.clean(tmp_path)
         assert not list(tmp_path.glob(".writing*"))
-    assert survived >= 6, "the moments must lie within the save"
+    assert survived >= 15, "the moments must lie within the save"
 
 
 def test_a_directory_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
@@ -118,6 +135,26 @@ def test_a_directory_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_p
     assert sorted(os.listdir(tmp_path)) == ["last", "step-00000001"]
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """For real: the operating system refuses to write more than 300 bytes into a file."""
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+import numpy as np
+from ms_ddpm import checkpoint
+from ms_ddpm.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+try:
+    checkpoint.save(__import__("pathlib").Path({str(tmp_path)!r}), 1, {{"model": {{"w": np.zeros(1000, np.float32)}}}}, {{}})
+except UserError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "File too large; earlier checkpoints are intact" in result.stdout, result.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def test_another_architecture_is_named(tmp_path):
     given = {"a": np.zeros(2), "b": np.zeros((2, 2)), "d": np.zeros(1)}
     with pytest.raises(UserError, match=r"missing c; unexpected d; b has shape \(2, 2\), expected \(3, 2\)"):
@@ -130,6 +167,15 @@ def test_places_without_a_checkpoint_are_named(tmp_path):
     save(tmp_path, 4)
     with pytest.raises(UserError, match="no 'best' checkpoint"):
         checkpoint.locate(tmp_path, "best")
+
+
+def test_a_state_that_was_changed_is_named(tmp_path):
+    path = save(tmp_path, 1)
+    text = (path / "state.json").read_text()
+    for changed in (text.replace('"step": 1', '"step": 2'), text[:-1]):
+        (path / "state.json").write_text(changed)
+        with pytest.raises(UserError, match=r"state\.json is damaged"):
+            checkpoint.load(path)
 
 
 def test_state_holds_a_checksum_per_file(tmp_path):

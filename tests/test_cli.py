@@ -43,7 +43,10 @@ def refused(result, *words):
 def run(tmp_path_factory):
     """A tiny trained run: 6 steps on the digits."""
     folder = tmp_path_factory.mktemp("cli") / "run"
-    result = script("train", *TINY, "--train_num_steps", 6, "--save_and_sample_every", 3, "--output_dir", folder)
+    pytest.importorskip("tensorboardX")
+    result = script(
+        "train", *TINY, "--train_num_steps", 6, "--save_and_sample_every", 3, "--output_dir", folder, "--tensorboard"
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     return folder
 
@@ -68,7 +71,8 @@ print([m for m in heavy if m in sys.modules], file=sys.stderr)
 
 
 def test_a_run_leaves_what_the_readme_says(run):
-    assert {"checkpoints", "samples", "log.jsonl", "config.yaml"} <= set(os.listdir(run))
+    assert {"checkpoints", "samples", "log.jsonl", "config.yaml", "tensorboard"} <= set(os.listdir(run))
+    assert list((run / "tensorboard").iterdir())
     assert {"real.png", "step-00000003.png", "step-00000006.png"} <= set(os.listdir(run / "samples"))
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == 6
@@ -79,6 +83,15 @@ def test_the_same_command_continues_and_a_finished_run_has_nothing_to_do(run):
     result = script("train", *TINY, "--train_num_steps", 6, "--save_and_sample_every", 3, "--output_dir", run)
     assert result.returncode == 0
     assert "resuming at step 6" in result.stdout
+
+
+def test_pynative_mode_gives_the_graphs_numbers(run, tmp_path):
+    result = script(
+        "train", *TINY, "--train_num_steps", 6, "--save_and_sample_every", 6, "--output_dir", tmp_path, "--mode", 1
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    graph, pynative = (json.loads((f / "log.jsonl").read_text().splitlines()[-1]) for f in (run, tmp_path))
+    assert pynative["grad_norm"] == pytest.approx(graph["grad_norm"], rel=1e-4)
 
 
 def test_sampling_needs_nothing_but_the_directory(run, tmp_path):
@@ -129,6 +142,8 @@ BAD_TRAINING = {
     "missing config": (["--config", "/no/such.yaml"], ["/no/such.yaml"]),
     "impossible schedule": (["--beta_schedule", "linear"], ["linear", "20 steps"]),
     "more validation than images": (["--validation_images", "5000"], ["5000"]),
+    "one beta": (["--adam_betas", "0.9"], ["betas"]),
+    "no checkpoint to resume": (["--resume", "/no/such/run"], ["/no/such/run"]),
 }
 
 

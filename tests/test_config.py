@@ -90,8 +90,13 @@ def test_a_missing_file_is_named():
 
 def test_null_is_taken_only_where_it_means_something():
     assert config.read_value("init_dim", None) is None
+    assert config.read_value("init_dim", "null") is None
     with pytest.raises(UserError):
         config.read_value("dim", None)
+
+
+def test_whole_numbers_are_read_exactly():
+    assert config.read_value("seed", "9007199254740993") == 2**53 + 1
 
 
 def test_only_what_makes_another_run_counts_as_a_difference():

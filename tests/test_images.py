@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from ms_ddpm.errors import UserError
-from ms_ddpm.images import atomic, enlargement, grid, load_npz, save_gif, save_grid, save_npz, to_uint8
+from ms_ddpm.files import atomic
+from ms_ddpm.images import enlargement, grid, load_npz, save_gif, save_grid, save_npz, to_uint8
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

@@ -75,6 +75,17 @@ def test_clipping_scales_as_pytorch_and_returns_the_norm(mindspore):
     assert np.isinf(norm.asnumpy())
 
 
+def test_weight_decay_defaults_are_pytorchs(mindspore):
+    from mindspore import Parameter, Tensor
+
+    import ms_ddpm
+
+    for name, decay in (("Adam", 0.0), ("AdamW", 0.01)):
+        parameter = Parameter(Tensor(np.ones(1, np.float32)), name="p")
+        getattr(ms_ddpm, name)([parameter], lr=0.5)([Tensor(np.zeros(1, np.float32))])
+        assert parameter.asnumpy()[0] == pytest.approx(1 - 0.5 * decay)
+
+
 def test_optimizer_state_survives_a_round_trip(mindspore, rng):
     from mindspore import Parameter, Tensor
 
@@ -106,7 +117,7 @@ def test_the_loss_scale_halves_on_overflow_and_doubles_after_the_interval(mindsp
     assert seen == [8, 8, 16, 8, 8, 8, 16, 8, 4]
 
 
-@pytest.mark.parametrize("options", [{"lr": -1}, {"betas": (1.0, 0.9)}, {"eps": -1e-8}])
+@pytest.mark.parametrize("options", [{"lr": -1}, {"betas": (1.0, 0.9)}, {"betas": (0.9,)}, {"eps": -1e-8}])
 def test_impossible_settings_are_named(mindspore, options):
     from mindspore import Parameter, Tensor
 

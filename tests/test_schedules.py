@@ -88,6 +88,8 @@ def test_ddim_times_of_step_counts_where_numpy_differs():
         ("linear", 10, {}, "beta_end"),
         ("linear", 0, {}, "timesteps is 0"),
         ("cosine", 10, {"tau": 1}, "'tau'"),
+        ("linear", 10, {"beta_start": 0, "beta_end": 0.1}, "beta_start is 0"),
+        ("scaled_linear", 10, {"beta_start": -1}, "beta_start is -1"),
     ],
 )
 def test_impossible_schedules_are_named(name, steps, kwargs, words):

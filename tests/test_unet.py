@@ -118,6 +118,7 @@ def test_parameter_names_are_unique(mindspore):
         ({"full_attn": (True,)}, r"full_attn has 1 entries, expected one per entry of dim_mults \(2\)"),
         ({"norm": "group", "full_attn": True}, "full_attn does not exist with norm='group'"),
         ({"norm": "group", "dim": 12}, "multiple of 8"),
+        ({"norm": "group", "init_dim": 12}, "12 channels cannot be split into 8 groups"),
     ],
 )
 def test_impossible_networks_are_named(mindspore, options, words):

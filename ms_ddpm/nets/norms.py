@@ -11,6 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..errors import UserError
+
 
 def _ones(*shape: int) -> Tensor:
     return Tensor(np.ones(shape, np.float32))
@@ -43,6 +45,10 @@ class GroupNorm(nn.Cell):
 
     def __init__(self, groups: int, dim: int, eps: float = 1e-5):
         super().__init__()
+        if dim % groups:
+            raise UserError(
+                f"a width of {dim} channels cannot be split into {groups} groups; take a multiple of {groups}"
+            )
         self.weight = Parameter(_ones(dim), name="weight")
         self.bias = Parameter(Tensor(np.zeros(dim, np.float32)), name="bias")
         self.groups = groups

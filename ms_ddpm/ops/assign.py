@@ -1,9 +1,13 @@
-"""Setting a parameter's value from the host."""
+"""Setting parameters' values from the host."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, Tensor, nn, ops
+
+from ..checkpoint import match
 
 
 def set_value(parameter: Parameter, value: np.ndarray) -> None:
@@ -14,3 +18,11 @@ def set_value(parameter: Parameter, value: np.ndarray) -> None:
     ``ops.assign`` writes into the memory there is. `tests/test_ops.py` shows whether set_data still does it.
     """
     ops.assign(parameter, Tensor(np.ascontiguousarray(value, np.float32)).reshape(parameter.shape))
+
+
+def set_parameters(cell: nn.Cell, arrays: Mapping[str, np.ndarray], what: str) -> None:
+    """Puts ``arrays`` into the parameters of ``cell``, all or none. Raises UserError unless they match."""
+    parameters = dict(cell.parameters_and_names())
+    match(arrays, {name: tuple(p.shape) for name, p in parameters.items()}, what)
+    for name, parameter in parameters.items():
+        set_value(parameter, arrays[name])
