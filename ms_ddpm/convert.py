@@ -187,6 +187,9 @@ def _read_unet(state: Mapping[str, np.ndarray]) -> dict:
         arguments["learned_sinusoidal_dim"] = int(state["time_mlp.0.weights"].shape[0]) * 2
     if not group:
         full = [f"downs.{i}.2.to_out.weight" in state for i in range(stages)]
+        for i in range(stages):
+            if not full[i] and f"downs.{i}.2.to_out.0.weight" not in state:
+                raise KeyError(f"downs.{i}.2.to_out.weight")
         memories = [state[f"downs.{i}.2.mem_kv"].shape for i in range(stages)]
         arguments["full_attn"] = full
         arguments["attn_heads"] = [int(shape[1]) for shape in memories]

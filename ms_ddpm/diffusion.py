@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import mindspore as ms
@@ -258,10 +259,10 @@ class GaussianDiffusion(nn.Cell):
         of_start, of_eps, of_noise = ops.split(coefficients, 1, 0)
         return x_start * of_start + eps * of_eps + noise * of_noise, x_start
 
-    def compiled_step(self, name: str):
+    def compiled_step(self, name: str) -> Callable:
         """``p_sample`` or ``ddim_step`` as one compiled graph, made once."""
         if name not in self._reverse_steps:
-            self._reverse_steps[name] = compiled(self.p_sample if name == "p_sample" else self.ddim_step)
+            self._reverse_steps[name] = compiled(REVERSE_STEPS[name](self))
         return self._reverse_steps[name]
 
     # --- training ------------------------------------------------------------------------------------------------
@@ -368,6 +369,24 @@ class GaussianDiffusion(nn.Cell):
         from . import samplers
 
         return samplers.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise)
+
+
+def _p_sample_of(diffusion: GaussianDiffusion) -> Callable:
+    def p_sample(x, t, noise, x_self_cond):
+        return diffusion.p_sample(x, t, noise, x_self_cond)
+
+    return p_sample
+
+
+def _ddim_step_of(diffusion: GaussianDiffusion) -> Callable:
+    def ddim_step(x, t, coefficients, noise, x_self_cond):
+        return diffusion.ddim_step(x, t, coefficients, noise, x_self_cond)
+
+    return ddim_step
+
+
+# Plain functions: after ``ms.jit(cell.method)`` MindSpore 2.10 takes ``cell(...)`` in a later graph for that method.
+REVERSE_STEPS = {"p_sample": _p_sample_of, "ddim_step": _ddim_step_of}
 
 
 def immiscible_assignment(x_start: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -141,12 +141,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 import resource, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 import numpy as np
+from pathlib import Path
 from ms_ddpm import checkpoint
 from ms_ddpm.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
 try:
-    checkpoint.save(__import__("pathlib").Path({str(tmp_path)!r}), 1, {{"model": {{"w": np.zeros(1000, np.float32)}}}}, {{}})
+    checkpoint.save(Path({str(tmp_path)!r}), 1, {{"model": {{"w": np.zeros(1000, np.float32)}}}}, {{}})
 except UserError as error:
     print(error)
 """

@@ -8,6 +8,7 @@ from ms_ddpm.errors import UserError
 
 from .conftest import ROOT, relative_rms
 
+DIFFUSION = {"torch_2_3": {}, "torch_2022": {"timesteps": 100, "objective": "pred_noise", "beta_schedule": "cosine"}}
 LAYOUTS = {
     "torch_2_3": {"self_condition": True},
     "torch_2022": {"norm": "group", "downsample": "conv"},
@@ -24,8 +25,7 @@ def build(name, **options):
     from ms_ddpm import GaussianDiffusion, Unet
 
     unet = Unet(8, dim_mults=(1, 2), channels=1, rng=1, **LAYOUTS[name])
-    arguments = {"timesteps": 100, "objective": "pred_noise", "beta_schedule": "cosine", **options}
-    return GaussianDiffusion(unet, image_size=8, **arguments)
+    return GaussianDiffusion(unet, image_size=8, **{**DIFFUSION[name], **options})
 
 
 @pytest.fixture(scope="module", params=list(LAYOUTS))
@@ -62,15 +62,35 @@ def test_what_comes_back_is_what_went_in(loaded):
 def test_the_architecture_is_read_off_the_names_and_shapes(loaded):
     from ms_ddpm import convert
 
-    _, diffusion, state, _ = loaded
+    name, diffusion, state, _ = loaded
     unet = convert.infer_unet({key[6:]: value for key, value in state.items() if key.startswith("model.")})
     assert (unet["dim"], unet["dim_mults"], unet["channels"], unet["out_dim"]) == (8, [1, 2], 1, 1)
     assert (unet["norm"], unet["downsample"]) == (diffusion.model.norm_kind, diffusion.model.downsample_kind)
     assert unet["self_condition"] == diffusion.self_condition
-    expected = {"timesteps": 100, "beta_schedule": "cosine"}
-    if "loss_weight" in state:  # the 2022 releases do not tell
-        expected["objective"] = "pred_noise"
-    assert convert.infer_diffusion(state) == expected
+    expected = {
+        "torch_2_3": {"timesteps": 1000, "beta_schedule": "sigmoid", "objective": "pred_v"},
+        "torch_2022": {"timesteps": 100, "beta_schedule": "cosine"},  # the objective stands nowhere
+    }
+    assert convert.infer_diffusion(state) == expected[name]
+
+
+def test_a_state_that_lacks_any_one_array_is_refused_not_misread(mindspore):
+    from ms_ddpm import convert
+
+    state, _ = fixture_file("torch_2_3")
+    unet = {key[6:]: value for key, value in state.items() if key.startswith("model.")}
+    whole = convert.infer_unet(unet)
+    refused = 0
+    for missing in unet:
+        try:
+            found = convert.infer_unet({key: value for key, value in unet.items() if key != missing})
+        except UserError:
+            refused += 1
+            continue
+        assert found == whole, missing
+    assert refused > 5
+    with pytest.raises(UserError):
+        convert.infer_unet({})
 
 
 def test_every_difference_is_named(mindspore):
@@ -92,7 +112,7 @@ def test_every_difference_is_named(mindspore):
     assert np.array_equal(before, diffusion.model.init_conv.weight.asnumpy()), "loaded in part"
 
 
-@pytest.mark.parametrize("options", [{"beta_schedule": "sigmoid"}, {"objective": "pred_v"}, {"timesteps": 50}])
+@pytest.mark.parametrize("options", [{"beta_schedule": "cosine"}, {"objective": "pred_noise"}, {"timesteps": 50}])
 def test_another_schedule_or_objective_is_refused(mindspore, options):
     from ms_ddpm import convert
 

@@ -112,6 +112,18 @@ def test_a_run_with_everything_on_resumes_bit_for_bit(mindspore, tmp_path):
     assert min(moved) > 0, "a parameter without a gradient"
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_model_can_be_sampled_before_it_is_trained(mindspore, tmp_path, sampler):
+    from ms_ddpm import GaussianDiffusion, Trainer, Unet, samplers
+
+    diffusion = GaussianDiffusion(Unet(8, dim_mults=(1,), channels=1, rng=0), image_size=8, timesteps=4)
+    before = samplers.SAMPLERS[sampler](diffusion, 2, steps=4, seed=0, progress=False).asnumpy()
+    options = {"train_batch_size": 4, "train_num_steps": 2, "train_lr": 1e-2, "progress": False}
+    Trainer(diffusion, "digits", results_folder=tmp_path, **options).train()
+    after = samplers.SAMPLERS[sampler](diffusion, 2, steps=4, seed=0, progress=False).asnumpy()
+    assert not np.array_equal(before, after), "the sampler kept the old weights"
+
+
 def test_other_seeds_give_other_runs(train):
     assert not equal(weights(train(3, "a")[0]), weights(train(3, "b", seed=1)[0]))
 

@@ -19,6 +19,10 @@ from safetensors.numpy import save_file
 
 HERE = Path(__file__).parent
 CASES = {"torch_2_3": {"self_condition": True}, "torch_2022": {}}
+DIFFUSION = {  # the library's defaults in 2.3, its other settings in 2022
+    "torch_2_3": {},
+    "torch_2022": {"timesteps": 100, "objective": "pred_noise", "beta_schedule": "cosine"},
+}
 
 
 def library(path: str):
@@ -39,9 +43,7 @@ def make(name: str, path: str) -> None:
     module = library(path)
     torch.manual_seed(0)
     unet = module.Unet(8, dim_mults=(1, 2), channels=1, **CASES[name])
-    diffusion = module.GaussianDiffusion(
-        unet, image_size=8, timesteps=100, objective="pred_noise", beta_schedule="cosine"
-    )
+    diffusion = module.GaussianDiffusion(unet, image_size=8, **DIFFUSION[name])
     with torch.no_grad():
         for parameter in diffusion.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
