@@ -1,0 +1,40 @@
+"""The READMEs say what the code does."""
+
+import re
+
+import pytest
+
+from ms_ddpm import config
+
+from .conftest import ROOT
+
+READMES = ("README.md", "README_CN.md")
+
+
+def rows(readme):
+    """The options table: key -> (marked as free on resume, default as written)."""
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    return {m[1]: (bool(m[2]), m[3]) for m in re.finditer(r"^\| `(\w+)`(\*?) \| `([^`]*)` \|", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_options_table_is_the_configurations(readme):
+    table = rows(readme)
+    assert set(config.FIELDS) <= set(table) | {"source"}
+    plain = {True: "true", False: "false", None: "null"}
+    for name, value in config.to_dict(config.Config()).items():
+        if name == "source":
+            continue
+        free, written = table[name]
+        assert free == (name in config.FREE_ON_RESUME), name
+        shown = plain.get(value, str(value)) if isinstance(value, (bool, type(None))) else str(value)
+        assert written.replace("'", "").replace('"', "") == shown.replace("'", "") or float(written) == value, name
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_links_to_files_lead_somewhere(readme):
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), target
+    for target in re.findall(r"(?:scripts|configs)/\w+\.(?:py|sh|yaml)", text):
+        assert (ROOT / target).exists(), target
