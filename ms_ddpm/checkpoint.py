@@ -71,7 +71,7 @@ def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mappin
             files[f"{name}.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             write_atomically(writing / f"{name}.safetensors", data)
         content = {**state, "step": step, "files": files}
-        content["sha256"] = _state_digest(content)
+        content["sha256"] = state_digest(content)
         write_atomically(writing / "state.json", json.dumps(content, indent=2, sort_keys=True).encode())
         if final.exists():  # the same step of a run that was resumed from before it
             _remove(final)
@@ -94,7 +94,7 @@ def _remove(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _state_digest(state: Mapping) -> str:
+def state_digest(state: Mapping) -> str:
     """Checksum of everything in state.json but itself."""
     rest = {key: value for key, value in state.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -162,7 +162,7 @@ def read_state(path: Path) -> dict:
         state = json.loads((path / "state.json").read_text())
         if not (isinstance(state, dict) and isinstance(state["step"], int) and isinstance(state["files"], dict)):
             raise ValueError("step or files missing")
-        if state.get("sha256") != _state_digest(state):
+        if state.get("sha256") != state_digest(state):
             raise ValueError("its checksum differs from the one written with it")
     except OSError as error:
         raise UserError(f"cannot read checkpoint {path / 'state.json'}: {error.strerror or error}") from None

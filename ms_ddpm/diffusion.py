@@ -11,14 +11,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from . import schedules
 from .errors import UserError
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
-from .random import normal
+from .random import immiscible_assignment, normal
 from .runtime import compiled
 
 LOG2 = math.log(2.0)
@@ -387,16 +386,3 @@ def _ddim_step_of(diffusion: GaussianDiffusion) -> Callable:
 
 # Plain functions: after ``ms.jit(cell.method)`` MindSpore 2.10 takes ``cell(...)`` in a later graph for that method.
 REVERSE_STEPS = {"p_sample": _p_sample_of, "ddim_step": _ddim_step_of}
-
-
-def immiscible_assignment(x_start: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The permutation of ``noise`` that brings it nearest to ``x_start`` in total distance, both (B, ...)."""
-    from scipy.optimize import linear_sum_assignment
-    from scipy.spatial.distance import cdist
-
-    return linear_sum_assignment(cdist(x_start.reshape(len(x_start), -1), noise.reshape(len(noise), -1)))[1]
-
-
-def as_tensor(array) -> Tensor:
-    """A float32 tensor of a numpy array or tensor."""
-    return array if isinstance(array, Tensor) else Tensor(np.asarray(array, np.float32), ms.float32)

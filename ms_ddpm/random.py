@@ -83,3 +83,11 @@ class Tape:
 
     def __iter__(self):
         return self
+
+
+def immiscible_assignment(x_start: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The permutation of ``noise`` that brings it nearest to ``x_start`` in total distance, both (B, ...)."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    return linear_sum_assignment(cdist(x_start.reshape(len(x_start), -1), noise.reshape(len(noise), -1)))[1]

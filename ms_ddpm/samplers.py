@@ -20,7 +20,6 @@ import numpy as np
 from mindspore import Tensor, ops
 from tqdm.auto import tqdm
 
-from .diffusion import as_tensor
 from .errors import UserError
 from .random import Tape, noise_tape
 from .schedules import ddim_times
@@ -200,6 +199,10 @@ def sample_images(
     return np.clip(np.concatenate(batches)[:num], 0.0, 1.0)
 
 
+def _as_tensor(array) -> Tensor:
+    return array if isinstance(array, Tensor) else Tensor(np.asarray(array, np.float32), ms.float32)
+
+
 def interpolate(
     diffusion: GaussianDiffusion,
     x1: Tensor | np.ndarray,
@@ -222,7 +225,7 @@ def interpolate(
         raise UserError(f"t is {t}, expected 1 to {total - 1}")
     if not 0 <= lam <= 1:
         raise UserError(f"lam is {lam}, expected 0 (the first image) to 1 (the second)")
-    x1, x2 = as_tensor(x1), as_tensor(x2)
+    x1, x2 = _as_tensor(x1), _as_tensor(x2)
     if x1.shape != x2.shape:
         raise UserError(f"the images to interpolate have shapes {x1.shape} and {x2.shape}, expected the same")
     tape = _tape(diffusion, x1.shape[0], seed, noise, 0)

@@ -25,7 +25,7 @@ from .amp import DynamicLossScale, apply_amp
 from .checkpoint import log
 from .config import differences
 from .ema import EMA
-from .errors import UserError
+from .errors import NonFiniteError, UserError
 from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
@@ -34,10 +34,6 @@ from .random import Stream, stream
 from .runs import RunLog, lock_directory, summary_writer
 from .runtime import compiled, peak_rss_mb
 from .train_step import TrainStep, as_function, to_inputs
-
-
-class NonFiniteError(RuntimeError):
-    """Too many steps in a row had a loss or gradient that is not finite."""
 
 
 @dataclass

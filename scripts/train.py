@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import yaml
 
+    from ms_ddpm.errors import NonFiniteError
     from ms_ddpm.files import write_atomically
-    from ms_ddpm.trainer import NonFiniteError
 
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
     write_atomically(trainer.folder / "config.yaml", text.encode())

@@ -106,19 +106,23 @@ def test_a_kill_at_any_moment_of_a_save_leaves_the_last_one(tmp_path, monkeypatc
     for name in ("fsync", "rename", "replace"):
         monkeypatch.setattr(os, name, dying(getattr(os, name)))
     survived = 0
-    for moment in range(40):
-        calls["left"] = moment
-        try:
-            save(tmp_path, 2, value=2)
-        except Killed:
-            survived += 1
-        calls["left"] = 10**6
-        if moment % 2:  # the next save replaces this step
-            save(tmp_path, 2, value=2)
-        found = checkpoint.load(checkpoint.locate(tmp_path))
-        assert found.arrays["model"]["w"][0, 0] == found.step
-        checkpoint.clean(tmp_path)
-        assert not list(tmp_path.glob(".writing*"))
+    for replaced in (False, True):  # whether the step that is saved is there already
+        for moment in range(20):
+            calls["left"] = 10**6
+            if replaced:
+                save(tmp_path, 2, value=2)
+            else:
+                remove(tmp_path / "step-00000002", ignore_errors=True)
+            calls["left"] = moment
+            try:
+                save(tmp_path, 2, value=2)
+            except Killed:
+                survived += 1
+            calls["left"] = 10**6
+            found = checkpoint.load(checkpoint.locate(tmp_path))
+            assert found.arrays["model"]["w"][0, 0] == found.step
+            checkpoint.clean(tmp_path)
+            assert not list(tmp_path.glob(".writing*"))
     assert survived >= 15, "the moments must lie within the save"
 
 

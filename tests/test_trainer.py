@@ -108,6 +108,7 @@ def test_a_run_with_everything_on_resumes_bit_for_bit(mindspore, tmp_path):
     resumed = run("parts", 5)
     assert equal(weights(whole), weights(resumed))
     assert whole.best_loss == resumed.best_loss
+    assert whole.scaler.state() == resumed.scaler.state()
     moved = [np.abs(v).max() for k, v in whole.optimizer.state(whole.names).items() if k.startswith("exp_avg.")]
     assert min(moved) > 0, "a parameter without a gradient"
 
@@ -122,6 +123,22 @@ def test_a_model_can_be_sampled_before_it_is_trained(mindspore, tmp_path, sample
     Trainer(diffusion, "digits", results_folder=tmp_path, **options).train()
     after = samplers.SAMPLERS[sampler](diffusion, 2, steps=4, seed=0, progress=False).asnumpy()
     assert not np.array_equal(before, after), "the sampler kept the old weights"
+
+
+def test_every_batch_has_draws_of_its_own_and_a_resumed_run_the_same(train, make_cell):
+    class Remembering(make_cell):
+        def draw(self, rng, batch):
+            noise = super().draw(rng, batch)
+            seen.append(noise[0][0, 0, 0, :2].tobytes())
+            return noise
+
+    seen = []
+    train(6, "whole", cell=Remembering(), gradient_accumulate_every=2)
+    assert len(set(seen)) == len(seen) == 12
+    whole, seen[:] = list(seen), []
+    train(4, "parts", cell=Remembering(), gradient_accumulate_every=2)
+    train(6, "parts", cell=Remembering(), gradient_accumulate_every=2)
+    assert seen == whole
 
 
 def test_other_seeds_give_other_runs(train):
@@ -205,7 +222,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(train, make_cell):
 
 
 def test_too_many_in_a_row_stop_with_a_checkpoint_from_before(train, make_cell):
-    from ms_ddpm.trainer import NonFiniteError
+    from ms_ddpm.errors import NonFiniteError
 
     reference, _ = train(6, "reference", cell=make_cell())
     cell = make_cell(blow_up_at=set(range(7, 100)))
