@@ -53,6 +53,8 @@ class DynamicLossScale(nn.Cell):
 
     def state(self) -> dict[str, float]:
         """What a checkpoint holds."""
+        if not self.enabled:  # nothing to read from the device, which the training loop would wait for in every step
+            return {"scale": 1.0, "good_steps": 0.0}
         return {"scale": float(self.scale.asnumpy()), "good_steps": float(self.good_steps.asnumpy())}
 
     def load_state(self, state: dict[str, float]) -> None:

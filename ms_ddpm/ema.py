@@ -50,11 +50,9 @@ class EMA:
         self.inv_gamma, self.power, self.min_value = inv_gamma, power, min_value
         self.calls = 0
         self.swapped_in = False
-        self.average = Parameter(Tensor(self._weights()), name="ema_average", requires_grad=False)
+        weights = self.view.flatten_numpy([p.asnumpy() for p in self.view.parameters])
+        self.average = Parameter(Tensor(weights), name="ema_average", requires_grad=False)
         self._blend, self._copy = compiled(self._blend_graph), compiled(self._copy_graph)
-
-    def _weights(self) -> np.ndarray:
-        return self.view.flatten_numpy([p.asnumpy() for p in self.view.parameters])
 
     def _copy_graph(self) -> Tensor:
         return ops.assign(self.average, self.view.flatten(self.view.parameters))

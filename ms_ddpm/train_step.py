@@ -13,13 +13,9 @@ from .optim import Adam, clip_by_global_norm
 from .runtime import compiled
 
 
-def _is_array(value) -> bool:
-    return isinstance(value, (np.ndarray, np.generic, Tensor))
-
-
 def to_inputs(values: tuple) -> tuple:
     """Arrays as tensors; everything else (flags, None) stays a constant of the compiled graph."""
-    return tuple(Tensor(v) if _is_array(v) and not isinstance(v, Tensor) else v for v in values)
+    return tuple(Tensor(v) if isinstance(v, (np.ndarray, np.generic)) else v for v in values)
 
 
 class TrainStep:
