@@ -17,6 +17,7 @@ from mindspore import Tensor, nn, ops
 from . import schedules
 from .errors import UserError
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
+from .ops.elementary import exp
 from .random import immiscible_assignment, normal
 from .runtime import compiled
 
@@ -238,14 +239,14 @@ class GaussianDiffusion(nn.Cell):
         mean, variance, log_variance = self.q_posterior(x_start, x, t)
         if self.learned_variance:
             log_variance = self.learned_log_variance(raw_variance, t)
-            variance = ops.exp(log_variance)
+            variance = exp(log_variance)
         return mean, variance, log_variance, x_start
 
     def p_sample(self, x: Tensor, t: Tensor, noise: Tensor, x_self_cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of ancestral sampling (Algorithm 2): (x_{t-1}, x_0). ``noise`` is ignored where t = 0."""
         mean, _, log_variance, x_start = self.p_mean_variance(x, t, x_self_cond, True)
         adds_noise = ops.cast(t > 0, x.dtype).reshape(-1, 1, 1, 1)
-        return mean + adds_noise * ops.exp(0.5 * log_variance) * noise, x_start
+        return mean + adds_noise * exp(0.5 * log_variance) * noise, x_start
 
     def ddim_step(
         self, x: Tensor, t: Tensor, coefficients: Tensor, noise: Tensor, x_self_cond: Tensor | None = None

@@ -6,6 +6,8 @@ import math
 
 from mindspore import Tensor, ops
 
+from .ops.elementary import exp, log, tanh
+
 
 def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
     """KL divergence between two diagonal Gaussians, elementwise, in nats."""
@@ -13,8 +15,8 @@ def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2
         -1.0
         + log_variance2
         - log_variance1
-        + ops.exp(log_variance1 - log_variance2)
-        + (mean1 - mean2) * (mean1 - mean2) * ops.exp(-log_variance2)
+        + exp(log_variance1 - log_variance2)
+        + (mean1 - mean2) * (mean1 - mean2) * exp(-log_variance2)
     )
 
 
@@ -22,12 +24,12 @@ def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tens
     """Log-probability of x, of 256 levels in [-1, 1], under a Gaussian binned to the levels (Ho et al., eq. 13)."""
 
     def log_clamped(p):
-        return ops.log(ops.maximum(p, 1e-15))
+        return log(ops.maximum(p, 1e-15))
 
     def normal_cdf(z):  # the tanh approximation of the reference implementations
-        return 0.5 * (1.0 + ops.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z)))
+        return 0.5 * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z)))
 
-    inverse_scale = ops.exp(-log_scale)
+    inverse_scale = exp(-log_scale)
     cdf_above = normal_cdf(inverse_scale * (x - mean + 1.0 / 255.0))
     cdf_below = normal_cdf(inverse_scale * (x - mean - 1.0 / 255.0))
     inside = log_clamped(cdf_above - cdf_below)

@@ -11,7 +11,8 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -168,6 +169,17 @@ def compiled(function: Callable) -> Callable:
     import mindspore
 
     return mindspore.jit(function)
+
+
+@contextmanager
+def execution_mode(mode: int) -> Iterator[None]:
+    """Inside the ``with`` block `compiled` behaves as after ``setup(mode=mode)``; what was compiled stays so."""
+    global _graph_mode
+    before, _graph_mode = _graph_mode, mode == 0
+    try:
+        yield
+    finally:
+        _graph_mode = before
 
 
 def peak_rss_mb() -> float:
