@@ -4,7 +4,8 @@
     python tests/data/make_torch_fixtures.py UNPACKED_2_3 UNPACKED_0_30
 
 Each file holds the state of a small GaussianDiffusion with every parameter perturbed (so that a gain of 1 that is not
-loaded shows), an input, and the network's output in float32 and in float64.
+loaded shows), an input, and the network's output in float32 and in float64. The 2022 release adds 1e-3 to variances in
+every dtype but float32, so its float64 output is that of another network: see tests/test_torch_ref.py.
 """
 
 import importlib

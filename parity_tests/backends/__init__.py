@@ -1,0 +1,42 @@
+"""One module per framework, each imported when first used: what the harness asks of a framework.
+
+A backend has a table ``KINDS``: name -> function(spec, inputs, **options) -> outputs. ``spec`` is JSON and says what
+to build; names of weights and gradients are PyTorch's on every side. numpy is the float64 oracle of the mathematics,
+torch in double that of the networks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from functools import partial
+from types import ModuleType
+
+from ..case import Arrays, Leg
+from ..errors import NothingRan
+
+MODULES = {"numpy": "on_numpy", "torch": "on_torch", "mindspore": "on_mindspore"}
+
+
+def backend(framework: str) -> ModuleType:
+    """The backend of ``framework``. Raises NothingRan where that framework is not installed."""
+    try:
+        found = importlib.util.find_spec(framework)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise NothingRan(
+            f"{framework} is not installed, so nothing was compared; "
+            + ("check against a recorded bundle instead: --bundle DIR" if framework == "torch" else "install it")
+        )
+    return importlib.import_module(f".{MODULES[framework]}", __name__)
+
+
+def _run(framework: str, kind: str, spec: Mapping, options: Mapping, inputs: Arrays) -> Arrays:
+    return backend(framework).KINDS[kind](spec, inputs, **options)
+
+
+def leg(framework: str, kind: str, spec: Mapping, **options) -> Leg:
+    """The leg that runs computation ``kind`` of ``spec`` on ``framework``, which is imported at the first call."""
+    return partial(_run, framework, kind, spec, options)

@@ -1,0 +1,123 @@
+"""Tiers 2 and 3: every layer alone, and the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from mindspore import nn, ops
+
+from ms_ddpm import Unet, amp
+from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
+from ms_ddpm.nets.unet import TimeMLP
+
+from ...case import Arrays
+from .._memo import memo
+from ._common import RNG, load, names_of, tensor, vjp, with_gradients
+
+
+def _block(dim, dim_out, norm):
+    return blocks.Block(dim, dim_out, norm, 0.0, 0, np.random.default_rng(RNG))
+
+
+def _resnet_block(dim, dim_out, time_dim, norm):
+    rng = np.random.default_rng(RNG)
+    return blocks.ResnetBlock(dim, dim_out, time_dim, norm=norm, dropout=0.0, layer=0, rng=rng)
+
+
+def _time_mlp(dim, fourier):
+    rng = np.random.default_rng(RNG)
+    embedding = embeddings.FourierPosEmb(16, rng=rng) if fourier else embeddings.SinusoidalPosEmb(dim)
+    return TimeMLP(embedding, dim * 4, rng)
+
+
+class Activation(nn.Cell):
+    """An activation as the networks call it."""
+
+    def __init__(self, function: str):
+        super().__init__()
+        self.function = function
+
+    def construct(self, x):
+        return ops.silu(x) if self.function == "silu" else ops.gelu(x, approximate="none")
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(RNG)
+
+
+LAYERS: dict[str, Callable[..., nn.Cell]] = {
+    "conv2d": lambda **k: layers.Conv2d(**k),
+    "weight_standardized_conv2d": lambda **k: layers.WeightStandardizedConv2d(**k),
+    "linear": lambda **k: layers.Linear(**k),
+    "rms_norm": lambda **k: norms.RMSNorm(**k),
+    "group_norm": lambda **k: norms.GroupNorm(**k),
+    "channel_layer_norm": lambda **k: norms.ChannelLayerNorm(**k),
+    "activation": Activation,
+    "sinusoidal_embedding": lambda **k: embeddings.SinusoidalPosEmb(**k),
+    "fourier_embedding": lambda **k: embeddings.FourierPosEmb(**k),
+    "time_mlp": _time_mlp,
+    "block": _block,
+    "resnet_block": _resnet_block,
+    "linear_attention": lambda **k: attention.LinearAttention(**k, rng=_rng()),
+    "attention": lambda **k: attention.Attention(**k, rng=_rng()),
+    "pre_norm_linear_attention": lambda **k: attention.LinearAttention(**k, rng=_rng()),
+    "pre_norm_attention": lambda **k: attention.Attention(**k, rng=_rng()),
+    "downsample": lambda **k: blocks.downsample(**k, rng=_rng()),
+    "upsample": lambda **k: blocks.Upsample(**k, rng=_rng()),
+}
+
+
+def _call_of(layer: str, cell: nn.Cell) -> Callable:
+    """How a layer is called; the two places where our arguments are not PyTorch's."""
+    if layer == "resnet_block":  # ours takes the time after its SiLU
+
+        def resnet_block(x, t):
+            return cell(x, ops.silu(t))
+
+        return resnet_block
+
+    def plain(*args):
+        return cell(*args)
+
+    return plain
+
+
+def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0") -> Arrays:
+    """One layer alone: its output and its vector-Jacobian product."""
+    kind, positions = spec["layer"], tuple(spec["differentiable"])
+
+    def build():
+        cell = LAYERS[kind](**spec["arguments"])
+        amp.apply_amp(cell, level)
+        return cell, with_gradients(_call_of(kind, cell), cell, positions, mode)
+
+    cell, call = memo(build, "mindspore layer", kind, spec["arguments"], positions, mode, level)
+    names = names_of(cell, kind)
+    load(cell, inputs, names)
+    half = level == "O2" and spec.get("half_input", True)
+    args = [(name, tensor(inputs[name].astype(np.float16) if half and inputs[name].ndim == 4 else inputs[name]))
+            for name in spec["calls"]]  # fmt: skip
+    return vjp(call, cell, args, tensor(inputs["cotangent"]), names, positions)
+
+
+# --- tier 3: the network -----------------------------------------------------------------------------------------
+
+
+def network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0") -> Arrays:
+    """A whole Unet: output, gradient of its input and of every parameter."""
+
+    def build():
+        net = Unet(**spec["unet"], rng=RNG)
+        amp.apply_amp(net, level)
+
+        def call(x, time, x_self_cond=None):
+            return net(x, time, x_self_cond)
+
+        return net, with_gradients(call, net, (0,), mode)
+
+    net, call = memo(build, "mindspore network", spec["unet"], "x_self_cond" in inputs, mode, level)
+    names = names_of(net)
+    load(net, inputs, names)
+    args = [(name, tensor(inputs[name])) for name in ("x", "time", "x_self_cond") if name in inputs]
+    return vjp(call, net, args, tensor(inputs["cotangent"]), names, (0,))

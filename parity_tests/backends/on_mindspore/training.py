@@ -1,0 +1,166 @@
+"""Tiers 4 to 6: losses, optimizer, averages, training runs, sampling chains, state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn
+
+from ms_ddpm import EMA, Unet, convert, samplers
+from ms_ddpm.amp import DynamicLossScale
+from ms_ddpm.ops.assign import set_value
+from ms_ddpm.optim import OPTIMIZERS, clip_by_global_norm
+from ms_ddpm.train_step import TrainStep
+
+from ...case import Arrays
+from .._memo import given, memo
+from ._common import RNG, arrays, as_graph, diffusion_of, names_of, product_mode, tensor
+
+
+def loss(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """GaussianDiffusion's loss and its gradients."""
+    diffusion = diffusion_of(spec, inputs)
+
+    def build():
+        flag = bool(spec.get("self_cond", False))
+
+        def value(img, t, noise, offset_noise=None):
+            return diffusion(img, t, noise, flag, offset_noise)
+
+        return as_graph(ms.value_and_grad(value, None, ParameterTuple(diffusion.trainable_params())), mode)
+
+    call = memo(build, "mindspore loss", dict(spec), mode)
+    more = (tensor(inputs["offset_noise"]),) if "offset_noise" in inputs else ()
+    value, gradients = call(*(tensor(inputs[name]) for name in ("img", "t", "noise")), *more)
+    names = names_of(diffusion)
+    ours = {id(p): name for name, p in diffusion.parameters_and_names()}
+    outputs = {"loss": value}
+    for parameter, gradient in zip(diffusion.trainable_params(), gradients, strict=True):
+        outputs[f"grad.weight.{names[ours[id(parameter)]]}"] = gradient
+    return arrays(outputs)
+
+
+def optimizer(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """An optimizer fed given gradients: the weights after every step of ``spec["shown"]``."""
+    weights = given(inputs, "weight")
+    parameters = [Parameter(Tensor(value), name=name) for name, value in weights.items()]
+    step = OPTIMIZERS[spec["optimizer"]](parameters, **spec["arguments"])
+
+    def apply(*gradients):
+        return step(gradients)
+
+    run, outputs = as_graph(apply, mode), {}
+    for i in range(spec["steps"]):
+        run(*(tensor(inputs[f"gradient.{name}"][i]) for name in weights))
+        if i + 1 in spec["shown"]:
+            outputs |= {f"{p.name}[step={i + 1}]": p.asnumpy().copy() for p in parameters}
+    return outputs
+
+
+def clip(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """Gradients clipped by their global norm, and the norm."""
+    gradients = given(inputs, "gradient")
+    flat = np.concatenate([g.ravel() for g in gradients.values()])
+
+    def call(flat):
+        return clip_by_global_norm(flat, spec["max_norm"])
+
+    clipped, norm = as_graph(call, mode)(tensor(flat))
+    ends = np.cumsum([g.size for g in gradients.values()])[:-1]
+    pieces = np.split(clipped.asnumpy(), ends)
+    outputs = {name: p.reshape(g.shape) for (name, g), p in zip(gradients.items(), pieces, strict=True)}
+    return outputs | {"norm": norm.asnumpy()}
+
+
+class Weights(nn.Cell):
+    """A Cell that holds one vector of weights."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.w = Parameter(Tensor(np.zeros(size, np.float32)), name="w")
+
+
+def ema(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """The averaged weights after the calls in ``spec["shown"]``, and what the model holds after a swap."""
+    weights = Weights(inputs["w"].shape[1])
+    with product_mode(mode):
+        average = EMA(weights, **spec["arguments"])
+    outputs = {}
+    for i, value in enumerate(inputs["w"]):
+        set_value(weights.w, value)
+        average.update()
+        if i + 1 in spec["shown"]:
+            outputs[f"average[call={i + 1}]"] = average.state()["w"]
+            with average.swapped():
+                outputs[f"swapped in[call={i + 1}]"] = weights.w.asnumpy().copy()
+            outputs[f"swapped back[call={i + 1}]"] = weights.w.asnumpy().copy()
+    return outputs
+
+
+def batches_of(spec: Mapping, inputs: Arrays, step: int) -> list[tuple]:
+    """The (img, t, noise, self_cond, offset_noise) of the batches of one optimizer step."""
+    n = spec.get("accumulate", 1)
+    found = []
+    for i in range(step * n, step * n + n):
+        flag = bool(inputs["self_cond"][i]) if "self_cond" in inputs else False
+        offset = inputs["offset_noise"][i] if "offset_noise" in inputs else None
+        found.append((inputs["img"][i], inputs["t"][i], inputs["noise"][i], flag, offset))
+    return found
+
+
+def train(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """Free-running training: loss and gradient norm of every step, the weights and the average at the end."""
+    diffusion = diffusion_of(spec, inputs)
+    cell = diffusion.set_train(True)
+    with product_mode(mode):
+        step = OPTIMIZERS[spec["optimizer"]](diffusion.trainable_params(), **spec["arguments"])
+        average = EMA(diffusion, **spec["ema"]) if "ema" in spec else None
+        update = TrainStep(
+            cell, step, DynamicLossScale(enabled=False), max_grad_norm=spec["max_grad_norm"],
+            accumulate=spec.get("accumulate", 1),
+        )  # fmt: skip
+    losses, norms_ = [], []
+    for i in range(spec["steps"]):
+        value, norm, _, _ = update(spec["arguments"]["lr"], batches_of(spec, inputs, i))
+        if average is not None:
+            average.update()
+        losses.append(value)
+        norms_.append(norm)
+    outputs = {"loss": np.array(losses, np.float32), "grad_norm": np.array(norms_, np.float32)}
+    names = names_of(diffusion)
+    for ours, parameter in diffusion.parameters_and_names():
+        if parameter.requires_grad:
+            outputs[f"weight.{names[ours]}"] = parameter.asnumpy().copy()
+    if average is not None:
+        outputs |= {f"average.{names[ours]}": value for ours, value in average.state().items()}
+    return outputs
+
+
+def chain(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """A whole sampling chain from one noise tape, x_T first: (steps + 1, B, C, H, W)."""
+    diffusion = diffusion_of(spec, inputs, mode)
+    with product_mode(mode):
+        images = samplers.SAMPLERS[spec["sampler"]](
+            diffusion, inputs["tape"].shape[1], noise=list(inputs["tape"]), return_all_timesteps=True, progress=False,
+            **spec.get("arguments", {}),
+        )  # fmt: skip
+    return {"chain": np.swapaxes(images.asnumpy(), 0, 1).copy()}
+
+
+def interpolate(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """Images between two."""
+    diffusion = diffusion_of(spec, inputs, mode)
+    with product_mode(mode):
+        images = samplers.interpolate(
+            diffusion, inputs["x1"], inputs["x2"], spec["t"], spec["lam"], noise=list(inputs["tape"]), progress=False
+        )
+    return arrays({"images": images})
+
+
+def roundtrip(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """PyTorch's weights into our Unet and out again."""
+    net = Unet(**spec["unet"], rng=RNG)
+    convert.from_torch(net, given(inputs, "weight"))
+    return {f"weight.{name}": value for name, value in convert.to_torch(net).items()}

@@ -1,0 +1,13 @@
+"""PyTorch: the reference, `torch_ref`, as the harness drives it."""
+
+from .maths import ddim_step, method, tables, times
+from .nets import layer, network, weight_shapes
+from .training import chain, clip, ema, interpolate, loss, optimizer, roundtrip, train
+
+__all__ = ["KINDS", "weight_shapes"]
+
+KINDS = {
+    "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "loss": loss, "layer": layer,
+    "network": network, "optimizer": optimizer, "clip": clip, "ema": ema, "train": train, "chain": chain,
+    "interpolate": interpolate, "roundtrip": roundtrip,
+}  # fmt: skip

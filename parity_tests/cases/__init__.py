@@ -1,0 +1,64 @@
+"""Every case of the harness, tier by tier."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+
+from ..case import Case
+from ..errors import NothingRan, UnknownCase
+from .maths import tier0, tier1
+from .nets import tier2, tier3
+from .sampling import tier5, tier6, tier7
+from .training import tier4
+
+TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
+    "0": tier0, "1": tier1, "2": tier2, "3": tier3, "4": tier4, "5": tier5, "6": tier6, "7": tier7,
+}  # fmt: skip
+TITLES = {
+    "0": "maths", "1": "step", "2": "layers", "3": "network", "4": "training", "5": "sampling", "6": "state",
+    "7": "modes", "peers": "peers",
+}  # fmt: skip
+
+SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together
+    "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",
+    "step/p_mean_variance-pred_v-learned-selfcond-clip",
+    "step/p_sample-pred_noise-fixed-plain-pynative",
+    "step/ddim-pred_v-plain-eta1", "layers/weight_standardized_conv-scale1-pynative",
+    "layers/resnet_block_rms-scale1-pynative", "layers/resnet_block_group-scale1-pynative",
+    "layers/linear_attention-scale1-pynative", "layers/attention-scale30-pynative", "layers/time_mlp-scale1-pynative",
+    "network/tiny_2_3-pynative", "network/tiny_2022-pynative", "training/loss-pred_v-l2-learned-plain-pynative",
+    "training/adam-pynative", "training/ema", "sampling/ddim_eta1-pred_v-fixed-selfcond",
+)  # fmt: skip
+
+
+def all_cases(tiers: Sequence[str] = (), seed: int = 0) -> list[Case]:
+    """Every case of ``tiers`` (default: all), in order; ``seed`` gives other inputs."""
+    unknown = [tier for tier in tiers if tier not in TIERS]
+    if unknown:
+        raise UnknownCase(f"tier {unknown[0]!r} does not exist; there are: {', '.join(TIERS)}")
+    return [case for tier, make in TIERS.items() if not tiers or tier in tiers for case in make(seed)]
+
+
+def select(cases: Sequence[Case], patterns: Sequence[str] = (), mode: str | None = None) -> list[Case]:
+    """The cases whose id matches one of ``patterns`` (fnmatch), in MindSpore's ``mode`` where that is given.
+
+    Raises UnknownCase for a pattern that nothing matches, NothingRan where nothing is left.
+    """
+    for pattern in patterns:
+        if not any(matches(case, pattern) for case in cases):
+            near = [case.id for case in cases if pattern.strip("*").lower() in case.id.lower()][:3]
+            hint = f"; did you mean {', '.join(near)}?" if near else "; scripts/parity.py list shows all"
+            raise UnknownCase(f"no case is called {pattern!r}{hint}")
+    chosen = [
+        case for case in cases
+        if (not patterns or any(matches(case, pattern) for pattern in patterns)) and mode in (None, case.mode)
+    ]  # fmt: skip
+    if not chosen:
+        raise NothingRan("the selection is empty: nothing ran, so nothing agrees")
+    return chosen
+
+
+def matches(case: Case, pattern: str) -> bool:
+    """Whether ``pattern`` names ``case`` or the computation it belongs to."""
+    return fnmatch.fnmatchcase(case.id, pattern) or fnmatch.fnmatchcase(case.computation.key, pattern)

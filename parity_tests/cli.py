@@ -1,0 +1,294 @@
+"""The command line of the harness: scripts/parity.py."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ms_ddpm.cli import Parser
+
+from .errors import AGREE, DIFFER, HarnessError, NothingRan
+
+DESCRIPTION = """Does MindSpore compute what PyTorch computes, and if not, where does it stop?
+
+  python scripts/parity.py list                          every check, one a line
+  python scripts/parity.py check                         run them: MindSpore against PyTorch, judged by float64
+  python scripts/parity.py check --tier 0 --tier 1       the mathematics alone, in half a minute
+  python scripts/parity.py check --case 'layers/attention*' --mode graph
+  python scripts/parity.py check --bundle parity_tests/bundles      without PyTorch, against what it recorded
+  python scripts/parity.py bisect network/unet_2022-vjp_weights-graph     the path to the first wrong layer
+  python scripts/parity.py record --output_dir DIR       take PyTorch's results to another machine
+  python scripts/parity.py compare A B                   two recordings, of any two machines or frameworks
+  python scripts/parity.py mutants                       the harness tested: seeded bugs and rival rules
+  python scripts/parity.py calibrate                     the evidence for tolerances.toml, measured anew
+  python scripts/parity.py report RESULTS.json           render the pages again
+
+Exit codes: 0 all agree, 1 something differs, 2 the harness or a bundle is broken, 3 nothing ran.
+"""
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to run")
+    group.add_argument("--tier", action="append", default=[], metavar="N", help="0 to 7 or peers; may be repeated")
+    group.add_argument(
+        "--case", action="append", default=[], metavar="ID", help="a check's id or a pattern (* and ?); may be repeated"
+    )
+    group.add_argument("--mode", choices=("graph", "pynative"), help="only how MindSpore runs it so (default: both)")
+    group.add_argument("--dtype", choices=("float32", "float16"), help="only this precision class (default: all)")
+    group.add_argument("--seed", type=int, default=0, help="other inputs for every case (default: 0)")
+
+
+def _machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--device_target", choices=("CPU", "GPU", "Ascend"), default="CPU", help="where MindSpore runs (default: CPU)"
+    )
+    group.add_argument(
+        "--candidate", choices=("mindspore", "torch"), default="mindspore",
+        help="who is judged; torch judges the reference itself, which tests the harness (default: mindspore)",
+    )  # fmt: skip
+
+
+def _output(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path(default), help="where the reports go (default: %(default)s)"
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of scripts/parity.py."""
+    parser = Parser(prog="parity.py", description=DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, does: str, run: Callable, *, selects: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=does, description=does)
+        made.set_defaults(run=run)
+        if selects:
+            _selection(made)
+        return made
+
+    command("list", "print every check, one a line, its id first", run_list)
+    check = command("check", "run checks and write the reports", run_check)
+    _machine(check)
+    check.add_argument("--bundle", type=Path, help="judge against this recording instead of running PyTorch")
+    _output(check, "runs/parity")
+    check.add_argument("--quiet", action="store_true", help="print the summary only")
+    rec = command("record", "record what a framework computes as bundles", run_record)
+    rec.add_argument("--framework", choices=("torch", "mindspore"), default="torch", help="whose (default: torch)")
+    rec.add_argument("--device_target", choices=("CPU", "GPU", "Ascend"), default="CPU", help="where MindSpore runs")
+    rec.add_argument("--bundle", type=Path, help="take the inputs from this recording, so that PyTorch is not needed")
+    rec.add_argument("--output_dir", type=Path, help="default: the small set in parity_tests/bundles, recorded anew")
+    both = command("compare", "judge recording A against recording B", run_compare)
+    both.add_argument("a", type=Path, metavar="A", help="the candidate's bundles")
+    both.add_argument("b", type=Path, metavar="B", help="the reference's bundles")
+    _output(both, "runs/compare")
+    both.add_argument("--quiet", action="store_true", help="print the summary only")
+    bisect = command("bisect", "print the path to the first layer that is wrong", run_bisect, selects=False)
+    bisect.add_argument("case", metavar="CASE", help="a check's id")
+    bisect.add_argument("--seed", type=int, default=0, help="other inputs (default: 0)")
+    _machine(bisect)
+    mutants = command("mutants", "test the harness with seeded bugs", run_mutants, selects=False)
+    _output(mutants, "runs/mutants")
+    mutants.add_argument("--variants", type=int, default=100, help="clean variants (default: 100)")
+    calibrate = command("calibrate", "measure the evidence for tolerances.toml", run_calibrate)
+    calibrate.add_argument("--seeds", type=int, default=5, help="how many other inputs (default: 5)")
+    calibrate.add_argument("--write", action="store_true", help="write the evidence into tolerances.toml")
+    report = command("report", "render the pages of a results.json again", run_report, selects=False)
+    report.add_argument("results", type=Path, metavar="RESULTS.json")
+    report.add_argument("--output_dir", type=Path, help="default: beside results.json")
+    return parser
+
+
+def chosen(options: argparse.Namespace) -> list:
+    """The cases that the options select."""
+    from .cases import all_cases, select
+
+    cases = select(all_cases(options.tier, options.seed), options.case, options.mode)
+    cases = [case for case in cases if options.dtype in (None, case.computation.precision)]
+    if not cases:
+        raise NothingRan(f"no selected case has dtype {options.dtype}: nothing ran, so nothing agrees")
+    return cases
+
+
+def flags(options: argparse.Namespace) -> dict:
+    """What besides versions has a say in the numbers."""
+    return {"device_target": getattr(options, "device_target", "CPU"), "cpu_count": os.cpu_count() or 0}
+
+
+def environment(options: argparse.Namespace) -> dict:
+    """What a report says of the machine."""
+    from .bundles import versions
+
+    return versions() | flags(options)
+
+
+def start(options: argparse.Namespace, *frameworks: str) -> None:
+    """Starts the frameworks that a command needs. Raises NothingRan where one is not installed."""
+    from .backends import backend
+
+    os.environ["PARITY_DEVICE_TARGET"] = getattr(options, "device_target", "CPU")
+    for framework in frameworks:
+        backend(framework)
+
+
+def _finish(outcomes: list, options: argparse.Namespace, began: float, sides: tuple[str, str], bundle=None) -> int:
+    from . import report
+
+    found = report.results(
+        outcomes, candidate=sides[0], reference=sides[1], bundle=bundle, environment=environment(options),
+        command=shlex.join(["python", "scripts/parity.py", *sys.argv[1:]]), seconds=time.perf_counter() - began,
+    )  # fmt: skip
+    written = report.write(found, options.output_dir)
+    print(report.terminal.summary(found))
+    print("\n" + "  ".join(str(path) for path in written))
+    return report.exit_code(outcomes)
+
+
+def _teller(options: argparse.Namespace) -> Callable:
+    from . import report
+
+    return (lambda outcome: None) if options.quiet else lambda outcome: print(report.terminal.line(outcome.as_json()))
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """One check a line."""
+    for case in chosen(options):
+        print(f"{case.id}  tier {case.tier}  {case.mode}  {case.computation.precision}  {case.computation.rule}")
+    return AGREE
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Runs the checks and writes the reports."""
+    from .bundles import Recorded
+    from .cases import all_cases
+    from .runner import record, run
+
+    began = time.perf_counter()
+    cases, recorded = chosen(options), record
+    if options.bundle:
+        recorded = Recorded(options.bundle, all_cases(seed=options.seed))
+        cases = recorded.cases(cases)
+        if not cases:
+            raise NothingRan(f"{options.bundle} holds none of the selected cases: nothing ran, so nothing agrees")
+        start(options, options.candidate)
+    else:
+        start(options, "torch", options.candidate)
+    outcomes = run(cases, options.candidate, recorded=recorded, on_outcome=_teller(options))
+    if not options.bundle:
+        _localise(outcomes, cases, options.candidate)
+    bundle = str(options.bundle) if options.bundle else None
+    return _finish(outcomes, options, began, (options.candidate, "torch"), bundle)
+
+
+def _localise(outcomes: list, cases: list, candidate: str) -> None:
+    """Gives the outcomes of networks that differ their tree of layers."""
+    from .localise import localise
+
+    trees: dict = {}
+    by_id = {case.id: case.computation for case in cases}
+    for outcome in outcomes:
+        computation = by_id[outcome.id]
+        if outcome.verdict == "differ" and computation.spec.get("kind") == "network":
+            if computation not in trees:
+                trees[computation] = [layer.as_json() for layer in localise(computation, candidate)]
+            outcome.layers = trees[computation]
+
+
+def run_record(options: argparse.Namespace) -> int:
+    """Writes bundles."""
+    from .bundles import DEFAULT, Recorded, record_all
+    from .cases import SMALL_SET, all_cases
+
+    if not options.output_dir and (options.framework != "torch" or options.bundle):
+        raise HarnessError("--output_dir is needed: parity_tests/bundles holds PyTorch's results only")
+    if not options.case and not options.tier and not options.bundle:
+        options.case = list(SMALL_SET)
+    cases, source = chosen(options), None
+    if options.bundle:
+        source = Recorded(options.bundle, all_cases(seed=options.seed))
+        cases = source.cases(cases)
+    start(options, options.framework, *(() if options.bundle else ("torch",)))
+    written = record_all(cases, options.output_dir or DEFAULT, options.framework, flags(options), source)
+    if not written:
+        raise NothingRan("nothing was recorded")
+    size = sum(file.stat().st_size for folder in written for file in folder.iterdir())
+    print(f"recorded {len(written)} computations, {size / 2**20:.1f} MiB, in {written[0].parent}")
+    return AGREE
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Judges one recording against another."""
+    from .bundles import compare
+
+    began = time.perf_counter()
+    outcomes = compare(options.a, options.b, chosen(options))
+    for outcome in outcomes:
+        _teller(options)(outcome)
+    return _finish(outcomes, options, began, (str(options.a), str(options.b)))
+
+
+def run_bisect(options: argparse.Namespace) -> int:
+    """Prints the path to the first culprit."""
+    from .cases import all_cases, select
+    from .localise import bisect
+
+    case = select(all_cases(seed=options.seed), [options.case])[0]
+    start(options, "torch", options.candidate)
+    agrees, text = bisect(case, options.candidate)
+    print(text)
+    return AGREE if agrees else DIFFER
+
+
+def run_mutants(options: argparse.Namespace) -> int:
+    """Runs every mutant and the clean variants, writes the kill matrix."""
+    from . import report
+    from .mutants import is_good, kill_matrix
+
+    began = time.perf_counter()
+    start(options, "torch", "mindspore")
+    matrix = kill_matrix(variants=options.variants)
+    found = report.results(
+        [], candidate="mutants", reference="torch", environment=environment(options), mutants=matrix,
+        command="python scripts/parity.py mutants", seconds=time.perf_counter() - began,
+    )  # fmt: skip
+    written = report.write(found, options.output_dir)
+    print(report.markdown.kill_matrix(matrix))
+    print("\n" + "  ".join(str(path) for path in written))
+    return AGREE if is_good(matrix) else DIFFER
+
+
+def run_calibrate(options: argparse.Namespace) -> int:
+    """Measures K and F over other inputs."""
+    from .calibrate import calibrate, write_evidence
+
+    start(options, "torch", "mindspore")
+    evidence = calibrate(options)
+    if options.write:
+        write_evidence(evidence)
+    return AGREE
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """Renders a results.json again."""
+    from . import report
+
+    found = report.load(options.results)
+    written = report.write(found, options.output_dir or options.results.parent)
+    print(report.terminal.summary(found))
+    print("\n" + "  ".join(str(path) for path in written))
+    return found["summary"]["exit_code"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; harness errors become one line and their exit code."""
+    options = build_parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code

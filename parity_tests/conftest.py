@@ -1,0 +1,32 @@
+"""Shared set-up: both frameworks in one process, and every computation run once for all the cases on it."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_stray_files(tmp_path_factory):
+    """MindSpore writes rank_0/ into the working directory when a graph fails to parse."""
+    os.environ["PYTHONPATH"] = str(ROOT)  # for the processes that tests start
+    os.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture(scope="session")
+def outcomes():
+    """case -> its Outcome; the first case of a computation runs it for the others."""
+    from parity_tests.runner import run
+
+    found = {}
+
+    def outcome_of(case, members):
+        if case.id not in found:
+            found.update({outcome.id: outcome for outcome in run(members)})
+        return found[case.id]
+
+    return outcome_of

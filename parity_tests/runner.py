@@ -1,0 +1,141 @@
+"""Runs cases: every leg of a computation once, then the verdict of every case on it."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .case import Arrays, Case, Computation
+from .errors import HarnessError
+from .tolerances import tolerance
+from .verdict import AGREE, DIFFER, TensorVerdict, judge
+
+BROKEN = "broken"  # a leg raised: the harness or a framework is at fault, and nothing is known about agreement
+
+
+@dataclass
+class Outcome:
+    """The verdict of one case and what it rests on."""
+
+    id: str
+    tier: str
+    mode: str = "graph"
+    precision: str = "float32"
+    rule: str = "ratio"
+    verdict: str = AGREE
+    message: str = ""
+    ratio: float = 0.0
+    seconds: float = 0.0
+    tensors: list[TensorVerdict] = field(default_factory=list)
+    layers: list[dict] = field(default_factory=list)
+    reproduce: str = ""
+
+    @property
+    def worst(self) -> TensorVerdict | None:
+        """The tensor with the largest ratio."""
+        return max(self.tensors, key=lambda t: (t.verdict == DIFFER, t.ratio), default=None)
+
+    def as_json(self) -> dict:
+        """What results.json holds of it."""
+        own = {key: value for key, value in vars(self).items() if key != "tensors"}
+        return own | {"tensors": [t.as_json() for t in self.tensors]}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the trusted side says of one computation: from running it, or from a bundle."""
+
+    inputs: Arrays
+    truth: Arrays
+    references: Sequence[Arrays]
+    scales: Arrays | None
+
+
+def record(computation: Computation) -> Record:
+    """Runs the oracle and the references."""
+    inputs = computation.inputs()
+    truth = computation.truth(inputs)
+    references = [leg(inputs) for leg in computation.references]
+    scales = computation.scales(inputs, truth) if computation.scales else None
+    return Record(inputs, truth, references, scales)
+
+
+def outcome_of(case: Case, produced: Arrays, known: Record) -> Outcome:
+    """The verdict of ``case`` on what the candidate ``produced``."""
+    computation = case.computation
+    outcome = Outcome(case.id, case.tier, case.mode, computation.precision, computation.rule)
+    references = [case.select(r) for r in known.references]
+    if not references[0]:
+        outcome.verdict, outcome.message = BROKEN, f"selects no output ({', '.join(case.outputs)})"
+        return outcome
+    outcome.tensors = judge(
+        case.select(produced),
+        references,
+        known.truth,
+        tolerance(computation.precision, computation.rule),
+        rule=computation.rule,
+        scales=known.scales,
+    )
+    outcome.ratio = max(t.ratio for t in outcome.tensors)
+    failed = [t for t in outcome.tensors if t.verdict == DIFFER]
+    if failed:
+        worst = outcome.worst
+        others = f" (and {len(failed) - 1} more of {len(outcome.tensors)})" if len(failed) > 1 else ""
+        outcome.verdict, outcome.message = DIFFER, f"{worst.name}: {worst.message}{others}"
+    return outcome
+
+
+def _broken(case: Case, error: BaseException, seconds: float = 0.0) -> Outcome:
+    message = (str(error).strip().splitlines() or [""])[0]
+    if not isinstance(error, HarnessError):  # those say what to do; of anything else, say where it comes from
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {message} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})"
+    return Outcome(
+        case.id, case.tier, case.mode, case.computation.precision, case.computation.rule, BROKEN, message,
+        math.inf, seconds,
+    )  # fmt: skip
+
+
+def run(
+    cases: Iterable[Case],
+    candidate: str = "mindspore",
+    *,
+    recorded: Callable[[Computation], Record] = record,
+    around: Callable[[], AbstractContextManager] = nullcontext,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Judges ``cases``.
+
+    Args:
+        cases: in any order; those that share a computation are judged on one run of it.
+        candidate: which framework's leg is judged.
+        recorded: where the trusted side's results come from (default: computed here and now).
+        around: a context entered around the candidate's leg only; a mutant, for example.
+        on_outcome: told of every outcome as it comes.
+    """
+    groups: dict[Computation, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.computation, []).append(case)
+    outcomes = []
+    for computation, members in groups.items():
+        began = time.perf_counter()
+        try:
+            known = recorded(computation)
+            with around(), np.errstate(all="ignore"):
+                produced = computation.candidates[candidate](known.inputs)
+            found = [outcome_of(case, produced, known) for case in members]
+        except Exception as error:
+            found = [_broken(case, error) for case in members]
+        share = (time.perf_counter() - began) / len(members)
+        for outcome in found:
+            outcome.seconds = share
+            outcomes.append(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
+    return outcomes

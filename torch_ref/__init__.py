@@ -1,0 +1,46 @@
+"""DDPM in PyTorch, as the papers write it: the reference that ``ms_ddpm`` is proved against.
+
+Read it in this order; each file needs only those before it:
+
+    schedules.py   the numbers beta_t and everything that follows from them       (numpy, float64)
+    diffusion.py   q(x_t | x_0), the posterior, one reverse step, the losses      (equations of the papers)
+    samplers.py    Algorithm 2 of DDPM, and DDIM                                  (loops over that one step)
+    layers.py  attention.py  unet.py                                              (the network)
+    optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
+
+Nothing here reads a random generator but the one it is given: noise, t, coins and dropout masks are all arguments.
+(One exception: a ``Unet`` made without ``rng`` starts from PyTorch's own initial weights, which ``torch.manual_seed``
+rules.) Nothing computes in less than the precision of its input: a float64 network on float64 images is an oracle.
+
+    python -m torch_ref.train --steps 400
+"""
+
+from .attention import Attention, LinearAttention, PreNorm, Residual
+from .diffusion import GaussianDiffusion, ModelPrediction
+from .ema import EMA
+from .layers import (
+    Block,
+    Dropout,
+    FourierPosEmb,
+    LayerNorm,
+    ResnetBlock,
+    RMSNorm,
+    SinusoidalPosEmb,
+    Upsample,
+    WeightStandardizedConv2d,
+    downsample,
+    initialise,
+    time_mlp,
+)
+from .optim import Adam, AdamW, clip_by_global_norm
+from .samplers import ddim, ddpm, interpolate
+from .schedules import BETA_SCHEDULES, beta_schedule, ddim_times, diffusion_tables, loss_weight
+from .unet import Unet
+
+__all__ = [
+    "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "Dropout", "FourierPosEmb", "GaussianDiffusion",
+    "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm", "Residual", "ResnetBlock",
+    "SinusoidalPosEmb", "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm",
+    "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight",
+    "time_mlp",
+]  # fmt: skip
