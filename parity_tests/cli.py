@@ -169,7 +169,9 @@ def run_check(options: argparse.Namespace) -> int:
     from .runner import record, run
 
     began = time.perf_counter()
-    cases, recorded = chosen(options), record
+    cases, recorded = [c for c in chosen(options) if options.candidate in c.computation.candidates], record
+    if not cases:
+        raise NothingRan(f"no selected case can judge {options.candidate}: nothing ran, so nothing agrees")
     if options.bundle:
         recorded = Recorded(options.bundle, all_cases(seed=options.seed))
         cases = recorded.cases(cases)

@@ -1,4 +1,4 @@
-"""Every check of the harness, MindSpore against PyTorch, one line a check. The same runs as `scripts/parity.py check`."""
+"""Every check of the harness, MindSpore against PyTorch, one line a check; what `scripts/parity.py check` runs."""
 
 from collections import Counter
 

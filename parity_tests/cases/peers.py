@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +19,13 @@ import numpy as np
 from .. import oracle
 from ..backends import leg
 from ..case import Arrays, Case, Computation, Leg
-from ..peers import installed
+from ..peers import installed, lucidrains
 from ..tolerances import tolerance
 from ._make import cases, computation, normal, perturbed
-from .maths import METHODS, OBJECTIVES, SHAPE, TIMES, step_inputs
-from .sampling import tape_inputs
+from .maths import METHODS, OBJECTIVES, SHAPE, TIMES, step_inputs, tier0, tier1
+from .nets import tier3
+from .sampling import tape_inputs, tier5
+from .training import averages, losses
 
 T = 1000
 
@@ -180,7 +182,7 @@ def _diffusion(objective: str, schedule: str = "linear", beta_start: float = 1e-
         "linear": {"beta_start": beta_start, "beta_end": 0.02}, "cosine": {},
         "scaled_linear": {"beta_start": 0.00085, "beta_end": 0.012},
     }[schedule]  # fmt: skip
-    common = {"image_size": 8, "objective": objective, "auto_normalize": False, "timesteps": timesteps}
+    common = {"image_size": SHAPE[1], "objective": objective, "auto_normalize": False, "timesteps": timesteps}
     return common | {"beta_schedule": schedule, "schedule_fn_kwargs": ends}
 
 
@@ -328,7 +330,9 @@ def _forward_process(seed: int) -> Iterator[Case]:
             arguments, outputs = METHODS[ours]
             of = {**spec, "method": ours, "arguments": arguments, "outputs": outputs}
             yield from _compared(f"{theirs}-{schedule}", "method", of, inputs, seed)
-        made = computation(f"peers/diffusers/tables-{schedule}", "tables", spec, lambda rng: {}, truth="numpy", seed=seed)
+        made = computation(
+            f"peers/diffusers/tables-{schedule}", "tables", spec, lambda rng: {}, truth="numpy", seed=seed
+        )
         made = _against(made, "tables", spec)
         yield from cases("peers", made, (made.key, ("betas", "alphas_cumprod")))
     spec = {"timesteps": T, "steps": DIVISORS}
@@ -342,8 +346,53 @@ def diffusers_cases(seed: int = 0) -> Iterator[Case]:
         yield from make(seed)
 
 
+# --- lucidrains: the other tiers' cases, with the library as the reference ------------------------------------------
+LUCIDRAINS_SCHEDULES = ("linear", "cosine", "sigmoid")
+
+
+def lucidrains_has(spec: Mapping) -> bool:
+    """Whether denoising-diffusion-pytorch 2.3 (kind "ema": ema-pytorch) can do the computation of ``spec``."""
+    unet, diffusion = spec.get("unet", {}), spec.get("diffusion", {})
+    channels, out_dim, _ = spec.get("affine", (1, 1, False))
+    schedule = diffusion.get("beta_schedule", "sigmoid")
+    return (
+        spec["kind"] in ("tables", "method", "network", "loss", "ema", "chain")
+        and "norm" not in unet
+        and out_dim == channels  # its LearnedGaussianDiffusion is another class, see DIFFERENCES
+        and schedule in (LUCIDRAINS_SCHEDULES[:2] if spec["kind"] == "tables" else LUCIDRAINS_SCHEDULES)
+        and not {"beta_start", "beta_end"} & set(diffusion.get("schedule_fn_kwargs", {}))
+        and diffusion.get("loss_type", "l2") == "l2"
+        and "p2_loss_weight_gamma" not in diffusion
+    )
+
+
+def lucidrains_cases(seed: int = 0) -> Iterator[Case]:
+    """Whatever of tiers 0, 1, 3, 4 and 5 the library can do, once for both modes, whether it is installed or not.
+
+    Its tables are the truth of ours, within the ulp of rule "ulp".
+    """
+    done: dict[str, Computation] = {}
+    for case in chain(tier0(seed), tier1(seed), tier3(seed), losses(seed), averages(seed), tier5(seed)):
+        made, spec = case.computation, case.computation.spec
+        stem = made.key.removesuffix(f"-{case.mode}")
+        mode = done[stem].spec["mode"] if stem in done else spec["mode"]
+        if not lucidrains_has(spec) or spec["mode"] != mode:
+            continue
+        if stem not in done:
+            reference = partial(lucidrains, spec["kind"], spec)
+            references = (reference, *(perturbed(reference, i) for i in range(len(made.references) - 1)))
+            done[stem] = replace(
+                made, key=f"peers/lucidrains/{stem}", references=references, spec={**spec, "reference": "lucidrains"},
+                truth=reference if spec["kind"] == "tables" else made.truth,
+            )  # fmt: skip
+        outputs = ("average*",) if spec["kind"] == "ema" else case.outputs
+        yield Case(f"peers/lucidrains/{case.id.removesuffix(f'-{case.mode}')}", "peers", done[stem], outputs, case.mode)
+
+
 def tier_peers(seed: int = 0) -> Iterator[Case]:
     """Published values, and the libraries that are installed; `parity_tests.peers.missing_peers` names the others."""
     yield from published_cases()
     if installed("diffusers"):
         yield from diffusers_cases(seed)
+    if installed("denoising-diffusion-pytorch") and installed("ema-pytorch"):
+        yield from lucidrains_cases(seed)

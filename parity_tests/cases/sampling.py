@@ -12,6 +12,7 @@ from ..case import Arrays, Case
 from ._make import cases, computation, normal, shapes_of, weights
 from .maths import OBJECTIVES, SHAPE, affine_weights
 from .nets import GROUP, SMALL, layer_computation, network_computation
+from .training import resumed
 
 
 def tape_inputs(rng: np.random.Generator, arrays: int, batch: int, out_dim: int) -> Arrays:
@@ -84,6 +85,9 @@ def tier6(seed: int = 0) -> Iterator[Case]:
             seed=seed,
         )  # fmt: skip
         yield from cases("6", made)
+    made = resumed(seed)
+    named = (("log", ("loss", "grad_norm")), ("weights", ("weight.*",)), ("averages", ("average.*",)))
+    yield from cases("6", made, *((f"{made.key}-{name}", patterns) for name, patterns in named), mode="pynative")
 
 
 # Not the weight-standardised blocks: their eps is another in half precision, so float64 is no oracle of them.

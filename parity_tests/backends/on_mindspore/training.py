@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
+from safetensors.numpy import load as from_bytes
+from safetensors.numpy import save as to_bytes
 
-from ms_ddpm import EMA, Unet, convert, samplers
+from ms_ddpm import EMA, GaussianDiffusion, Unet, convert, samplers
 from ms_ddpm.amp import DynamicLossScale
 from ms_ddpm.ops.assign import set_value
 from ms_ddpm.optim import OPTIMIZERS, clip_by_global_norm
@@ -110,32 +112,77 @@ def batches_of(spec: Mapping, inputs: Arrays, step: int) -> list[tuple]:
     return found
 
 
+class Run:
+    """A training run as the product does it: `TrainStep`, an optimizer, `EMA`, on the batches of the inputs."""
+
+    def __init__(self, spec: Mapping, inputs: Arrays, diffusion: GaussianDiffusion, mode: str):
+        self.spec, self.inputs, self.diffusion = spec, inputs, diffusion.set_train(True)
+        with product_mode(mode):
+            self.optimizer = OPTIMIZERS[spec["optimizer"]](diffusion.trainable_params(), **spec["arguments"])
+            self.average = EMA(diffusion, **spec["ema"]) if "ema" in spec else None
+            self.update = TrainStep(
+                self.diffusion, self.optimizer, DynamicLossScale(enabled=False), max_grad_norm=spec["max_grad_norm"],
+                accumulate=spec.get("accumulate", 1),
+            )  # fmt: skip
+        self.log: list[tuple[float, float]] = []
+
+    def steps(self, first: int, last: int) -> None:
+        """Optimizer steps ``first`` to ``last`` - 1."""
+        for i in range(first, last):
+            loss, norm, _, _ = self.update(self.spec["arguments"]["lr"], batches_of(self.spec, self.inputs, i))
+            if self.average is not None:
+                self.average.update()
+            self.log.append((loss, norm))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The trained weights, by our names."""
+        return {n: p.asnumpy().copy() for n, p in self.diffusion.parameters_and_names() if p.requires_grad}
+
+    def save(self) -> bytes:
+        """Everything that goes on, as a safetensors file."""
+        state = {f"model.{name}": value for name, value in self.weights().items()}
+        state |= {f"optimizer.{k}": v for k, v in self.optimizer.state(list(self.weights())).items()}
+        state |= {f"ema.{name}": value for name, value in self.average.state().items()}
+        return to_bytes(state | {"calls": np.array([self.average.calls])})
+
+    def load(self, content: bytes) -> None:
+        """Restores what `save` gave."""
+        state = from_bytes(content)
+        for name, parameter in self.diffusion.parameters_and_names():
+            if parameter.requires_grad:
+                set_value(parameter, state[f"model.{name}"])
+        self.optimizer.load_state(list(self.weights()), given(state, "optimizer"))
+        self.average.load_state(given(state, "ema"), int(state["calls"][0]))
+
+    def outputs(self) -> Arrays:
+        """Loss and gradient norm of every step, the weights and the average at the end."""
+        losses, norms = np.array(self.log, np.float32).T
+        names = names_of(self.diffusion)
+        found = {"loss": losses.copy(), "grad_norm": norms.copy()}
+        found |= {f"weight.{names[ours]}": value for ours, value in self.weights().items()}
+        if self.average is not None:
+            found |= {f"average.{names[ours]}": value for ours, value in self.average.state().items()}
+        return found
+
+
 def train(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     """Free-running training: loss and gradient norm of every step, the weights and the average at the end."""
-    diffusion = diffusion_of(spec, inputs)
-    cell = diffusion.set_train(True)
-    with product_mode(mode):
-        step = OPTIMIZERS[spec["optimizer"]](diffusion.trainable_params(), **spec["arguments"])
-        average = EMA(diffusion, **spec["ema"]) if "ema" in spec else None
-        update = TrainStep(
-            cell, step, DynamicLossScale(enabled=False), max_grad_norm=spec["max_grad_norm"],
-            accumulate=spec.get("accumulate", 1),
-        )  # fmt: skip
-    losses, norms_ = [], []
-    for i in range(spec["steps"]):
-        value, norm, _, _ = update(spec["arguments"]["lr"], batches_of(spec, inputs, i))
-        if average is not None:
-            average.update()
-        losses.append(value)
-        norms_.append(norm)
-    outputs = {"loss": np.array(losses, np.float32), "grad_norm": np.array(norms_, np.float32)}
-    names = names_of(diffusion)
-    for ours, parameter in diffusion.parameters_and_names():
-        if parameter.requires_grad:
-            outputs[f"weight.{names[ours]}"] = parameter.asnumpy().copy()
-    if average is not None:
-        outputs |= {f"average.{names[ours]}": value for ours, value in average.state().items()}
-    return outputs
+    run = Run(spec, inputs, diffusion_of(spec, inputs), mode)
+    run.steps(0, spec["steps"])
+    return run.outputs()
+
+
+def resume(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """`train`, stopped after ``spec["interrupt"]`` steps, saved, and gone on with by objects made anew."""
+    first = Run(spec, inputs, diffusion_of(spec, inputs), mode)
+    first.steps(0, spec["interrupt"])
+    content = first.save()
+    diffusion = diffusion_of({**spec, "unet": {**spec["unet"], "dropout": 0}}, inputs)  # another object
+    second = Run(spec, inputs, diffusion, mode)
+    second.load(content)
+    second.steps(spec["interrupt"], spec["steps"])
+    second.log = first.log + second.log
+    return second.outputs()
 
 
 def chain(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
