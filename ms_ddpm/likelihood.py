@@ -6,7 +6,7 @@ import math
 
 from mindspore import Tensor, ops
 
-from .ops.elementary import exp, log, tanh
+from .ops.elementary import exp, wide
 
 
 def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
@@ -24,13 +24,15 @@ def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tens
     """Log-probability of x, of 256 levels in [-1, 1], under a Gaussian binned to the levels (Ho et al., eq. 13)."""
 
     def log_clamped(p):
-        return log(ops.maximum(p, 1e-15))
+        return ops.log(ops.maximum(p, 1e-15))
 
     def normal_cdf(z):  # the tanh approximation of the reference implementations
-        return 0.5 * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z)))
+        return 0.5 * (1.0 + ops.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z)))
 
-    inverse_scale = exp(-log_scale)
+    dtype, x, mean, log_scale = x.dtype, wide(x), wide(mean), wide(log_scale)
+    inverse_scale = ops.exp(-log_scale)
     cdf_above = normal_cdf(inverse_scale * (x - mean + 1.0 / 255.0))
     cdf_below = normal_cdf(inverse_scale * (x - mean - 1.0 / 255.0))
     inside = log_clamped(cdf_above - cdf_below)
-    return ops.select(x < -0.999, log_clamped(cdf_above), ops.select(x > 0.999, log_clamped(1.0 - cdf_below), inside))
+    outside = ops.select(x < -0.999, log_clamped(cdf_above), log_clamped(1.0 - cdf_below))
+    return ops.cast(ops.select(ops.abs(x) > 0.999, outside, inside), dtype)

@@ -100,7 +100,7 @@ def test_dropout_masks_of_neighbouring_keys_are_independent(dropout_graph):
     ("name", "low", "high"), [("exp", -20, 3), ("log", 0.5, 2), ("tanh", -3, 3)], ids=["exp", "log", "tanh"]
 )
 def test_elementary_functions_are_exact_and_still_needed(mindspore, name, low, high):
-    """Within one float of the exact value, where MindSpore's own are not."""
+    """Within one float of the exact value where they are computed wide, and MindSpore's own are not."""
     from mindspore import ops
 
     from ms_ddpm.ops import elementary
@@ -108,9 +108,13 @@ def test_elementary_functions_are_exact_and_still_needed(mindspore, name, low, h
     x = np.random.default_rng(0).uniform(low, high, 100_000).astype(np.float32)
     truth = getattr(np, name)(x.astype(np.float64))
     unit = np.spacing(np.abs(truth).astype(np.float32)).astype(np.float64)
+    own = getattr(ops, name)
 
     def worst(function):
-        return np.max(np.abs(function(mindspore.Tensor(x)).asnumpy() - truth) / unit)
+        y = function(mindspore.Tensor(x)).asnumpy().astype(np.float32)
+        return np.max(np.abs(y - truth) / unit)
 
-    assert worst(getattr(elementary, name)) <= 1
-    assert worst(getattr(ops, name)) > 4, f"MindSpore's own {name} is exact now: ops/elementary.py can go"
+    assert worst(lambda x: own(elementary.wide(x))) <= 1
+    if name == "exp":
+        assert worst(elementary.exp) <= 1
+    assert worst(own) > 4, f"MindSpore's own {name} is exact now: ops/elementary.py can go"

@@ -16,7 +16,7 @@ from types import ModuleType
 from ..case import Arrays, Leg
 from ..errors import NothingRan
 
-MODULES = {"numpy": "on_numpy", "torch": "on_torch", "mindspore": "on_mindspore"}
+MODULES = {"numpy": "on_numpy", "torch": "on_torch", "mindspore": "on_mindspore", "diffusers": "on_diffusers"}
 
 
 def backend(framework: str) -> ModuleType:

@@ -57,7 +57,7 @@ def model_of(spec: Mapping, inputs: Arrays, dtype: str) -> AffineModel:
 
 def ddpm_step(scheduler: DDPMScheduler, output: Tensor, time: int, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """(x_{t-1}, x_0) of one step with this noise."""
-    with mock.patch("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *args, **kwargs: noise):
+    with mock.patch("diffusers.schedulers.scheduling_ddpm.randn_tensor", return_value=noise):
         return scheduler.step(output, time, x, return_dict=False)
 
 

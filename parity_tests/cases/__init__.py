@@ -9,11 +9,13 @@ from ..case import Case
 from ..errors import NothingRan, UnknownCase
 from .maths import tier0, tier1
 from .nets import tier2, tier3
+from .peers import tier_peers
 from .sampling import tier5, tier6, tier7
 from .training import tier4
 
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
     "0": tier0, "1": tier1, "2": tier2, "3": tier3, "4": tier4, "5": tier5, "6": tier6, "7": tier7,
+    "peers": tier_peers,
 }  # fmt: skip
 TITLES = {
     "0": "maths", "1": "step", "2": "layers", "3": "network", "4": "training", "5": "sampling", "6": "state",

@@ -76,7 +76,7 @@ def computation(
     precision: str = "float32",
     neighbours: int = 2,
     other_kernels: bool = False,
-    scales: Callable[[Arrays, Arrays], Arrays] | None = None,
+    scales: Leg | None = None,
     mindspore: Mapping | None = None,
 ) -> Computation:
     """A computation that both frameworks do.
@@ -88,7 +88,8 @@ def computation(
         truth: "numpy", "torch" (in double) or a leg.
         mode: how MindSpore runs it.
         seed: other inputs of the same computation.
-        rule, precision, scales: see `Computation`.
+        rule, precision: see `Computation`.
+        scales: the leg that gives the magnitudes of the larger operands, from the inputs.
         neighbours: how many perturbed references there are beside the plain one.
         other_kernels: PyTorch without oneDNN is a reference too. Over hundreds of free steps its own two sets of
             convolution kernels part by five times what a perturbation of the inputs does.
@@ -108,7 +109,7 @@ def computation(
         candidates={"mindspore": leg("mindspore", kind, spec, mode=mode, **(mindspore or {})), "torch": reference},
         rule=rule,
         precision=precision,
-        scales=scales,
+        scales=(lambda inputs, truth: scales(inputs)) if scales else None,
         spec={"kind": kind, "mode": mode, "seed": seed, "rule": rule, "precision": precision, **spec},
     )
 

@@ -57,11 +57,6 @@ TIMES = (0, 1, 2, T // 2, T - 1)
 SHAPE = (2, 4, 4)  # channels, height, width of the stand-in's images
 
 
-def _scales(kind, spec):
-    run = leg("numpy", kind, spec)
-    return lambda inputs, truth: run(inputs)
-
-
 def affine_weights(rng: np.random.Generator, out_dim: int) -> dict[str, np.ndarray]:
     """Weights of the stand-in whose output leaves [-1, 1] often, so that clipping has something to do."""
     return {f"weight.{name}": (size * normal(rng, 1, out_dim, 1, 1)).astype(np.float32)
@@ -114,7 +109,7 @@ def tier0(seed: int = 0) -> Iterator[Case]:
         }  # fmt: skip
         made = computation(
             f"maths/{name}-{schedule}-{mode}", "method", spec, inputs, truth="numpy", mode=mode, seed=seed,
-            scales=_scales("method_scales", spec),
+            scales=leg("numpy", "method_scales", spec),
         )  # fmt: skip
         yield from cases("0", made, mode=mode)
 
@@ -130,7 +125,7 @@ def _reverse(name, method, outputs, objective, learned, self_cond, mode, seed, c
     }  # fmt: skip
     inputs = partial(step_inputs, out_dim=out_dim, self_cond=self_cond, times=TIMES)
     return computation(
-        name, "method", spec, inputs, truth="numpy", mode=mode, seed=seed, scales=_scales("method_scales", spec)
+        name, "method", spec, inputs, truth="numpy", mode=mode, seed=seed, scales=leg("numpy", "method_scales", spec)
     )
 
 
@@ -172,6 +167,6 @@ def tier1(seed: int = 0) -> Iterator[Case]:
         made = computation(
             f"step/ddim-{objective}-{'selfcond' if self_cond else 'plain'}-eta{eta:g}", "ddim_step", spec,
             partial(step_inputs, out_dim=SHAPE[0], self_cond=self_cond, times=(0, 0)), truth="numpy", seed=seed,
-            scales=_scales("ddim_scales", spec),
+            scales=leg("numpy", "ddim_scales", spec),
         )  # fmt: skip
         yield from cases("1", made)

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from ..backends import leg
 from ..case import Arrays, Case
 from ._make import cases, computation, normal, shapes_of, weights
 
@@ -107,11 +108,11 @@ def layer_computation(name: str, scale: float, mode: str, seed: int = 0, precisi
     kind, arguments, calls, _ = ROWS[name]
     positions = [i for i, argument in enumerate(calls) if argument in DIFFERENTIABLE]
     label = "" if precision == "float32" else f"-{precision}_{level}"
+    spec = {"layer": kind, "arguments": arguments, "calls": calls, "differentiable": positions}
     return computation(
-        f"layers/{name}-scale{scale:g}{label}-{mode}", "layer",
-        {"layer": kind, "arguments": arguments, "calls": calls, "differentiable": positions},
-        partial(layer_inputs, name=name, scale=scale), mode=mode, seed=seed, precision=precision,
-        mindspore={"level": level},
+        f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec, scales=leg("torch", "layer_scales", spec),
+        inputs=partial(layer_inputs, name=name, scale=scale), mode=mode, seed=seed, precision=precision,
+        mindspore={"level": level}, other_kernels=precision == "float32",
     )  # fmt: skip
 
 
@@ -177,7 +178,8 @@ def network_computation(name: str, mode: str, seed: int = 0, precision: str = "f
     unet, image, _ = NETWORKS[name]
     label = "" if precision == "float32" else f"-{precision}_{level}"
     return computation(
-        f"network/{name}{label}-{mode}", "network", {"unet": unet}, partial(network_inputs, unet=unet, image=image),
+        f"network/{name}{label}-{mode}", "network", {"unet": unet},
+        partial(network_inputs, unet=unet, image=image), scales=leg("torch", "network_scales", {"unet": unet}),
         mode=mode, seed=seed, precision=precision, mindspore={"level": level},
     )  # fmt: skip
 

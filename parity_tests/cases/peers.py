@@ -22,12 +22,10 @@ from ..case import Arrays, Case, Computation, Leg
 from ..peers import installed, lucidrains
 from ..tolerances import tolerance
 from ._make import cases, computation, normal, perturbed
-from .maths import METHODS, OBJECTIVES, SHAPE, TIMES, step_inputs, tier0, tier1
+from .maths import METHODS, OBJECTIVES, SHAPE, TIMES, T, step_inputs, tier0, tier1
 from .nets import tier3
 from .sampling import tape_inputs, tier5
 from .training import averages, losses
-
-T = 1000
 
 # --- published values --------------------------------------------------------------------------------------------
 # Their batch (4, 3, 8, 8) is one image of 12 channels here: everything is elementwise, and outputs go by time.
@@ -38,7 +36,8 @@ class Published(NamedTuple):
     """One chain of diffusers' tests: the model is x t / (t + 1), betas linear up to 0.02, T = 1000, x_0 clipped.
 
     sum_abs, mean_abs: of the result. noised: the sample is noised to the first of ``times`` first. final: the abar
-    behind a DDIM chain's last step, "one" or "first" (abar_0).
+    behind a DDIM chain's last step, "one" or "first" (abar_0). float32_tables: by how much their float32 tables move
+    the sum, where that is more than the published tolerance: a declared difference, measured in test_peers.py.
     """
 
     sum_abs: float
@@ -49,6 +48,7 @@ class Published(NamedTuple):
     beta_start: float = 1e-4
     noised: bool = False
     final: str = "one"
+    float32_tables: float = 0.0
 
 
 def leading_times(timesteps: int, steps: int, offset: int = 0) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ ALL_TIMES, TEN_TIMES = tuple(reversed(range(T))), leading_times(T, 10)
 PUBLISHED = {
     "ddpm": Published(258.9606, 0.3372, "ddpm", ALL_TIMES),
     "ddpm-v": Published(202.0296, 0.2631, "ddpm", ALL_TIMES, "pred_v"),
-    "ddpm-noised": Published(387.9466, 0.5051, "ddpm", (1, 0), noised=True),
+    "ddpm-noised": Published(387.9466, 0.5051, "ddpm", (1, 0), noised=True, float32_tables=-0.0207),
     "ddim": Published(172.0067, 0.223967, "ddim", TEN_TIMES),
     "ddim-v": Published(52.5302, 0.0684, "ddim", TEN_TIMES, "pred_v"),
     "ddim-noised": Published(354.5418, 0.4616, "ddim", TEN_TIMES[8:], noised=True),
@@ -103,9 +103,9 @@ def published_inputs(row: Published) -> Arrays:
     return inputs
 
 
-def _weights(gain: float, channels: int) -> Arrays:
+def gain_of(gain: float) -> Arrays:
     """The stand-in as x times ``gain``: with t / (t + 1), the model of diffusers' tests."""
-    zero = np.zeros((1, channels, 1, 1), np.float32)
+    zero = np.zeros((1, PUBLISHED_SHAPE[1], 1, 1), np.float32)
     return {"weight.gain": zero + np.float32(gain), "weight.mix": zero, "weight.bias": zero}
 
 
@@ -139,15 +139,15 @@ def plain_ddim(
 
 def run_published(framework: str, spec: Mapping, inputs: Arrays) -> np.ndarray:
     """The result of a chain of `PUBLISHED`, step by step through the framework's GaussianDiffusion."""
-    x, times, channels = inputs["x"], spec["times"], PUBLISHED_SHAPE[1]
+    x, times = inputs["x"], spec["times"]
     if "noise" in inputs:
         q_sample = _method(framework, spec, "q_sample", ("x_start", "t", "noise"), ("x_t",))
         given = {"x_start": x, "noise": inputs["noise"], "t": np.array(times[:1], np.int32)}
-        x = q_sample({**_weights(1, channels), **given})[f"x_t[t={times[0]}]"][None]
+        x = q_sample({**gain_of(1), **given})[f"x_t[t={times[0]}]"][None]
     p_sample = _method(framework, spec, "p_sample", ("x", "t", "noise"), ("x_prev", "x_start"))
     silence = np.zeros(PUBLISHED_SHAPE, np.float32)
     for i, (time, time_next) in enumerate(pairwise((*times, -1))):
-        given = {**_weights(time / (time + 1), channels), "x": x, "noise": silence}
+        given = {**gain_of(time / (time + 1)), "x": x, "noise": silence}
         if spec["sampler"] == "ddpm":
             if time > 0:
                 given["noise"] = inputs["tape"][i]
@@ -164,19 +164,19 @@ def _chain_leg(framework: str, spec: Mapping, inputs: Arrays) -> Arrays:
 
 def _ddpm_variance_leg(framework: str, spec: Mapping, inputs: Arrays) -> Arrays:
     posterior = _method(framework, spec, "q_posterior", ("x_start", "x_t", "t"), ("mean", "variance", "log_variance"))
-    found = posterior({**_weights(1, PUBLISHED_SHAPE[1]), **inputs})
+    found = posterior({**gain_of(1), **inputs})
     return {f"t={t}": np.exp(found[f"log_variance[t={t}]"].astype(np.float64).reshape(())) for t in DDPM_VARIANCES}
 
 
 def _ddim_variance_leg(framework: str, spec: Mapping, inputs: Arrays) -> Arrays:
     """A step with eta 1 from x = 0 on a noise of ones is sigma."""
     step = leg(framework, "ddim_step", {**spec, "pairs": list(DDIM_VARIANCES), "eta": 1.0})
-    found = step({**_weights(0, PUBLISHED_SHAPE[1]), **inputs})
+    found = step({**gain_of(0), **inputs})
     sigma = {pair: found[f"x_next[t={pair[0]}]"].astype(np.float64).flat[0] for pair in DDIM_VARIANCES}
     return {f"{pair[0]}, {pair[1]}": np.asarray(value**2) for pair, value in sigma.items()}
 
 
-def _diffusion(objective: str, schedule: str = "linear", beta_start: float = 1e-4, timesteps: int = T) -> dict:
+def diffusion_spec(objective: str, schedule: str = "linear", beta_start: float = 1e-4, timesteps: int = T) -> dict:
     """A GaussianDiffusion that diffusers has too: images in [-1, 1], linear betas that do not scale with T."""
     ends = {
         "linear": {"beta_start": beta_start, "beta_end": 0.02}, "cosine": {},
@@ -209,12 +209,13 @@ def published_computation(key: str, run, spec: Mapping, inputs, values: Mapping,
 def published_cases() -> Iterator[Case]:
     """Every number of diffusers' DDPM and DDIM tests that is not about diffusers' own options."""
     for name, row in PUBLISHED.items():
-        spec = row._asdict() | {"diffusion": _diffusion(row.objective, beta_start=row.beta_start)}
+        spec = row._asdict() | {"diffusion": diffusion_spec(row.objective, beta_start=row.beta_start)}
         values = {output: spec.pop(output) for output in CHAIN_TOLERANCES}
+        values["sum_abs"] -= row.float32_tables
         yield from cases("peers", published_computation(
             name, _chain_leg, spec, partial(published_inputs, row), values, CHAIN_TOLERANCES
         ))  # fmt: skip
-    spec = {"diffusion": _diffusion("pred_noise")}
+    spec = {"diffusion": diffusion_spec("pred_noise")}
     ones, zeros = np.ones(PUBLISHED_SHAPE, np.float32), np.zeros(PUBLISHED_SHAPE, np.float32)
     each = np.array(list(DDPM_VARIANCES), np.int32)
     three = {"x_start": np.repeat(ones, len(each), 0), "x_t": np.repeat(ones, len(each), 0), "t": each}
@@ -266,7 +267,7 @@ def _reverse_steps(seed: int) -> Iterator[Case]:
     for objective, (schedule, learned), clip in product(
         OBJECTIVES, (("linear", False), ("cosine", False), ("linear", True)), (True, False)
     ):
-        spec = {"affine": _stand_in(learned), "diffusion": _diffusion(objective, schedule)}
+        spec = {"affine": _stand_in(learned), "diffusion": diffusion_spec(objective, schedule)}
         if clip:
             spec |= {"method": "p_sample", "arguments": ("x", "t", "noise"), "outputs": ("x_prev", "x_start")}
         else:
@@ -277,7 +278,8 @@ def _reverse_steps(seed: int) -> Iterator[Case]:
         yield from _compared(label, "method", spec, inputs, seed)
 
 
-def _two_images(rng: np.random.Generator) -> Arrays:
+def two_images(rng: np.random.Generator) -> Arrays:
+    """x, noise and the stand-in's weights for two images at any time."""
     return step_inputs(rng, SHAPE[0], False, (0, 0))
 
 
@@ -291,17 +293,17 @@ def _plain_leg(framework: str, spec: Mapping, inputs: Arrays) -> Arrays:
 
 def _ddim_steps(seed: int) -> Iterator[Case]:
     for objective, eta in product(OBJECTIVES, ETAS):
-        spec = {"affine": _stand_in(), "diffusion": _diffusion(objective), "pairs": PAIRS, "eta": eta}
-        yield from _compared(f"ddim-{objective}-eta{eta:g}-rederived", "ddim_step", spec, _two_images, seed)
+        spec = {"affine": _stand_in(), "diffusion": diffusion_spec(objective), "pairs": PAIRS, "eta": eta}
+        yield from _compared(f"ddim-{objective}-eta{eta:g}-rederived", "ddim_step", spec, two_images, seed)
     plain = [(objective, eta, {}) for objective, eta in product(OBJECTIVES, ETAS)]
     plain += [(objective, 0.0, {"clip": False}) for objective in OBJECTIVES]
     plain += [("pred_noise", 0.0, {"final": "first"})]
     for objective, eta, options in plain:
-        spec = {"affine": _stand_in(), "diffusion": _diffusion(objective), "pairs": PAIRS, "eta": eta}
+        spec = {"affine": _stand_in(), "diffusion": diffusion_spec(objective), "pairs": PAIRS, "eta": eta}
         spec |= {"rederive": False, **options}
         label = "-".join(["ddim", objective, f"eta{eta:g}", "plain", *(f"{k}_{v}".lower() for k, v in options.items())])
         made = replace(
-            computation(f"peers/diffusers/{label}", "ddim_step", spec, _two_images, truth="numpy", seed=seed),
+            computation(f"peers/diffusers/{label}", "ddim_step", spec, two_images, truth="numpy", seed=seed),
             truth=partial(_plain_leg, "numpy", spec),
             candidates={framework: partial(_plain_leg, framework, spec) for framework in ("mindspore", "torch")},
         )
@@ -311,10 +313,10 @@ def _ddim_steps(seed: int) -> Iterator[Case]:
 def _chains(seed: int) -> Iterator[Case]:
     inputs = partial(tape_inputs, arrays=50, batch=2, out_dim=SHAPE[0])
     for objective in OBJECTIVES:
-        spec = {"affine": _stand_in(), "diffusion": _diffusion(objective, timesteps=50), "sampler": "ddpm"}
+        spec = {"affine": _stand_in(), "diffusion": diffusion_spec(objective, timesteps=50), "sampler": "ddpm"}
         yield from _compared(f"chain-ddpm-{objective}", "chain", spec, inputs, seed, rule="envelope")
         for eta in ETAS[::2]:
-            spec = {"affine": _stand_in(), "diffusion": _diffusion(objective), "sampler": "ddim"}
+            spec = {"affine": _stand_in(), "diffusion": diffusion_spec(objective), "sampler": "ddim"}
             spec |= {"arguments": {"steps": 50, "eta": eta}}
             yield from _compared(f"chain-ddim-{objective}-eta{eta:g}", "chain", spec, inputs, seed, rule="envelope")
 
@@ -325,7 +327,7 @@ def _forward_process(seed: int) -> Iterator[Case]:
         return found | {"t": np.array(TIMES, np.int32)}
 
     for schedule in ("linear", "scaled_linear", "cosine"):
-        spec = {"affine": _stand_in(), "diffusion": _diffusion("pred_noise", schedule)}
+        spec = {"affine": _stand_in(), "diffusion": diffusion_spec("pred_noise", schedule)}
         for theirs, ours in (("add_noise", "q_sample"), ("get_velocity", "predict_v")):
             arguments, outputs = METHODS[ours]
             of = {**spec, "method": ours, "arguments": arguments, "outputs": outputs}
@@ -347,22 +349,20 @@ def diffusers_cases(seed: int = 0) -> Iterator[Case]:
 
 
 # --- lucidrains: the other tiers' cases, with the library as the reference ------------------------------------------
-LUCIDRAINS_SCHEDULES = ("linear", "cosine", "sigmoid")
-
-
 def lucidrains_has(spec: Mapping) -> bool:
     """Whether denoising-diffusion-pytorch 2.3 (kind "ema": ema-pytorch) can do the computation of ``spec``."""
     unet, diffusion = spec.get("unet", {}), spec.get("diffusion", {})
     channels, out_dim, _ = spec.get("affine", (1, 1, False))
-    schedule = diffusion.get("beta_schedule", "sigmoid")
+    ends_differ = ("sigmoid",) if spec["kind"] == "tables" else ()  # see DIFFERENCES
     return (
         spec["kind"] in ("tables", "method", "network", "loss", "ema", "chain")
         and "norm" not in unet
         and out_dim == channels  # its LearnedGaussianDiffusion is another class, see DIFFERENCES
-        and schedule in (LUCIDRAINS_SCHEDULES[:2] if spec["kind"] == "tables" else LUCIDRAINS_SCHEDULES)
+        and diffusion.get("beta_schedule", "sigmoid") not in ("scaled_linear", *ends_differ)
         and not {"beta_start", "beta_end"} & set(diffusion.get("schedule_fn_kwargs", {}))
         and diffusion.get("loss_type", "l2") == "l2"
         and "p2_loss_weight_gamma" not in diffusion
+        and not (unet and spec.get("sampler") == "ddpm")  # minutes of the library's 1000 steps
     )
 
 

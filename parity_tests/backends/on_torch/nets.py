@@ -11,7 +11,7 @@ import torch_ref
 from torch_ref import attention, layers
 
 from ...case import Arrays
-from ._common import DTYPES, load, tensor, vjp
+from ._common import DTYPES, kernels, load, tensor, vjp
 
 
 class Activation(nn.Module):
@@ -78,19 +78,85 @@ def _call_of(kind: str, module: nn.Module) -> Callable:
     return module
 
 
+def _terms(module: nn.Module, y: torch.Tensor, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the gradients of a module's per-channel gain and bias are sums of, channels first, magnitudes."""
+    channels = 1 if y.ndim == 4 else -1
+
+    def per_channel(x: torch.Tensor) -> torch.Tensor:
+        return x.movedim(channels, 0).flatten(1).abs()
+
+    own = dict(module.named_parameters(recurse=False))
+    terms = {"bias": per_channel(grad)} if own.get("bias") is not None else {}
+    gain = next((name for name in ("g", "weight") if name in own and own[name].numel() == y.shape[channels]), None)
+    if gain:
+        bias = own["bias"].reshape(-1, *[1] * (y.ndim - 2)) if "bias" in own else 0
+        terms[gain] = per_channel((y - bias) / own[gain].reshape(-1, *[1] * (y.ndim - 2)) * grad)
+    return terms
+
+
+def magnitudes(call: Callable, module: nn.Module, args: Mapping[str, torch.Tensor], cotangent: torch.Tensor) -> Arrays:
+    """The summed magnitudes of the terms of every gain's and bias's gradient: the operands of what may be a difference.
+
+    Such a gradient is one signed sum over all pixels of a batch. It can come out near 0 by accident, and its rounding
+    error, which belongs to the terms, does not.
+    """
+    captured, hooks = {}, []
+    names = {layer: name for name, layer in module.named_modules() if list(layer.parameters(recurse=False))}
+    for layer in names:
+        hooks.append(layer.register_forward_hook(lambda layer, given, y: captured.update({layer: y})))
+    y = call(*args.values())
+    for hook in hooks:
+        hook.remove()
+    layers = [layer for layer, output in captured.items() if output.requires_grad]
+    if not layers:
+        return {}
+    gradients = torch.autograd.grad((y * cotangent).sum(), [captured[layer] for layer in layers], allow_unused=True)
+    found = {}
+    for layer, gradient in zip(layers, gradients, strict=True):
+        if gradient is None:
+            continue
+        prefix = f"{names[layer]}." if names[layer] else ""
+        for name, terms in _terms(layer, captured[layer].detach(), gradient).items():
+            shape = layer.get_parameter(name).shape
+            found[f"grad.weight.{prefix}{name}"] = terms.sum(1).reshape(shape).detach().numpy()
+    return found
+
+
+@kernels
 def layer(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     """One layer alone: its output and its vector-Jacobian product."""
+    call, module, args, cotangent = _layer(spec, inputs, dtype)
+    return vjp(call, module, args, cotangent, spec["differentiable"], dtype)
+
+
+def layer_scales(spec: Mapping, inputs: Arrays) -> Arrays:
+    """`magnitudes` of one layer."""
+    return magnitudes(*_layer(spec, inputs, "float64"))
+
+
+def _layer(spec: Mapping, inputs: Arrays, dtype: str) -> tuple:
     module = make_layer(spec["layer"], spec["arguments"])
     load(module, inputs, dtype)
     args = {name: tensor(inputs[name], dtype) for name in spec["calls"]}
     args |= {"time": args["time"].to(DTYPES[dtype])} if "time" in args else {}  # as Unet does
-    cotangent = tensor(inputs["cotangent"], dtype)
-    return vjp(_call_of(spec["layer"], module), module, args, cotangent, spec["differentiable"], dtype)
+    return _call_of(spec["layer"], module), module, args, tensor(inputs["cotangent"], dtype)
 
 
+@kernels
 def network(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     """A whole Unet: output, gradient of its input and of every parameter."""
+    net, args, cotangent = _network(spec, inputs, dtype)
+    return vjp(net, net, args, cotangent, (0,), dtype)
+
+
+def network_scales(spec: Mapping, inputs: Arrays) -> Arrays:
+    """`magnitudes` of a whole Unet."""
+    net, args, cotangent = _network(spec, inputs, "float64")
+    return magnitudes(net, net, args, cotangent)
+
+
+def _network(spec: Mapping, inputs: Arrays, dtype: str) -> tuple:
     net = torch_ref.Unet(**spec["unet"])
     load(net, inputs, dtype)
     args = {name: tensor(inputs[name], dtype) for name in ("x", "time", "x_self_cond") if name in inputs}
-    return vjp(net, net, args, tensor(inputs["cotangent"], dtype), (0,), dtype)
+    return net, args, tensor(inputs["cotangent"], dtype)
