@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+TITLES = {  # of the tiers, with which the names of their cases begin
+    "0": "maths", "1": "step", "2": "layers", "3": "network", "4": "training", "5": "sampling", "6": "state",
+    "7": "modes", "peers": "peers",
+}  # fmt: skip
 Arrays = Mapping[str, np.ndarray]
 Leg = Callable[[Arrays], Arrays]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 
-from ..case import Case
+from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
 from .maths import tier0, tier1
 from .nets import tier2, tier3
@@ -13,15 +13,12 @@ from .peers import tier_peers
 from .sampling import tier5, tier6, tier7
 from .training import tier4
 
+__all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
+
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
     "0": tier0, "1": tier1, "2": tier2, "3": tier3, "4": tier4, "5": tier5, "6": tier6, "7": tier7,
     "peers": tier_peers,
 }  # fmt: skip
-TITLES = {
-    "0": "maths", "1": "step", "2": "layers", "3": "network", "4": "training", "5": "sampling", "6": "state",
-    "7": "modes", "peers": "peers",
-}  # fmt: skip
-
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together
     "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",
     "step/p_mean_variance-pred_v-learned-selfcond-clip",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .. import errors
+from ..case import TITLES
 from ..runner import BROKEN
 from ..verdict import AGREE, DIFFER
-from .schema import TIERS
 
 FORWARD, BACKWARD = "own", "own_backward"
 
@@ -37,7 +37,7 @@ def by_tier(cases: Iterable[Mapping]) -> dict[str, list[Mapping]]:
     groups: dict[str, list[Mapping]] = {}
     for case in cases:
         groups.setdefault(str(case["tier"]), []).append(case)
-    known = [tier for tier in TIERS if tier in groups]
+    known = [tier for tier in TITLES if tier in groups]
     return {tier: groups[tier] for tier in known + sorted(set(groups) - set(known))}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ..case import TITLES
 from ..runner import BROKEN
 from ..verdict import AGREE, DIFFER
 from . import facts
-from .schema import TIERS
 
 NONE = "–"
 SIDES = {"candidate": "candidate", "reference": "reference", "truth": "float64"}
@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
 
 def tier(name: str) -> str:
     """ "2 layers" of "2"."""
-    return f"{name} {TIERS.get(name, '')}".strip()
+    return f"{name} {TITLES.get(name, '')}".strip()
 
 
 def plural(n: int, noun: str) -> str:
