@@ -60,9 +60,10 @@ class Record:
 def record(computation: Computation) -> Record:
     """Runs the oracle and the references."""
     inputs = computation.inputs()
-    truth = computation.truth(inputs)
-    references = [leg(inputs) for leg in computation.references]
-    scales = computation.scales(inputs, truth) if computation.scales else None
+    with np.errstate(all="ignore"):
+        truth = computation.truth(inputs)
+        references = [leg(inputs) for leg in computation.references]
+        scales = computation.scales(inputs, truth) if computation.scales else None
     return Record(inputs, truth, references, scales)
 
 

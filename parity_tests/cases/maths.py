@@ -21,6 +21,10 @@ SCHEDULES = {
     },
     "cosine": {"beta_schedule": "cosine"},
     "sigmoid": {"beta_schedule": "sigmoid"},
+    "sigmoid_given": {
+        "beta_schedule": "sigmoid", "schedule_fn_kwargs": {"start": -2.5, "end": 2.0, "tau": 0.7}
+    },
+    "cosine_given": {"beta_schedule": "cosine", "schedule_fn_kwargs": {"s": 0.02}},
 }
 # fmt: on
 TABLES = (

@@ -28,6 +28,9 @@ ROWS: dict[str, tuple] = {  # name: (layer, arguments, what it is called with, i
     "rms_norm": ("rms_norm", {"dim": 8}, ("x",), (8, 6, 8)),
     "group_norm": ("group_norm", {"groups": 8, "dim": 16}, ("x",), (16, 6, 8)),
     "channel_layer_norm": ("channel_layer_norm", {"dim": 8}, ("x",), (8, 6, 8)),
+    "rms_norm_zero_pixel": ("rms_norm", {"dim": 8}, ("x",), (8, 6, 8)),
+    "group_norm_offset": ("group_norm", {"groups": 8, "dim": 16}, ("x",), (16, 6, 8)),
+    "channel_layer_norm_offset": ("channel_layer_norm", {"dim": 8}, ("x",), (8, 6, 8)),
     "silu": ("activation", {"function": "silu"}, ("x",), (8, 6, 8)),
     "gelu": ("activation", {"function": "gelu"}, ("x",), (8, 6, 8)),
     "sinusoidal_embedding": ("sinusoidal_embedding", {"dim": 16}, ("time",), None),
@@ -96,6 +99,10 @@ def layer_inputs(rng: np.random.Generator, name: str, scale: float) -> Arrays:
         "fraction": lambda: np.array([0, 0.01, 0.5, 1], np.float32) * np.float32(scale),
     }
     found |= {argument: makers[argument]() for argument in calls}
+    if name.endswith("zero_pixel"):
+        found["x"][0, :, 2, 3] = 0
+    if name.endswith("offset"):  # a mean that is large against the deviation
+        found["x"] += np.float32(1000 * scale)
     return found | {"cotangent": normal(rng, *_output_shape(name))}
 
 
@@ -135,6 +142,7 @@ NETWORKS: dict[str, tuple[Mapping, tuple[int, int], str]] = {  # name: (Unet arg
     "unet_2_3": ({**SMALL}, (8, 8), "both"),
     "unet_2022": ({**SMALL, **GROUP}, (8, 8), "both"),
     "self_condition": ({**SMALL, "self_condition": True}, (8, 8), "both"),
+    "self_condition_none": ({**SMALL, "self_condition": True}, (8, 8), "both"),
     "three_stages_rgb": ({**SMALL, "dim_mults": [1, 2, 4], "channels": 3}, (16, 16), "pynative"),
     "three_stages_2022": ({**SMALL, **GROUP, "dim_mults": [1, 2, 2], "channels": 3}, (16, 16), "pynative"),
     "not_square": ({**SMALL}, (6, 12), "pynative"),
@@ -160,14 +168,14 @@ NETWORKS: dict[str, tuple[Mapping, tuple[int, int], str]] = {  # name: (Unet arg
 }
 
 
-def network_inputs(rng: np.random.Generator, unet: Mapping, image: tuple[int, int]) -> Arrays:
+def network_inputs(rng: np.random.Generator, unet: Mapping, image: tuple[int, int], self_cond: bool = True) -> Arrays:
     """Weights, a noised image, times, the previous estimate where the network takes one, and a cotangent."""
     channels, batch = unet["channels"], 2
     found = dict(weights(shapes_of("unet", unet), rng))
     found |= {"x": normal(rng, batch, channels, *image), "time": np.array([3, 977], np.int32)}
     if "fourier" in unet or unet.get("learned_sinusoidal_cond") or unet.get("random_fourier_features"):
         found["time"] = np.array([0.02, 0.7], np.float32)
-    if unet.get("self_condition"):
+    if unet.get("self_condition") and self_cond:
         found["x_self_cond"] = normal(rng, batch, channels, *image)
     out = channels * (2 if unet.get("learned_variance") else 1)
     return found | {"cotangent": normal(rng, batch, out, *image)}
@@ -177,9 +185,10 @@ def network_computation(name: str, mode: str, seed: int = 0, precision: str = "f
     """A whole Unet, forward and backward."""
     unet, image, _ = NETWORKS[name]
     label = "" if precision == "float32" else f"-{precision}_{level}"
+    inputs = partial(network_inputs, unet=unet, image=image, self_cond=not name.endswith("_none"))
     return computation(
-        f"network/{name}{label}-{mode}", "network", {"unet": unet},
-        partial(network_inputs, unet=unet, image=image), scales=leg("torch", "network_scales", {"unet": unet}),
+        f"network/{name}{label}-{mode}", "network", {"unet": unet}, inputs,
+        scales=leg("torch", "network_scales", {"unet": unet}),
         mode=mode, seed=seed, precision=precision, mindspore={"level": level},
     )  # fmt: skip
 

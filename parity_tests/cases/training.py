@@ -73,22 +73,31 @@ OPTIMIZERS = {
     "adam_l2": ("adam", {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}),
     "adamw": ("adamw", {"lr": 1e-3, "betas": [0.9, 0.999]}),
     "adamw_strong_decay": ("adamw", {"lr": 1e-2, "betas": [0.9, 0.99], "weight_decay": 0.3}),
+    "adam_from_zero": ("adam", {"lr": 1e-3, "betas": [0.9, 0.999]}),  # no weight hides the update's last digits
 }
 STEPS = 20
 
 
-def gradient_inputs(rng: np.random.Generator) -> Arrays:
+def gradient_inputs(rng: np.random.Generator, from_zero: bool = False) -> Arrays:
     """Weights, and gradients that span 1e-9 to 1e-1, alike on every side."""
     found = {}
     for name, shape in (("a", (9, 8)), ("b", (17,))):
         size = 10.0 ** rng.uniform(-9, -1, shape)
-        found[f"weight.{name}"] = (0.1 * rng.standard_normal(shape)).astype(np.float32)
+        found[f"weight.{name}"] = ((0.0 if from_zero else 0.1) * rng.standard_normal(shape)).astype(np.float32)
         found[f"gradient.{name}"] = (size * rng.standard_normal((STEPS, *shape))).astype(np.float32)
     return found
 
 
+# name, a tenth of the gradients' norm, the norm that is allowed
+CLIPPED = (("clips", 1.0, 1.0), ("leaves", 1e-3, 1.0), ("zero", 0.0, 1.0), ("tiny", 1e-6, 1e-6), ("inf", np.inf, 1.0))
+
+
 def clip_inputs(rng: np.random.Generator, size: float) -> Arrays:
-    """Gradients of a global norm around ``size`` times 10."""
+    """Gradients of a global norm around ``size`` times 10; where that is infinite, one of them is."""
+    if np.isinf(size):
+        found = clip_inputs(rng, 1.0)
+        found["gradient.a"][3, 4] = np.inf
+        return found
     return {f"gradient.{name}": np.float32(size) * normal(rng, *shape) for name, shape in (("a", (9, 8)), ("b", (17,)))}
 
 
@@ -97,20 +106,20 @@ def optimizers(seed: int = 0) -> Iterator[Case]:
     for (name, (kind, arguments)), mode in product(OPTIMIZERS.items(), ("graph", "pynative")):
         shown = [1, 2, STEPS]
         spec = {"optimizer": kind, "arguments": arguments, "steps": STEPS, "shown": shown}
-        made = computation(
-            f"training/{name}-{mode}", "optimizer", spec, gradient_inputs, truth="numpy", mode=mode, seed=seed
-        )
+        inputs = partial(gradient_inputs, from_zero=name.endswith("from_zero"))
+        made = computation(f"training/{name}-{mode}", "optimizer", spec, inputs, truth="numpy", mode=mode, seed=seed)
         named = ((f"training/{name}-step{i}-{mode}", (f"*[[]step={i}]",)) for i in shown)
         yield from cases("4", made, *named, mode=mode)
-    for name, size in (("clips", 1.0), ("leaves", 1e-3), ("zero", 0.0)):
+    for name, size, max_norm in CLIPPED:
         inputs = partial(clip_inputs, size=size)
-        made = computation(f"training/clip-{name}", "clip", {"max_norm": 1.0}, inputs, truth="numpy", seed=seed)
+        made = computation(f"training/clip-{name}", "clip", {"max_norm": max_norm}, inputs, truth="numpy", seed=seed)
         yield from cases("4", made)
 
 
 AVERAGES = {
     "ema": {"beta": 0.995, "update_after_step": 100, "update_every": 10},
     "ema_early": {"beta": 0.9, "update_after_step": 3, "update_every": 2, "power": 0.75, "min_value": 0.1},
+    "ema_limits": {"beta": 0.6, "update_after_step": 3, "update_every": 2, "inv_gamma": 2.0, "min_value": 0.4},
 }
 
 
