@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _machine(check)
     check.add_argument("--bundle", type=Path, help="judge against this recording instead of running PyTorch")
     _output(check, "runs/parity")
+    check.add_argument("--mutants", action="store_true", help="test the harness too: the kill matrix into the report")
     check.add_argument("--quiet", action="store_true", help="print the summary only")
     rec = command("record", "record what a framework computes as bundles", run_record)
     rec.add_argument("--framework", choices=("torch", "mindspore"), default="torch", help="whose (default: torch)")
@@ -136,17 +137,25 @@ def start(options: argparse.Namespace, *frameworks: str) -> None:
         backend(framework)
 
 
-def _finish(outcomes: list, options: argparse.Namespace, began: float, sides: tuple[str, str], bundle=None) -> int:
+def _finish(
+    outcomes: list, options: argparse.Namespace, began: float, sides: tuple[str, str], bundle=None, mutants=None
+) -> int:
     from . import report
 
     found = report.results(
         outcomes, candidate=sides[0], reference=sides[1], bundle=bundle, environment=environment(options),
         command=shlex.join(["python", "scripts/parity.py", *sys.argv[1:]]), seconds=time.perf_counter() - began,
+        mutants=mutants,
     )  # fmt: skip
     written = report.write(found, options.output_dir)
     print(report.terminal.summary(found))
     print("\n" + "  ".join(str(path) for path in written))
-    return report.exit_code(outcomes)
+    code = report.exit_code(outcomes)
+    if mutants and code == AGREE:
+        from .mutants import is_good
+
+        return AGREE if is_good(mutants) else DIFFER
+    return code
 
 
 def _teller(options: argparse.Namespace) -> Callable:
@@ -184,7 +193,12 @@ def run_check(options: argparse.Namespace) -> int:
     if not options.bundle:
         _localise(outcomes, cases, options.candidate)
     bundle = str(options.bundle) if options.bundle else None
-    return _finish(outcomes, options, began, (options.candidate, "torch"), bundle)
+    matrix = None
+    if options.mutants:
+        from .mutants import kill_matrix
+
+        matrix = kill_matrix()
+    return _finish(outcomes, options, began, (options.candidate, "torch"), bundle, matrix)
 
 
 def _localise(outcomes: list, cases: list, candidate: str) -> None:

@@ -10,7 +10,7 @@ from parity_tests.runner import Record
 
 NUMBERS = tolerances.read()
 START = 4.0  # PARITY.md: K = F = 4 to begin with
-HEADROOM = 2.0  # how far above the largest clean pair a bound may stand
+HEADROOM = 1.5  # how far above the largest clean pair a bound may stand
 
 
 def wide(numbers):

@@ -95,7 +95,16 @@ def public_definitions(path):
         if isinstance(node, kinds) and not node.name.startswith("_"):
             yield node
             if isinstance(node, ast.ClassDef):
-                inherited = ("construct", "forward", "backward", "bprop", "product", "prepared_weight", "memory_shape", "error")
+                inherited = (
+                    "construct",
+                    "forward",
+                    "backward",
+                    "bprop",
+                    "product",
+                    "prepared_weight",
+                    "memory_shape",
+                    "error",
+                )
                 yield from (
                     m for m in node.body
                     if isinstance(m, ast.FunctionDef) and not m.name.startswith("_") and m.name not in inherited

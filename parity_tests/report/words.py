@@ -69,7 +69,8 @@ def duration(seconds: float) -> str:
 
 def tier(name: str) -> str:
     """ "2 layers" of "2"."""
-    return f"{name} {TITLES.get(name, '')}".strip()
+    title = TITLES.get(name, "")
+    return name if title in ("", name) else f"{name} {title}"
 
 
 def plural(n: int, noun: str) -> str:

@@ -1,0 +1,113 @@
+"""A `ms_ddpm.Unet` with hooks, in PyNative: a free run that remembers every layer, and every layer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ms_ddpm import Unet, amp
+
+from ..backends.on_mindspore._common import RNG, arrays, load, names_of, tensor, vjp, with_gradients
+from ..case import Arrays
+from .layers import raised
+from .sides import Run, Visit, arguments_of, kind_of
+
+
+def _plain(cell: nn.Cell) -> Callable:
+    def call(*args):
+        return cell(*args)
+
+    return call
+
+
+def _resnet_block(cell: nn.Cell) -> Callable:
+    """PyTorch's takes the time before its SiLU, ours after it."""
+
+    def call(x, t):
+        return cell(x, ops.silu(t))
+
+    return call
+
+
+_CALLS = {"resnet_block": _resnet_block}
+_SILENT = {  # what a free run does not show as PyTorch's does
+    "time_mlp": ("grad.y",),  # ours ends with the SiLU
+    "resnet_block": ("input.t",),  # and this begins after it
+    "conditioned_norm": ("y", "grad.y"),  # ours scales and shifts too
+}
+
+
+class MindSporeSide:
+    """One Unet.
+
+    Args:
+        unet: its arguments.
+        layers: our path -> PyTorch's, of the layers.
+        level: of mixed precision.
+        mode: how a layer alone is run; free runs are in PyNative, where hooks are.
+    """
+
+    def __init__(self, unet: Mapping, layers: Mapping[str, str], level: str = "O0", mode: str = "pynative"):
+        self.net, self.layers, self.mode = Unet(**unet, rng=RNG), layers, mode
+        amp.apply_amp(self.net, level)
+        self.names = names_of(self.net)
+        self.cells = dict(self.net.cells_and_names())
+        self.halves: dict[str, set[str]] = {}  # which arguments of a layer are float16 in the free run
+
+    def run(self, inputs: Arrays) -> Run:
+        """A free run forward and backward, as far as it goes."""
+        seen: dict[str, tuple[dict[str, Tensor], Tensor]] = {}
+        cotangents: dict[str, Tensor] = {}
+        handles = [_watch(self.cells[path], path, seen, cotangents) for path in self.layers if path in self.cells]
+        args = [(name, tensor(inputs[name])) for name in ("x", "time", "x_self_cond") if name in inputs]
+        gradients, problem = {}, ""
+        try:
+            load(self.net, inputs, self.names)
+            call = with_gradients(lambda *args: self.net(*args), self.net, (0,), "pynative")
+            gradients = vjp(call, self.net, args, tensor(inputs["cotangent"]), self.names, (0,))
+        except Exception as error:
+            problem = raised(error)
+        for handle in handles:
+            handle.remove()
+        self.halves = {path: {n for n, v in args.items() if v.dtype == ms.float16} for path, (args, _) in seen.items()}
+        visits = {path: _visit(*both, cotangents.get(path)) for path, both in seen.items()}
+        of_weights = {name.removeprefix("grad.weight."): value for name, value in gradients.items()}
+        return Run(visits, of_weights, problem)
+
+    def alone(self, path: str, inputs: Arrays) -> Arrays:
+        """One layer on given arguments, weights and cotangent: "y", "grad.ARGUMENT" and "grad.weight.NAME"."""
+        if path not in self.cells:
+            raise LookupError(f"the network has no cell called {path}")
+        cell = self.cells[path]
+        prefix = self.layers[path] + "."
+        names = {name: self.names[f"{path}.{name}"].removeprefix(prefix) for name, _ in cell.parameters_and_names()}
+        load(cell, inputs, names)
+        args = [
+            (name, tensor(inputs[name].astype(np.float16) if name in self.halves.get(path, ()) else inputs[name]))
+            for name in arguments_of(path)
+            if name in inputs
+        ]
+        positions = tuple(i for i, (name, _) in enumerate(args) if name != "time")
+        call = with_gradients(_CALLS.get(kind_of(path), _plain)(cell), cell, positions, self.mode)
+        return vjp(call, cell, args, tensor(inputs["cotangent"]), names, positions)
+
+    def silent(self, path: str) -> tuple[str, ...]:
+        """Which of a layer's values in a free run cannot be compared with PyTorch's."""
+        return _SILENT.get(kind_of(path), ())
+
+
+def _watch(cell: nn.Cell, path: str, seen: dict, cotangents: dict):
+    def leave(_, arguments, output):
+        tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+        seen[path] = (dict(zip(arguments_of(path), tensors, strict=False)), output)
+        output.register_hook(lambda gradient: cotangents.update({path: gradient}))
+
+    return cell.register_forward_hook(leave)
+
+
+def _visit(arguments: Mapping[str, Tensor], output: Tensor, cotangent: Tensor | None) -> Visit:
+    returned = None if cotangent is None else arrays({"y": cotangent})["y"]
+    return Visit(arrays(arguments), arrays({"y": output})["y"], returned)

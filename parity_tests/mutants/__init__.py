@@ -1,0 +1,31 @@
+"""The harness tested: seeded port bugs that it must find at their place, and clean variants that it must not object to.
+
+    kill_matrix()                   every mutant under our rule and the rivals', and the false alarms of each
+    examine(mutant, Bench("torch"))         one of them
+
+A mutant is a row of a table (`torch_maths`, `torch_nets`, `torch_training`, `on_mindspore`): a name, the place where it
+must be found, and the change of the source that it is. `NOT_HERE` says which known traps no mutant stands for, and why.
+"""
+
+from __future__ import annotations
+
+from . import on_mindspore, torch_maths, torch_nets, torch_training, unseen
+from ._edit import StaleMutant
+from ._mutant import Mutant
+from .comparator import TAMPERINGS
+from .matrix import Bench, Finding, count_alarms, examine, is_good, kill_matrix, runnable
+from .unseen import UNSEEN
+from .variants import Variant, clean_variants
+
+MUTANTS: tuple[Mutant, ...] = (
+    *torch_maths.MUTANTS,
+    *torch_nets.MUTANTS,
+    *torch_training.MUTANTS,
+    *on_mindspore.MUTANTS,
+)
+NOT_HERE = unseen.NOT_HERE
+
+__all__ = [
+    "MUTANTS", "NOT_HERE", "TAMPERINGS", "UNSEEN", "Bench", "Finding", "Mutant", "StaleMutant", "Variant",
+    "clean_variants", "count_alarms", "examine", "is_good", "kill_matrix", "runnable",
+]  # fmt: skip

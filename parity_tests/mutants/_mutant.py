@@ -1,0 +1,80 @@
+"""What a mutant is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..verdict import DIFFER
+from ._edit import Apply
+
+# What is run under every mutant beside its place: a little of every tier, so that a bug that shows elsewhere too, or
+# that a lower tier should have shown, is seen; and more of the tier that its family belongs to.
+EVERYWHERE = (
+    "maths/cosine-T50*",
+    "maths/loss_weight-cosine-pred_v-min_snr",
+    "maths/q_sample-cosine-pynative",
+    "maths/q_posterior-cosine-pynative",
+    "step/p_sample-pred_v-learned-selfcond-pynative*",
+    "step/model_predictions-pred_noise-clip-rederived",
+    "step/ddim-pred_noise-selfcond-eta0.5",
+    "layers/resnet_block_*-scale1-forward-pynative",
+    "layers/linear_attention-scale1-vjp-pynative",
+    "layers/attention-scale1-vjp-pynative",
+    "layers/time_mlp-scale1-vjp-pynative",
+    "network/tiny_*-forward-pynative",
+    "training/loss-pred_v-l2-learned-plain-*",
+    "training/adam-*pynative",
+    "training/clip-clips",
+    "training/ema_early-*",
+    "sampling/ddim_eta1-pred_v-fixed-selfcond",
+    "sampling/interpolate",
+)
+LAYERS = ("layers/*-scale1-forward-pynative", "layers/*-scale1-vjp-pynative", "network/tiny_*-vjp_input-pynative")
+WATCH = {  # by family
+    "schedules": ("maths/*-T50*", "maths/loss_weight-cosine-*"),
+    "process": ("maths/*-cosine-pynative",),
+    "reverse step": ("maths/*-cosine-pynative", "step/p_sample-*-pynative*", "step/model_predictions-*"),
+    "norms": LAYERS,
+    "convolutions": LAYERS,
+    "blocks": LAYERS,
+    "attention": LAYERS,
+    "network": (*LAYERS, "network/unet_2_3-*pynative"),
+    "losses": ("maths/*-cosine-pynative", "step/model_predictions-*", "training/loss-*-l2-fixed-*"),
+    "optimizer": ("training/adam*pynative", "training/clip-*"),
+    "average": ("training/ema-*",),
+    "sampling": ("step/p_sample-*-fixed-*-pynative*", "step/ddim-*-eta0.5", "sampling/ddpm-pred_v-*"),
+    "state": ("network/unet_2_3-*pynative",),
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A port bug that the harness must find, and where.
+
+    Args:
+        name: unique; what the bug is.
+        family: the part of the code that it is in.
+        framework: "torch" (a bug in `torch_ref`) or "mindspore" (in `ms_ddpm`).
+        place: pattern (fnmatch) of the cases that must find it first: of the lowest tier that can.
+        apply: makes the context in which the bug is there.
+        source: where the bug is known from.
+        cases: patterns of the cases that are run, beside those of ``place``.
+        verdict: what the cases at ``place`` must say; a bug that stops the program is "broken".
+    """
+
+    name: str
+    family: str
+    framework: str
+    place: str
+    apply: Apply
+    source: str
+    cases: tuple[str, ...]
+    verdict: str = DIFFER
+
+
+def made(
+    name: str, family: str, framework: str, place: str, apply: Apply, source: str, verdict: str = DIFFER
+) -> Mutant:
+    """A mutant with the cases that its family is run on; in MindSpore, where that takes longer, fewer."""
+    more = WATCH[family] if framework == "torch" else ()
+    return Mutant(name, family, framework, place, apply, source, (*EVERYWHERE, *more), verdict)

@@ -1,0 +1,186 @@
+"""The harness tested: seeded port bugs are found, each at its place, and correct variants are left alone."""
+
+import functools
+
+import pytest
+
+from parity_tests.mutants import (
+    MUTANTS,
+    NOT_HERE,
+    UNSEEN,
+    Bench,
+    Mutant,
+    StaleMutant,
+    Variant,
+    clean_variants,
+    count_alarms,
+    examine,
+    is_good,
+    kill_matrix,
+    runnable,
+)
+from parity_tests.mutants._edit import edit, swap
+from parity_tests.mutants.variants import KINDS
+from parity_tests.rivals import OURS, RULES
+
+bench = functools.cache(Bench)
+
+
+def examined(mutant):
+    if not runnable(mutant.framework):
+        pytest.skip(f"{mutant.framework} is not installed")
+    return examine(mutant, bench(mutant.framework))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_killed_at_its_place(mutant):
+    finding = examined(mutant)
+    assert finding.killed, str(finding)
+    assert finding.at_place, str(finding)
+
+
+@pytest.mark.parametrize("mutant", [mutant for mutant, _ in UNSEEN], ids=lambda mutant: mutant.name)
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no case shows it yet; with one it belongs to MUTANTS")
+def test_a_bug_that_no_case_shows(mutant):
+    finding = examined(mutant)
+    assert finding.at_place, str(finding)
+
+
+def test_there_are_enough_mutants_and_each_says_where_it_is_known_from():
+    names = [mutant.name for mutant in MUTANTS]
+    assert len(names) >= 60
+    assert len(set(names)) == len(names)
+    assert all(mutant.source and mutant.place for mutant in MUTANTS)
+    assert all(NOT_HERE.values())
+
+
+def no_alarm(variants):
+    alarms, ours = count_alarms(variants, progress=False)
+    assert not ours, "\n".join(ours)
+    assert alarms[OURS] == 0
+    return alarms
+
+
+def test_clean_variants_of_every_kind_raise_no_alarm():
+    kinds = {(v.framework, v.kind): v for v in clean_variants(20)}
+    no_alarm(list(kinds.values()))
+
+
+@pytest.mark.slow
+def test_a_hundred_clean_variants_raise_no_alarm_and_rivals_do():
+    alarms = no_alarm(clean_variants(100))
+    assert alarms["mean, rtol 1e-7 (PaDiff default)"] > 10, alarms
+
+
+def test_clean_variants_differ_from_each_other():
+    variants = clean_variants(100)
+    assert len(variants) == len({str(variant) for variant in variants}) == 100
+    assert {v.kind for v in variants if v.framework == "torch"} == set(KINDS["torch"])
+
+
+@pytest.mark.parametrize("kind", ["batch order", "channels last", "without oneDNN"])
+def test_a_variant_is_another_order_of_the_same_sums(kind):
+    """Otherwise a hundred of them would show nothing."""
+    variant = Variant("torch", kind, 4)
+    cases = [case for case in variant.cases() if case.computation.key.startswith(("layers/", "network/"))]
+    varied = Bench("torch", cases)
+    varied.run(varied.cases, variant.around)
+    assert any(
+        (varied.given(case)[name] != value).any()
+        for case in varied.cases
+        for name, value in varied.reference(case).items()
+    )
+
+
+def test_the_kill_matrix_is_what_the_report_reads():
+    chosen = [m for m in MUTANTS if m.name in ("RMSNorm without sqrt(C)", "sign of the noise")]
+    matrix = kill_matrix(chosen, variants=2, progress=False)
+    assert matrix["rules"] == list(RULES)
+    assert matrix["rules"][0] == OURS
+    assert {row["name"] for row in matrix["rows"]} == {mutant.name for mutant in chosen}
+    for row in matrix["rows"]:
+        assert row["killed"]
+        assert row["at_place"]
+        assert row["by_rule"].keys() == set(RULES)
+        assert row["found_at"] in {case.id for case in bench("torch").cases}
+    assert matrix["clean"]["variants"] == 2
+    assert is_good(matrix)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"rows": []},
+        {"clean": {"variants": 0, "alarms": {OURS: 0}}},
+        {"clean": {"variants": 100, "alarms": {OURS: 1}}},
+        {"rows": [{"killed": False, "at_place": False}]},
+        {"rows": [{"killed": True, "at_place": False}]},
+    ],
+)
+def test_the_gate_is_shut(broken):
+    good = {"rows": [{"killed": True, "at_place": True}], "clean": {"variants": 100, "alarms": {OURS: 0}}}
+    assert is_good(good)
+    assert not is_good(good | broken)
+
+
+def test_a_mutant_that_does_nothing_survives():
+    nothing = edit("torch_ref.layers:RMSNorm.forward", ("* self.scale", "* self.scale * 1.0"))
+    finding = examine(Mutant("nothing", "norms", "torch", "layers/rms_norm-*", nothing, "here", ()), bench("torch"))
+    assert not finding.killed
+    assert not finding.at_place
+    assert finding.found_at is None
+    assert not any(finding.by_rule.values())
+
+
+def test_a_mutant_found_elsewhere_is_not_at_its_place():
+    change = edit("torch_ref.layers:RMSNorm.forward", (" * self.scale", ""))
+    cases = ("layers/rms_norm-scale1-forward-pynative",)
+    finding = examine(Mutant("elsewhere", "norms", "torch", "layers/upsample-*", change, "here", cases), bench("torch"))
+    assert finding.killed
+    assert not finding.at_place
+    assert finding.found_at == cases[0]
+    assert "layers/upsample-*" in str(finding)
+
+
+def test_a_crash_is_no_kill_unless_the_mutant_is_one():
+    """A mutant with an error of its own would otherwise count."""
+    crash = edit("torch_ref.layers:RMSNorm.forward", ("return x", "return unknown + x"))
+    finding = examine(Mutant("crash", "norms", "torch", "layers/rms_norm-*", crash, "here", ()), bench("torch"))
+    assert finding.found_at
+    assert not finding.killed
+    assert not finding.at_place
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        edit("torch_ref.layers:RMSNorm.forward", ("no such text", "")),
+        edit("torch_ref.layers:RMSNorm.forward", ("x", "y")),
+        swap("torch_ref.diffusion:LOSSES[l3]", None),
+    ],
+)
+def test_a_mutant_that_no_longer_fits_its_source_says_so(stale):
+    with pytest.raises(StaleMutant):
+        examine(Mutant("stale", "norms", "torch", "layers/rms_norm-*", stale, "here", ()), bench("torch"))
+
+
+def test_a_mutant_leaves_nothing_behind():
+    from torch_ref import layers, samplers, schedules
+
+    before = layers.RMSNorm.forward, samplers.ddim_times, schedules.BETA_SCHEDULES["cosine"]
+    for mutant in MUTANTS:
+        if mutant.framework == "torch":
+            with mutant.apply():
+                pass
+    assert before == (layers.RMSNorm.forward, samplers.ddim_times, schedules.BETA_SCHEDULES["cosine"])
+
+
+def test_a_function_is_changed_wherever_it_was_imported():
+    import torch_ref
+    from torch_ref import samplers, schedules
+
+    with edit("torch_ref.schedules:ddim_times", ("return ", "return [7] or "))():
+        assert torch_ref.ddim_times(10, 2) == samplers.ddim_times(10, 2) == schedules.ddim_times(10, 2) == [7]
+    with edit("torch_ref.schedules:cosine", ("return ", "return 5 or "))():
+        assert schedules.BETA_SCHEDULES["cosine"](10) == 5
+    assert len(torch_ref.ddim_times(10, 2)) == 3
