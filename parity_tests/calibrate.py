@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 def group_of(precision: str, rule: str) -> str:
     """The table of tolerances.toml that judges such a tensor."""
-    return rule if rule == "envelope" or precision == "float32" else precision
+    return rule if precision == "float32" else precision
 
 
 def pairs_of(outcome: Outcome) -> Iterator[Pair]:
@@ -73,7 +73,9 @@ def measure(cases: Iterable[Case]) -> list[Pair]:
             return records[computation]
         return record(computation)
 
-    chosen = [case for case in cases if case.computation.rule in ("ratio", "envelope") and not is_published(case)]
+    chosen = [
+        case for case in cases if case.computation.rule in ("ratio", "layers", "envelope") and not is_published(case)
+    ]
     with tqdm(total=len(chosen), unit="check", desc="calibrate") as bar:
 
         def take(outcome: Outcome) -> None:

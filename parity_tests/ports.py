@@ -99,7 +99,7 @@ def port(
     references = (reference, *(perturbed(reference, i) for i in (0, 1)))
     return Computation(
         key, inputs, truth=torch_leg(theirs, "float64"), references=references,
-        candidates={"mindspore": mindspore_leg(ours, names, mode)},
+        candidates={"mindspore": mindspore_leg(ours, names, mode)}, rule="layers",
     )  # fmt: skip
 
 

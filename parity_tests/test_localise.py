@@ -156,8 +156,8 @@ FAULTS = {  # name: (network, mutant, first culprit forward, first culprit backw
     "tanh GELU": (
         "unet_2_3", method(torch.nn.GELU, "forward", lambda f, self, x: F.gelu(x, approximate="tanh")),
         "time_mlp", "time_mlp"),
-    "sines and cosines off by 1e-5": (
-        "unet_2_3", method(torch_layers.SinusoidalPosEmb, "forward", lambda f, self, t: f(self, t) * (1 + 1e-5)),
+    "sines and cosines off by 1e-4": (
+        "unet_2_3", method(torch_layers.SinusoidalPosEmb, "forward", lambda f, self, t: f(self, t) * (1 + 1e-4)),
         "time_mlp.embedding", "time_mlp"),
     "ReLU for SiLU": (
         "unet_2_3", partial(mock.patch.object, F, "silu", relu), "downs.0.block1.block1", "final_res_block.block2"),

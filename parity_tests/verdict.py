@@ -195,6 +195,7 @@ def judge_envelope(found: TensorVerdict, candidate, references, truth, scale, to
 
 RULES: dict[str, Callable] = {
     "ratio": judge_ratio,
+    "layers": judge_ratio,  # with numbers of its own
     "ulp": judge_ulp,
     "exact": judge_exact,
     "envelope": judge_envelope,

@@ -119,7 +119,7 @@ def layer_computation(name: str, scale: float, mode: str, seed: int = 0, precisi
     return computation(
         f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec, scales=leg("torch", "layer_scales", spec),
         inputs=partial(layer_inputs, name=name, scale=scale), mode=mode, seed=seed, precision=precision,
-        mindspore={"level": level}, other_kernels=precision == "float32",
+        rule="layers", mindspore={"level": level}, other_kernels=precision == "float32",
     )  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def network_computation(name: str, mode: str, seed: int = 0, precision: str = "f
     return computation(
         f"network/{name}{label}-{mode}", "network", {"unet": unet}, inputs,
         scales=leg("torch", "network_scales", {"unet": unet}),
-        mode=mode, seed=seed, precision=precision, mindspore={"level": level},
+        mode=mode, seed=seed, precision=precision, rule="layers", mindspore={"level": level},
     )  # fmt: skip
 
 

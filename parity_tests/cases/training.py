@@ -165,7 +165,7 @@ def digits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def run_computation(
     name: str, unet: Mapping, diffusion: Mapping, steps: int, *, batch: int = 4, accumulate: int = 1,
-    optimizer: str = "adam", rule: str = "ratio", mode: str = "graph", seed: int = 0, ema: Mapping | None = None,
+    optimizer: str = "adam", rule: str = "layers", mode: str = "graph", seed: int = 0, ema: Mapping | None = None,
     neighbours: int = 2, other_kernels: bool = False, images=None,
 ) -> Computation:  # fmt: skip
     """``steps`` of training from equal weights, batches, times and noise."""

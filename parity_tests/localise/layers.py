@@ -184,7 +184,7 @@ def localise_layers(
     """
     with around(), np.errstate(all="ignore"):
         produced = [(_attempt(tap.own), _attempt(tap.inherited)) for tap in taps]
-    allowed = tolerance(precision)
+    allowed = tolerance(precision, "layers")
     return [_layer(tap, *both, allowed) for tap, both in zip(taps, produced, strict=True)]
 
 

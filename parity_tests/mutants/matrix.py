@@ -23,7 +23,7 @@ from .variants import Variant, clean_variants
 EAGER = ("tables", "times", "ema", "clip", "roundtrip")  # kinds that compile little or nothing in MindSpore
 GRAPHS = (  # the only others that it compiles here
     "training/loss-pred_v-l2-fixed-selfcond-graph",
-    "step/p_mean_variance-pred_noise-learned-plain-clip",
+    "step/p_mean_variance-pred_noise-learned-selfcond-clip",
 )
 
 
