@@ -6,7 +6,6 @@ there and none grows unseen. docs/differences.md is `differences_markdown()`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from unittest import mock
 
 import numpy as np
 
+from . import backends
 from .case import Arrays
 
 MODULES = {
@@ -25,7 +25,7 @@ MODULES = {
 
 def installed(package: str) -> bool:
     """Whether ``package`` (a key of `MODULES`) can be imported, and PyTorch with it."""
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", MODULES[package]))
+    return all(backends.installed(name) for name in ("torch", MODULES[package]))
 
 
 def missing_peers() -> list[str]:

@@ -7,7 +7,6 @@ import pytest
 from parity_tests.mutants import (
     MUTANTS,
     NOT_HERE,
-    UNSEEN,
     Bench,
     Mutant,
     StaleMutant,
@@ -26,23 +25,12 @@ from parity_tests.rivals import OURS, RULES
 bench = functools.cache(Bench)
 
 
-def examined(mutant):
-    if not runnable(mutant.framework):
-        pytest.skip(f"{mutant.framework} is not installed")
-    return examine(mutant, bench(mutant.framework))
-
-
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_killed_at_its_place(mutant):
-    finding = examined(mutant)
+    if not runnable(mutant.framework):
+        pytest.skip(f"{mutant.framework} is not installed")
+    finding = examine(mutant, bench(mutant.framework))
     assert finding.killed, str(finding)
-    assert finding.at_place, str(finding)
-
-
-@pytest.mark.parametrize("mutant", [mutant for mutant, _ in UNSEEN], ids=lambda mutant: mutant.name)
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no case shows it yet; with one it belongs to MUTANTS")
-def test_a_bug_that_no_case_shows(mutant):
-    finding = examined(mutant)
     assert finding.at_place, str(finding)
 
 

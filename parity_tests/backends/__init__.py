@@ -19,13 +19,17 @@ from ..errors import NothingRan
 MODULES = {"numpy": "on_numpy", "torch": "on_torch", "mindspore": "on_mindspore", "diffusers": "on_diffusers"}
 
 
+def installed(package: str) -> bool:
+    """Whether ``package`` can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def backend(framework: str) -> ModuleType:
     """The backend of ``framework``. Raises NothingRan where that framework is not installed."""
-    try:
-        found = importlib.util.find_spec(framework)
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
+    if not installed(framework):
         raise NothingRan(
             f"{framework} is not installed, so nothing was compared; "
             + ("check against a recorded bundle instead: --bundle DIR" if framework == "torch" else "install it")

@@ -101,8 +101,9 @@ def optimizer(spec: Mapping, inputs: Arrays) -> Arrays:
     state, outputs = None, {}
     for i in range(spec["steps"]):
         gradients = {name: np.asarray(inputs[f"gradient.{name}"][i], np.float64) for name in weights}
+        rate = {"lr": spec["rates"][i]} if "rates" in spec else {}
         weights, state = oracle.adam_step(
-            weights, gradients, state, **spec["arguments"], decoupled=spec["optimizer"] == "adamw"
+            weights, gradients, state, **spec["arguments"] | rate, decoupled=spec["optimizer"] == "adamw"
         )
         if i + 1 in spec["shown"]:
             outputs |= {f"{name}[step={i + 1}]": w.copy() for name, w in weights.items()}
@@ -136,8 +137,11 @@ def chain(spec: Mapping, inputs: Arrays) -> Arrays:
     """A whole sampling chain from one noise tape, x_T first: (steps + 1, B, C, H, W)."""
     diffusion = diffusion_of(spec, inputs)
     tape = [np.asarray(array, np.float64) for array in inputs["tape"]]
-    run = {"ddpm": diffusion.ddpm_chain, "ddim": diffusion.ddim_chain}[spec["sampler"]]
-    images = run(tape, return_all_timesteps=True, **spec.get("arguments", {}))
+    if spec["sampler"] == "sample":
+        images = diffusion.sample(noise=tape, return_all_timesteps=True)
+    else:
+        run = {"ddpm": diffusion.ddpm_chain, "ddim": diffusion.ddim_chain}[spec["sampler"]]
+        images = run(tape, return_all_timesteps=True, **spec.get("arguments", {}))
     return {"chain": np.ascontiguousarray(np.swapaxes(images, 0, 1))}
 
 

@@ -42,6 +42,10 @@ ROWS: dict[str, tuple] = {  # name: (layer, arguments, what it is called with, i
     "block_rms_plain": ("block", {"dim": 8, "dim_out": 12, "norm": "rms"}, ("x",), (8, 8, 8)),
     "block_group": ("block", {"dim": 8, "dim_out": 16, "norm": "group"}, ("x", "scale", "shift"), (8, 8, 8)),
     "block_group_plain": ("block", {"dim": 8, "dim_out": 16, "norm": "group"}, ("x",), (8, 8, 8)),
+    "block_dropout": (
+        "dropout_block", {"dim": 8, "dim_out": 12, "norm": "rms", "dropout": 0.3, "number": 5}, ("x", "key", "mask"),
+        (8, 8, 8),
+    ),
     "resnet_block_rms": (
         "resnet_block", {"dim": 8, "dim_out": 8, "time_dim": 16, "norm": "rms"}, ("x", "t"), (8, 8, 8)
     ),
@@ -85,6 +89,23 @@ def _output_shape(name: str) -> tuple[int, ...]:
     return (BATCH + 2, arguments.get("dim_out", arguments.get("dim", 0)) + (name == "fourier_embedding"))
 
 
+def dropout_mask(key: np.int32, layer: int, p: float, shape: tuple[int, ...]) -> np.ndarray:
+    """What `ms_ddpm`'s dropout keeps (1) and drops (0): a hash of (key, layer, index), in 32-bit arithmetic.
+
+    "lowbias32" (C. Wellons, hash-prospector), applied to index + layer * floor(2^32 / golden ratio) and once more with
+    the key added; kept where the low 24 bits reach p * 2^24.
+    """
+
+    def mix(x: np.ndarray) -> np.ndarray:
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+        x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+        return x ^ (x >> np.uint32(16))
+
+    index = np.arange(np.prod(shape), dtype=np.uint32) + np.uint32(layer * 0x9E3779B9 % 2**32)
+    bits = mix(mix(index) + np.uint32(int(key) % 2**32))
+    return ((bits & np.uint32(0xFFFFFF)) >= round(p * 2**24)).astype(np.float32).reshape(shape)
+
+
 def layer_inputs(rng: np.random.Generator, name: str, scale: float) -> Arrays:
     """What a layer is called with, its weights and a cotangent; the image has the given ``scale``."""
     kind, arguments, calls, shape = ROWS[name]
@@ -96,9 +117,12 @@ def layer_inputs(rng: np.random.Generator, name: str, scale: float) -> Arrays:
         "scale": lambda: np.float32(0.5) * normal(rng, BATCH, arguments["dim_out"], 1, 1),
         "shift": lambda: np.float32(0.5) * normal(rng, BATCH, arguments["dim_out"], 1, 1),
         "time": lambda: np.array([0, 1, 500, 999], np.int32),
+        "key": lambda: np.int32(rng.integers(-(2**31), 2**31)),
+        "mask": lambda: dropout_mask(found["key"], arguments["number"], arguments["dropout"], _output_shape(name)),
         "fraction": lambda: np.array([0, 0.01, 0.5, 1], np.float32) * np.float32(scale),
     }
-    found |= {argument: makers[argument]() for argument in calls}
+    for argument in calls:
+        found[argument] = makers[argument]()
     if name.endswith("zero_pixel"):
         found["x"][0, :, 2, 3] = 0
     if name.endswith("offset"):  # a mean that is large against the deviation
@@ -181,13 +205,16 @@ def network_inputs(rng: np.random.Generator, unet: Mapping, image: tuple[int, in
     return found | {"cotangent": normal(rng, batch, out, *image)}
 
 
-def network_computation(name: str, mode: str, seed: int = 0, precision: str = "float32", level: str = "O0"):
-    """A whole Unet, forward and backward."""
+def network_computation(
+    name: str, mode: str, seed: int = 0, precision: str = "float32", level: str = "O0", convert: bool = False
+):
+    """A whole Unet, forward and backward; with ``convert`` ours gets its weights from `ms_ddpm.convert`."""
     unet, image, _ = NETWORKS[name]
     label = "" if precision == "float32" else f"-{precision}_{level}"
     inputs = partial(network_inputs, unet=unet, image=image, self_cond=not name.endswith("_none"))
     return computation(
-        f"network/{name}{label}-{mode}", "network", {"unet": unet}, inputs,
+        f"state/converted-{name}" if convert else f"network/{name}{label}-{mode}", "network",
+        {"unet": unet, **({"convert": True} if convert else {})}, inputs,
         scales=leg("torch", "network_scales", {"unet": unet}),
         mode=mode, seed=seed, precision=precision, rule="layers", mindspore={"level": level},
     )  # fmt: skip

@@ -47,6 +47,12 @@ def tier5(seed: int = 0) -> Iterator[Case]:
                 truth="numpy", rule="envelope", seed=seed,
             )  # fmt: skip
             yield from cases("5", made)
+    for name, more, arrays in (("ddpm", {}, 50), ("ddim", {"sampling_timesteps": 12, "ddim_sampling_eta": 1.0}, 12)):
+        diffusion = {"image_size": 4, "timesteps": 50, "beta_schedule": "cosine", **more}
+        spec = {"affine": (SHAPE[0], SHAPE[0], False), "diffusion": diffusion, "sampler": "sample"}
+        inputs = partial(tape_inputs, arrays=arrays, batch=2, out_dim=SHAPE[0])
+        made = computation(f"sampling/sample-{name}", "chain", spec, inputs, truth="numpy", rule="envelope", seed=seed)
+        yield from cases("5", made)
     spec = {
         "affine": (SHAPE[0], SHAPE[0], False), "t": 30, "lam": 0.3,
         "diffusion": {"image_size": 4, "timesteps": 50, "beta_schedule": "cosine"},
@@ -85,6 +91,9 @@ def tier6(seed: int = 0) -> Iterator[Case]:
             seed=seed,
         )  # fmt: skip
         yield from cases("6", made)
+    for name in ("unet_2_3", "unet_2022"):
+        made = network_computation(name, "pynative", seed, convert=True)
+        yield from cases("6", made, (made.key, ("y",)), mode="pynative")
     made = resumed(seed)
     named = (("log", ("loss", "grad_norm")), ("weights", ("weight.*",)), ("averages", ("average.*",)))
     yield from cases("6", made, *((f"{made.key}-{name}", patterns) for name, patterns in named), mode="pynative")

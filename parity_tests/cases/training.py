@@ -73,6 +73,7 @@ OPTIMIZERS = {
     "adam_l2": ("adam", {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}),
     "adamw": ("adamw", {"lr": 1e-3, "betas": [0.9, 0.999]}),
     "adamw_strong_decay": ("adamw", {"lr": 1e-2, "betas": [0.9, 0.99], "weight_decay": 0.3}),
+    "adam_rate": ("adam", {"lr": 1e-3, "betas": [0.9, 0.99]}),
     "adam_from_zero": ("adam", {"lr": 1e-3, "betas": [0.9, 0.999]}),  # no weight hides the update's last digits
 }
 STEPS = 20
@@ -106,6 +107,8 @@ def optimizers(seed: int = 0) -> Iterator[Case]:
     for (name, (kind, arguments)), mode in product(OPTIMIZERS.items(), ("graph", "pynative")):
         shown = [1, 2, STEPS]
         spec = {"optimizer": kind, "arguments": arguments, "steps": STEPS, "shown": shown}
+        if name == "adam_rate":  # another learning rate at every step
+            spec["rates"] = [1e-2 / (i + 1) for i in range(STEPS)]
         inputs = partial(gradient_inputs, from_zero=name.endswith("from_zero"))
         made = computation(f"training/{name}-{mode}", "optimizer", spec, inputs, truth="numpy", mode=mode, seed=seed)
         named = ((f"training/{name}-step{i}-{mode}", (f"*[[]step={i}]",)) for i in shown)

@@ -9,12 +9,12 @@ must be found, and the change of the source that it is. `NOT_HERE` says which kn
 
 from __future__ import annotations
 
-from . import on_mindspore, torch_maths, torch_nets, torch_training, unseen
+from . import on_mindspore, torch_maths, torch_nets, torch_training
 from ._edit import StaleMutant
 from ._mutant import Mutant
 from .comparator import TAMPERINGS
 from .matrix import Bench, Finding, count_alarms, examine, is_good, kill_matrix, runnable
-from .unseen import UNSEEN
+from .unseen import NOT_HERE
 from .variants import Variant, clean_variants
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -23,9 +23,8 @@ MUTANTS: tuple[Mutant, ...] = (
     *torch_training.MUTANTS,
     *on_mindspore.MUTANTS,
 )
-NOT_HERE = unseen.NOT_HERE
 
 __all__ = [
-    "MUTANTS", "NOT_HERE", "TAMPERINGS", "UNSEEN", "Bench", "Finding", "Mutant", "StaleMutant", "Variant",
+    "MUTANTS", "NOT_HERE", "TAMPERINGS", "Bench", "Finding", "Mutant", "StaleMutant", "Variant",
     "clean_variants", "count_alarms", "examine", "is_good", "kill_matrix", "runnable",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..runner import BROKEN
-from ._edit import edit, swap
+from ._edit import edit, swap, together
 from ._mutant import made
 
 P = "ms_ddpm."
@@ -12,6 +12,7 @@ N, B, A = P + "nets.norms:", P + "nets.blocks:", P + "nets.attention:"
 L, U = P + "nets.layers:", P + "nets.unet:"
 O, E = P + "optim:", P + "ema:EMA."  # noqa: E741
 STEPS = P + "train_step:TrainStep.__init__"
+SQUARE = "if v.ndim == 2 and v.shape[0] == v.shape[1] else v"
 
 # fmt: off
 SCHEDULES = (  # name, place, bug, source
@@ -76,6 +77,9 @@ BLOCKS = (
      edit(U + "TimeMLP.construct", ('approximate="none"', 'approximate="tanh"')), "MINDSPORE: nn.GELU()"),
     ("scale for scale + 1", "layers/block_rms-*",
      edit(N + "RMSNorm.construct", ("(scale + 1)", "scale")), "PEERS: x*(scale+1)+shift"),
+    ("every layer drops alike", "layers/block_dropout-*",
+     edit(P + "ops.dropout:HashDropout.__init__", ("layer * _LAYER_STRIDE", "0 * _LAYER_STRIDE")),
+     "a mask of its own for every layer"),
     ("shift before scale", "layers/resnet_block_rms-*",
      edit(B + "ResnetBlock.construct", ("scale, shift = ", "shift, scale = ")), "PEERS: x*(scale+1)+shift"),
 )
@@ -165,6 +169,13 @@ STATE = (
      edit(P + "convert:to_torch", ("values[ours].asnumpy().copy()",
           "(values[ours].T if values[ours].ndim == 2 and len({*values[ours].shape}) == 1 else values[ours])"
           ".asnumpy().copy()")), "PARITY: transposed Dense"),
+    ("square weights transposed on the way in and out", "state/converted-*",
+     together(
+         edit(P + "convert:from_torch", ("set_value(parameters[ours], state[theirs])",
+              f"v = state[theirs]; set_value(parameters[ours], v.T {SQUARE})")),
+         edit(P + "convert:to_torch", ("values[ours].asnumpy().copy()",
+              f"(lambda v: (v.T {SQUARE}).copy())(values[ours].asnumpy())"))),
+     "PARITY: transposed Dense"),
 )
 # fmt: on
 MUTANTS = tuple(

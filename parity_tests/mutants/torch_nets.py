@@ -116,6 +116,8 @@ BLOCKS = (
      edit(L + "FourierPosEmb.__init__", (", requires_grad=not is_random", "")), "an extra gradient"),
     ("scale for scale + 1", "layers/block_rms-*",
      edit(L + "Block.forward", ("(scale + 1)", "scale")), "PEERS: x*(scale+1)+shift"),
+    ("dropout not scaled", "layers/block_dropout-*",
+     edit(L + "Dropout.forward", (" / (1 - self.p)", "")), "Srivastava et al. 2014"),
     ("shift before scale", "layers/resnet_block_rms-*",
      edit(L + "ResnetBlock.forward", ("scale, shift = ", "shift, scale = ")), "PEERS: x*(scale+1)+shift"),
     ("scale and shift after the activation", "layers/block_rms-*",

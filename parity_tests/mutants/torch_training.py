@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..runner import BROKEN
 from ._edit import edit, swap
 from ._mutant import made
 
@@ -110,6 +111,8 @@ OPTIMIZER = (
     ("moments of the gradient before", "training/adam-step1-*",
      edit(O + "Adam.step", ("m = self.exp_avg[name] = ", "m, self.exp_avg[name] = self.exp_avg[name], ")),
      "Kingma & Ba, Algorithm 1"),
+    ("learning rate of the step ignored", "training/adam_rate-step1-*",
+     edit(O + "Adam.step", ("lr = self.lr if lr is None else lr", "lr = self.lr")), "a schedule without effect"),
     ("weights never written", "training/adam-step1-*",
      edit(O + "Adam.step", ("parameter.data = theta - lr * m_hat / ", "parameter.data - lr * m_hat / ")),
      "MINDSPORE: mint.optim never updates a weight, in-place methods do not act"),
@@ -185,6 +188,11 @@ AVERAGE = (
      "MINDSPORE: in-place methods do not act"),
 )
 SAMPLING = (
+    ("sample() takes DDPM for DDIM", "sampling/sample-ddim",
+     edit(D + "sample", ("samplers.ddim if", "samplers.ddpm if")),
+     "PEERS: DDIM exactly when the steps are fewer", BROKEN),
+    ("DDIM's own eta ignored", "sampling/sample-ddim",
+     edit(C + "ddim", ("diffusion.ddim_sampling_eta if", "0.0 if")), "PEERS: eta 0"),
     ("interpolation with its ends swapped", "sampling/interpolate",
      edit(C + "interpolate", ("(1 - lam) * end1 + lam * end2", "lam * end1 + (1 - lam) * end2")),
      "PEERS: interpolate passes wrong arguments"),
@@ -222,7 +230,7 @@ STATE = (
 )
 # fmt: on
 MUTANTS = tuple(
-    made(name, family, "torch", place, apply, source)
+    made(name, family, "torch", place, apply, source, *rest)
     for family, rows in (
         ("losses", LOSSES),
         ("optimizer", OPTIMIZER),
@@ -230,5 +238,5 @@ MUTANTS = tuple(
         ("sampling", SAMPLING),
         ("state", STATE),
     )
-    for name, place, apply, source in rows
+    for name, place, apply, source, *rest in rows
 )

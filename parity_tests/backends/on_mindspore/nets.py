@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from mindspore import nn, ops
 
-from ms_ddpm import Unet, amp
+from ms_ddpm import Unet, amp, convert
 from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
 from ms_ddpm.nets.unet import TimeMLP
 
 from ...case import Arrays
-from .._memo import memo
+from .._memo import given, memo
 from ._common import RNG, load, names_of, tensor, vjp, with_gradients
 
 
 def _block(dim, dim_out, norm):
     return blocks.Block(dim, dim_out, norm, 0.0, 0, np.random.default_rng(RNG))
+
+
+def _dropout_block(dim, dim_out, norm, dropout, number):
+    return blocks.Block(dim, dim_out, norm, dropout, number, np.random.default_rng(RNG))
 
 
 def _resnet_block(dim, dim_out, time_dim, norm):
@@ -58,6 +62,7 @@ LAYERS: dict[str, Callable[..., nn.Cell]] = {
     "fourier_embedding": lambda **k: embeddings.FourierPosEmb(**k),
     "time_mlp": _time_mlp,
     "block": _block,
+    "dropout_block": _dropout_block,
     "resnet_block": _resnet_block,
     "linear_attention": lambda **k: attention.LinearAttention(**k, rng=_rng()),
     "attention": lambda **k: attention.Attention(**k, rng=_rng()),
@@ -76,6 +81,13 @@ def _call_of(layer: str, cell: nn.Cell) -> Callable:
             return cell(x, ops.silu(t))
 
         return resnet_block
+
+    if layer == "dropout_block":  # ours makes the mask from a key
+
+        def dropout_block(x, key, mask):
+            return cell(x, None, None, key)
+
+        return dropout_block
 
     def plain(*args):
         return cell(*args)
@@ -118,6 +130,9 @@ def network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0
 
     net, call = memo(build, "mindspore network", spec["unet"], "x_self_cond" in inputs, mode, level)
     names = names_of(net)
-    load(net, inputs, names)
+    if spec.get("convert"):
+        convert.from_torch(net, given(inputs, "weight"))
+    else:
+        load(net, inputs, names)
     args = [(name, tensor(inputs[name])) for name in ("x", "time", "x_self_cond") if name in inputs]
     return vjp(call, net, args, tensor(inputs["cotangent"]), names, (0,))

@@ -50,12 +50,13 @@ def optimizer(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     parameters = [Parameter(Tensor(value), name=name) for name, value in weights.items()]
     step = OPTIMIZERS[spec["optimizer"]](parameters, **spec["arguments"])
 
-    def apply(*gradients):
-        return step(gradients)
+    def apply(lr, *gradients):
+        return step(gradients, lr)
 
     run, outputs = as_graph(apply, mode), {}
+    rates = spec.get("rates", [spec["arguments"]["lr"]] * spec["steps"])
     for i in range(spec["steps"]):
-        run(*(tensor(inputs[f"gradient.{name}"][i]) for name in weights))
+        run(Tensor(rates[i], ms.float32), *(tensor(inputs[f"gradient.{name}"][i]) for name in weights))
         if i + 1 in spec["shown"]:
             outputs |= {f"{p.name}[step={i + 1}]": p.asnumpy().copy() for p in parameters}
     return outputs
@@ -189,10 +190,11 @@ def chain(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     """A whole sampling chain from one noise tape, x_T first: (steps + 1, B, C, H, W)."""
     diffusion = diffusion_of(spec, inputs, mode)
     with product_mode(mode):
-        images = samplers.SAMPLERS[spec["sampler"]](
-            diffusion, inputs["tape"].shape[1], noise=list(inputs["tape"]), return_all_timesteps=True, progress=False,
-            **spec.get("arguments", {}),
-        )  # fmt: skip
+        options = {"noise": list(inputs["tape"]), "return_all_timesteps": True, **spec.get("arguments", {})}
+        if spec["sampler"] == "sample":
+            images = diffusion.sample(inputs["tape"].shape[1], **options)
+        else:
+            images = samplers.SAMPLERS[spec["sampler"]](diffusion, inputs["tape"].shape[1], progress=False, **options)
     return {"chain": np.swapaxes(images.asnumpy(), 0, 1).copy()}
 
 

@@ -49,6 +49,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
     "fourier_embedding": lambda **k: layers.FourierPosEmb(**k),
     "time_mlp": _time_mlp,
     "block": lambda **k: layers.Block(**k),
+    "dropout_block": lambda number, **k: layers.Block(**k),
     "resnet_block": lambda **k: layers.ResnetBlock(**k),
     "linear_attention": lambda **k: attention.LinearAttention(**k),
     "attention": lambda chunked=False, **k: attention.Attention(**k),
@@ -73,6 +74,13 @@ def weight_shapes(kind: str, arguments: Mapping) -> dict[str, tuple[int, ...]]:
 def _call_of(kind: str, module: nn.Module) -> Callable:
     if kind == "block":
         return lambda x, scale=None, shift=None: module(x, None if scale is None else (scale, shift))
+    if kind == "dropout_block":  # the mask is given
+
+        def dropout_block(x: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            module.dropout.mask = mask
+            return module(x)
+
+        return dropout_block
     if kind == "time_mlp":  # ours ends with the SiLU with which every block begins
         return lambda time: nn.functional.silu(module(time))
     return module

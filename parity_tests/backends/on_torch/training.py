@@ -36,7 +36,8 @@ def optimizer(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     step = {"adam": optim.Adam, "adamw": optim.AdamW}[spec["optimizer"]](list(weights.values()), **spec["arguments"])
     outputs = {}
     for i in range(spec["steps"]):
-        step.step([tensor(inputs[f"gradient.{name}"][i], dtype) for name in weights])
+        rate = spec["rates"][i] if "rates" in spec else None
+        step.step([tensor(inputs[f"gradient.{name}"][i], dtype) for name in weights], rate)
         if i + 1 in spec["shown"]:
             outputs |= {f"{name}[step={i + 1}]": w.detach().clone() for name, w in weights.items()}
     return arrays(outputs)
@@ -116,7 +117,7 @@ def chain(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     """A whole sampling chain from one noise tape, x_T first: (steps + 1, B, C, H, W)."""
     diffusion = diffusion_of(spec, inputs, dtype)
     tape = [tensor(array, dtype) for array in inputs["tape"]]
-    sampler = {"ddpm": samplers.ddpm, "ddim": samplers.ddim}[spec["sampler"]]
+    sampler = {"ddpm": samplers.ddpm, "ddim": samplers.ddim, "sample": type(diffusion).sample}[spec["sampler"]]
     images = sampler(diffusion, tape[0].shape[0], noise=tape, return_all_timesteps=True, **spec.get("arguments", {}))
     return arrays({"chain": images.transpose(0, 1).contiguous()})
 
