@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every test, in an environment of its own.
-#   bash scripts/test.sh          # what CI runs: under 20 minutes on two cores
+#   bash scripts/test.sh          # what CI runs: under 25 minutes on two cores
 #   bash scripts/test.sh --all    # and what takes longer: many kills, long runs
 #   bash scripts/test.sh -k data  # anything pytest takes
 # VENV chooses the environment's directory, PYTHON the interpreter.
