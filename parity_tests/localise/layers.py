@@ -207,19 +207,14 @@ def culprit(layers: Sequence[Layer]) -> str | None:
     return None if found is None else found.path
 
 
-def _goes_astray(layer: Layer, backward: bool) -> bool:
-    """Whether what a layer is given in the free run, or makes of it, is wrong."""
-    return fails(layer.inherited_backward) if backward else fails(layer.received) or fails(layer.inherited)
-
-
 def between(layers: Sequence[Layer], backward: bool = False) -> Layer | None:
-    """Where no layer is wrong alone and the free run is: the first layer that is given something wrong.
+    """Where no layer is wrong alone and the free run is: the first layer that goes wrong in it.
 
-    The fault then lies between the layers: a missing residual, skips in another order. Backward, the layer is the
-    last one to which a wrong gradient comes. The outermost: what is inside it is not wrong alone either.
+    The fault then lies before it, between the layers: a missing residual, skips in another order. Backward, the layer
+    is the last one to which a wrong gradient comes. The outermost: what is inside it is not wrong alone either.
     """
     if first_culprit(layers, backward):
         return None
-    astray = [layer for layer in layers if _goes_astray(layer, backward)]
+    astray = [layer for layer in layers if fails(layer.inherited_backward if backward else layer.inherited)]
     found = next(reversed(astray) if backward else iter(astray), None)
     return next((layer for layer in astray if f"{found.path}.".startswith(f"{layer.path}.")), None)

@@ -113,7 +113,7 @@ class _Trusted:
         }
 
 
-_trusted = functools.lru_cache(maxsize=2)(_Trusted)
+_trusted = functools.lru_cache(maxsize=2)(_Trusted)  # by the object: mutants of one network share it
 
 
 class _Candidate:
@@ -136,7 +136,7 @@ class _Candidate:
         return vars(self)["free"].problem if "free" in vars(self) else ""
 
     def alone(self, path: str) -> Arrays:
-        """The layer alone, in the precision in which the free run calls it."""
+        """The layer alone, in the precision in which the free run calls it: that comes first."""
         assert self.free is not None
         return self.side.alone(path, self.trusted.alone[path].fed)
 
