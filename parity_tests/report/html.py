@@ -127,7 +127,7 @@ def _depths(results: Mapping) -> str:
             if not any(layer.get(side) is not None for layer in case["layers"]):
                 continue
             found = facts.culprit(case["layers"], side)
-            said = f"starts at <code>{escape(found['path'])}</code>" if found else "every layer agrees"
+            said = f"starts at <code>{escape(found['path'])}</code>" if found else "no layer is wrong alone"
             direction = charts.SIDES[side][0]
             figures.append(
                 f'<figure><figcaption><a href="#c{number}"><code>{escape(case["id"])}</code></a> {direction}: {said}'
