@@ -1,13 +1,83 @@
-"""Packaging of ms_ddpm. Tools are configured in pyproject.toml; versions that were tested stand in constraints.txt."""
+"""Packaging of ms_ddpm. Tools are configured in pyproject.toml; versions that were tested stand in constraints.txt.
 
+The C++ kernels (ms_ddpm/ops/csrc) are built where there is a C++ compiler; without one everything else still installs.
+Compiling needs oneDNN's headers: $ONEDNN_INCLUDE, those of an installed package onednn-devel, or, downloaded for the
+build alone, that package's. MS_DDPM_BUILD_KERNELS=0 leaves the kernels out.
+"""
+
+import os
+import platform
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+?)"', (here / "ms_ddpm" / "__init__.py").read_text(encoding="utf-8"))[1]
 PACKAGES = ("ms_ddpm", "torch_ref", "parity_tests")
+SOURCES = "ms_ddpm/ops/csrc"
+ONEDNN_HEADERS = "onednn-devel>=2025,<2027"  # oneDNN 3.x; the functions used are the same in all of it
+SOURCE_FILES = sorted(f"{SOURCES}/{path.name}" for path in (Path(__file__).parent / SOURCES).glob("*.*"))
+FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
+         "-ffp-contract=fast"]  # fmt: skip
+ISA_FLAGS = {
+    "base": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+}
+
+
+class BuildKernels(build_ext):
+    """Compiles simd.cpp once per instruction set; a failure costs the kernels, not the installation."""
+
+    def run(self):
+        try:
+            super().run()
+        except Exception as error:  # whatever a compiler, a download or a file system may come up with
+            print(f"ms_ddpm: the C++ kernels were not built ({error}); CPU training will be about three times slower")
+
+    def headers(self):
+        """Directory that holds oneapi/dnnl/dnnl.h."""
+        for candidate in (os.environ.get("ONEDNN_INCLUDE"), Path(sys.prefix) / "include", "/usr/include"):
+            if candidate and (Path(candidate) / "oneapi/dnnl/dnnl.h").exists():
+                return str(candidate)
+        folder = Path(self.build_temp).resolve() / "onednn-headers"
+        if not list(folder.glob("*.whl")):
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+            subprocess.run([*pip, "--dest", str(folder), ONEDNN_HEADERS], check=True)
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if "/include/oneapi/" in name]
+            archive.extractall(folder, names)
+        return str(next(folder.glob("*/data/include")))
+
+    def build_extension(self, ext):
+        if sys.platform != "linux":
+            raise RuntimeError("they are for Linux")
+        x86 = platform.machine() in ("x86_64", "AMD64")
+        include = self.headers()
+        objects = []
+        for name in ("pool", "onednn", "kernels"):
+            objects += self.compiler.compile(
+                [f"{SOURCES}/{name}.cpp"], output_dir=self.build_temp, include_dirs=[include], extra_postargs=FLAGS,
+                macros=[("MSD_X86", str(int(x86)))], depends=ext.depends,
+            )  # fmt: skip
+        for isa in ISA_FLAGS if x86 else ["base"]:
+            objects += self.compiler.compile(
+                [f"{SOURCES}/simd.cpp"], output_dir=f"{self.build_temp}/{isa}", macros=[("MSD_ISA", isa)],
+                extra_postargs=[*FLAGS, *ISA_FLAGS[isa]], depends=ext.depends,
+            )  # fmt: skip
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the old file and then in its place: a process that has it loaded keeps what it has.
+        self.compiler.link_shared_object(objects, f"{target}.new", libraries=["dl", "pthread"], target_lang="c++")
+        os.replace(f"{target}.new", target)
+
+
 digits = ["scikit-learn>=1.3", "scipy>=1.10"]
 torch = ["torch>=2.1"]
 tensorboard = ["tensorboardX>=2.6"]
@@ -22,6 +92,10 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=[f"{name}{dot}" for name in PACKAGES for dot in ("", ".*")]),
+    ext_modules=[]
+    if os.environ.get("MS_DDPM_BUILD_KERNELS") == "0"
+    else [Extension("ms_ddpm.ops._kernels", sources=[], depends=SOURCE_FILES)],
+    cmdclass={"build_ext": BuildKernels},
     package_data={"parity_tests": ["tolerances.toml", "bundles/*/*"]},
     install_requires=[
         "mindspore>=2.9,<2.12",

@@ -15,6 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from .errors import UserError
 from .nets.layers import Conv2d, Linear
+from .nets.unet import Unet
 from .ops.assign import set_value
 
 LEVELS = ("O0", "O1", "O2")
@@ -25,6 +26,10 @@ def apply_amp(cell: nn.Cell, level: str) -> None:
     if level not in LEVELS:
         raise UserError(f"amp_level is {level!r}, expected one of: {', '.join(LEVELS)}")
     half = None if level == "O0" else ms.float16
+    if half is not None:  # the kernels know float32 only
+        for _, network in cell.cells_and_names():
+            if isinstance(network, Unet):
+                network.use_kernels(False)
     for name, layer in cell.cells_and_names():
         if isinstance(layer, (Conv2d, Linear)):
             layer.compute_dtype = half

@@ -26,6 +26,7 @@ _DNNL_CPU_ISA_AVX2 = 0x7  # oneDNN's dnnl_cpu_isa_avx2
 
 _graph_mode = True
 _cpu_prepared = False
+_onednn_capped = False
 
 
 def mindspore_root() -> Path:
@@ -58,7 +59,14 @@ def cap_onednn() -> bool:
     if not libraries or not _has_avx512():
         return False
     library = ctypes.CDLL(str(libraries[0]))
-    return library.dnnl_set_max_cpu_isa(_DNNL_CPU_ISA_AVX2) == 0
+    global _onednn_capped
+    _onednn_capped = library.dnnl_set_max_cpu_isa(_DNNL_CPU_ISA_AVX2) == 0
+    return _onednn_capped
+
+
+def onednn_is_capped() -> bool:
+    """Whether `cap_onednn` held MindSpore's oneDNN at AVX2 in this process."""
+    return _onednn_capped
 
 
 def run_graphs_in_calling_thread() -> None:

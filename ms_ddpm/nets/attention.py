@@ -1,8 +1,8 @@
-"""Linear and full attention over the pixels of an image.
+"""Linear and full attention over the pixels of an image: ``attention(x, residual)`` is attention(x) + residual.
 
-Layout inside: heads are folded into the batch and pixels run last, (B * heads, d, n), which is what a 1x1
-convolution delivers. Softmax always runs over the last axis: MindSpore's CPU kernel needs three to five times
-as long over any other (measured on 2.10, forward and backward).
+Layout inside, where the C++ kernels are not used: heads are folded into the batch and pixels run last,
+(B * heads, d, n), which is what a 1x1 convolution delivers. Softmax always runs over the last axis: MindSpore's CPU
+kernel needs three to five times as long over any other (measured on 2.10, forward and backward).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..ops import kernels
 from ..random import normal
 from .layers import Conv2d
 from .norms import ChannelLayerNorm, RMSNorm
@@ -43,6 +44,18 @@ class _Attention(nn.Cell):
         self.matmul_at = ops.BatchMatMul(transpose_a=True)
         self.matmul_bt = ops.BatchMatMul(transpose_b=True)
 
+        self.channels_last = False
+        self.is_linear = False
+        self.head_count = Tensor(np.zeros(heads, np.float32))  # tells the kernel without memory how many there are
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        self.kernel = kernels.attention(self.is_linear, self.has_memory)
+
+    def attended(self, x: Tensor) -> Tensor:
+        """The heads' result (B, H, W, heads * d) of an image (B, H, W, C), by the C++ kernel."""
+        return self.kernel(self.to_qkv(self.norm(x)), self.mem_kv if self.has_memory else self.head_count)
+
     def memory_shape(self) -> tuple[int, ...]:
         raise NotImplementedError
 
@@ -68,11 +81,14 @@ class LinearAttention(_Attention):
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32, *, norm: str = "rms", rng: np.random.Generator):
         super().__init__(dim, heads, dim_head, norm, rng)
         self.out_norm = RMSNorm(dim) if norm == "rms" else ChannelLayerNorm(dim)
+        self.is_linear = True
 
     def memory_shape(self) -> tuple[int, ...]:
         return (2, self.heads, self.dim_head, NUM_MEM_KV)
 
-    def construct(self, x: Tensor) -> Tensor:
+    def construct(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.channels_last:
+            return self.out_norm.fused(self.to_out(self.attended(x)), residual)
         b, _, h, w = x.shape
         q, k, v = self.qkv(x)
         if self.has_memory:
@@ -83,7 +99,8 @@ class LinearAttention(_Attention):
         q = softmax(q.transpose(0, 2, 1)) * self.scale  # (B heads, n, d)
         context = self.matmul_bt(v, softmax(k))  # (B heads, e, d)
         out = self.matmul_bt(context, q)  # (B heads, e, n)
-        return self.out_norm(self.to_out(out.reshape(b, -1, h, w)))
+        out = self.out_norm(self.to_out(out.reshape(b, -1, h, w)))
+        return out if residual is None else out + residual
 
 
 class Attention(_Attention):
@@ -114,7 +131,10 @@ class Attention(_Attention):
         weights = softmax(self.matmul_at(q, k))  # (B heads, i, j)
         return self.matmul_bt(v, weights)  # (B heads, d, i)
 
-    def construct(self, x: Tensor) -> Tensor:
+    def construct(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.channels_last:
+            out = self.to_out(self.attended(x))
+            return out if residual is None else out + residual
         b, _, h, w = x.shape
         q, k, v = self.qkv(x)
         if self.has_memory:
@@ -129,4 +149,5 @@ class Attention(_Attention):
             out = ops.concat(out, 2)
         else:
             out = self.attend(q, k, v)
-        return self.to_out(out.reshape(b, -1, h, w))
+        out = self.to_out(out.reshape(b, -1, h, w))
+        return out if residual is None else out + residual

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..ops import kernels
 from ..ops.dropout import HashDropout
 from .layers import Conv2d, Linear, WeightStandardizedConv2d
 from .norms import GroupNorm, RMSNorm
@@ -22,6 +23,14 @@ class Block(nn.Cell):
             self.proj = WeightStandardizedConv2d(dim, dim_out, 3, padding=1, rng=rng)
             self.norm = GroupNorm(8, dim_out)
         self.dropout = HashDropout(dropout, layer)
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+
+    def fused(self, x: Tensor, scale_shift: Tensor | None, residual: Tensor | None, dropout_key=None) -> Tensor:
+        """The block with channels last, scale and shift in one (B, 2 dim_out); with a residual there is no dropout."""
+        return self.dropout(self.norm.fused_silu(self.proj(x), scale_shift, residual), dropout_key)
 
     def construct(self, x: Tensor, scale=None, shift=None, dropout_key=None) -> Tensor:
         return self.dropout(ops.silu(self.norm(self.proj(x), scale, shift)), dropout_key)
@@ -45,8 +54,15 @@ class ResnetBlock(nn.Cell):
             self.res_conv = Conv2d(dim, dim_out, 1, rng=rng)
         self.halves = ops.Split(axis=1, output_num=2)
         self.dim_out = dim_out
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
 
     def construct(self, x: Tensor, time_act: Tensor, dropout_key=None) -> Tensor:
+        if self.channels_last:
+            h = self.block1.fused(x, self.mlp(time_act), None, dropout_key)
+            return self.block2.fused(h, None, self.res_conv(x) if self.widens else x)
         scale, shift = self.halves(self.mlp(time_act).reshape(-1, 2 * self.dim_out, 1, 1))
         h = self.block2(self.block1(x, scale, shift, dropout_key))
         return h + (self.res_conv(x) if self.widens else x)
@@ -58,8 +74,16 @@ class UnshuffleDownsample(nn.Cell):
     def __init__(self, dim: int, dim_out: int, rng: np.random.Generator):
         super().__init__()
         self.conv = Conv2d(dim * 4, dim_out, 1, rng=rng)
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        self.kernel = kernels.conv(2, 2, True)
 
     def construct(self, x: Tensor) -> Tensor:
+        if self.channels_last:  # the four channels of a square are a 2x2 filter's, so nothing has to be moved
+            weight = self.conv.weight
+            return self.kernel(x, weight.reshape(weight.shape[0], -1, 2, 2), self.conv.bias)
         b, c, h, w = x.shape
         x = x.reshape(b, c, h // 2, 2, w // 2, 2).transpose(0, 1, 3, 5, 2, 4)
         return self.conv(x.reshape(b, c * 4, h // 2, w // 2))
@@ -71,8 +95,15 @@ class Upsample(nn.Cell):
     def __init__(self, dim: int, dim_out: int, rng: np.random.Generator):
         super().__init__()
         self.conv = Conv2d(dim, dim_out, 3, padding=1, rng=rng)
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        self.kernel = kernels.upsample()
 
     def construct(self, x: Tensor) -> Tensor:
+        if self.channels_last:
+            return self.conv(self.kernel(x))
         b, c, h, w = x.shape
         x = ops.broadcast_to(x.reshape(b, c, h, 1, w, 1), (b, c, h, 2, w, 2))
         return self.conv(x.reshape(b, c, h * 2, w * 2))

@@ -2,7 +2,7 @@
 
 MindSpore's own ``nn.Conv2d`` and ``nn.Dense`` differ from PyTorch's in padding, bias and initial
 distribution; these call the same primitives with nothing implied. They are also the one place where
-precision is lowered (``compute_dtype``) and where faster kernels can be put underneath.
+precision is lowered (``compute_dtype``) and where the C++ kernels are put underneath (``channels_last``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..errors import UserError
+from ..ops import kernels
 from ..random import host_rng
 
 
@@ -20,6 +22,15 @@ def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): what PyTorch's kaiming_uniform(a=sqrt(5)) comes to."""
     bound = 1.0 / math.sqrt(fan_in)
     return Tensor(rng.uniform(-bound, bound, shape).astype(np.float32))
+
+
+def use_channels_last(cell: nn.Cell, on: bool) -> None:
+    """Every layer inside ``cell`` then takes and gives (B, H, W, C), by the C++ kernels; or again (B, C, H, W)."""
+    for _, layer in cell.cells_and_names():
+        if hasattr(layer, "prepare_channels_last"):
+            layer.channels_last = on
+            if on:
+                layer.prepare_channels_last()
 
 
 class _Affine(nn.Cell):
@@ -76,6 +87,25 @@ class Conv2d(_Affine):
     ):
         super().__init__((dim_out, dim_in, kernel_size, kernel_size), bias, rng)
         self.conv = ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride)
+        self.geometry = kernel_size, stride, padding
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `use_channels_last`."""
+        kernel_size, stride, padding = self.geometry
+        if kernel_size - stride != 2 * padding:
+            raise UserError(
+                f"the C++ kernels have no convolution of size {kernel_size}, stride {stride}, padding {padding}; "
+                "padding must be (size - stride) / 2"
+            )
+        self.kernel = kernels.conv(kernel_size, stride, self.has_bias)
+
+    def construct(self, x: Tensor) -> Tensor:
+        if not self.channels_last:
+            return super().construct(x)
+        if self.has_bias:
+            return self.kernel(x, self.prepared_weight(), self.bias)
+        return self.kernel(x, self.prepared_weight())
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.conv(x, weight)

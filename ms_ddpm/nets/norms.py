@@ -3,6 +3,8 @@
 Each is called as ``norm(x)`` or ``norm(x, scale, shift)``; the second is the time-conditioned form
 norm(x) * (scale + 1) + shift with the two per-channel gains multiplied before they meet the image,
 which saves a pass over it. Statistics are taken in float32 whatever the precision of the input.
+
+With channels last (the C++ kernels) ``norm.fused`` does that and what follows it, SiLU and a residual, in one operator.
 """
 
 from __future__ import annotations
@@ -12,13 +14,26 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import UserError
+from ..ops import kernels
 
 
 def _ones(*shape: int) -> Tensor:
     return Tensor(np.ones(shape, np.float32))
 
 
-class RMSNorm(nn.Cell):
+class _Norm(nn.Cell):
+    """What the three share: whether they run by the C++ kernels."""
+
+    def __init__(self):
+        super().__init__()
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        raise NotImplementedError
+
+
+class RMSNorm(_Norm):
     """x / max(||x||_2 over channels, 1e-12) * sqrt(C) * g: (B, C, H, W) -> same.
 
     Zhang & Sennrich, https://arxiv.org/abs/1910.07467.
@@ -30,7 +45,24 @@ class RMSNorm(nn.Cell):
         self.root_dim = dim**0.5
         self.sum = ops.ReduceSum(keep_dims=True)
 
+    def prepare_channels_last(self) -> None:
+        self.plain, self.plain_add = kernels.norm("rms", 2, False), kernels.norm("rms", 2, True)
+        self.silu, self.silu_add = kernels.norm("rms_silu", 2, False), kernels.norm("rms_silu", 2, True)
+        self.silu_time = kernels.norm("rms_silu_time", 3, False)
+
+    def fused(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """norm(x) [+ residual], all (B, H, W, C)."""
+        return self.plain(x, self.g) if residual is None else self.plain_add(x, self.g, residual)
+
+    def fused_silu(self, x: Tensor, scale_shift: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        """silu(norm(x) (scale + 1) + shift), scale and shift (B, 2 C), or silu(norm(x)) [+ residual]."""
+        if scale_shift is not None:
+            return self.silu_time(x, self.g, scale_shift)
+        return self.silu(x, self.g) if residual is None else self.silu_add(x, self.g, residual)
+
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        if self.channels_last:
+            return self.fused(x)
         dtype = x.dtype
         x = ops.cast(x, ms.float32)
         # Clamping the square, not its root, keeps the gradient finite where a pixel is zero.
@@ -40,7 +72,7 @@ class RMSNorm(nn.Cell):
         return ops.cast(y, dtype)
 
 
-class GroupNorm(nn.Cell):
+class GroupNorm(_Norm):
     """Group normalisation with gain and bias: (B, C, H, W) -> same. Wu & He, https://arxiv.org/abs/1803.08494."""
 
     def __init__(self, groups: int, dim: int, eps: float = 1e-5):
@@ -55,6 +87,20 @@ class GroupNorm(nn.Cell):
         self.eps = eps
         self.mean = ops.ReduceMean(keep_dims=True)
 
+    def prepare_channels_last(self) -> None:
+        if self.groups != 8 or self.eps != 1e-5:
+            raise UserError(f"GroupNorm({self.groups}, eps={self.eps}) has no kernel; expected 8 groups and eps 1e-5")
+        self.silu, self.silu_add = kernels.norm("group_silu", 3, False), kernels.norm("group_silu", 3, True)
+        self.silu_time = kernels.norm("group_silu_time", 4, False)
+
+    def fused_silu(self, x: Tensor, scale_shift: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        """As `RMSNorm.fused_silu`."""
+        if scale_shift is not None:
+            return self.silu_time(x, self.weight, self.bias, scale_shift)
+        if residual is None:
+            return self.silu(x, self.weight, self.bias)
+        return self.silu_add(x, self.weight, self.bias, residual)
+
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         dtype, shape = x.dtype, x.shape
         x = ops.cast(x, ms.float32).reshape(shape[0], self.groups, -1)
@@ -66,7 +112,7 @@ class GroupNorm(nn.Cell):
         return ops.cast(x.reshape(shape) * gain + bias, dtype)
 
 
-class ChannelLayerNorm(nn.Cell):
+class ChannelLayerNorm(_Norm):
     """Normalisation over channels with a gain and no bias: (B, C, H, W) -> same (the 2022 layout)."""
 
     def __init__(self, dim: int):
@@ -74,7 +120,16 @@ class ChannelLayerNorm(nn.Cell):
         self.g = Parameter(_ones(1, dim, 1, 1), name="g")
         self.mean = ops.ReduceMean(keep_dims=True)
 
+    def prepare_channels_last(self) -> None:
+        self.plain, self.plain_add = kernels.norm("layer", 2, False), kernels.norm("layer", 2, True)
+
+    def fused(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As `RMSNorm.fused`."""
+        return self.plain(x, self.g) if residual is None else self.plain_add(x, self.g, residual)
+
     def construct(self, x: Tensor) -> Tensor:
+        if self.channels_last:
+            return self.fused(x)
         dtype = x.dtype
         eps = 1e-3 if dtype == ms.float16 else 1e-5
         x = ops.cast(x, ms.float32)

@@ -14,12 +14,13 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
+from ..ops import kernels
 from ..random import host_rng
 from .attention import Attention, LinearAttention
 from .blocks import ResnetBlock, Upsample
 from .blocks import downsample as make_downsample
 from .embeddings import FourierPosEmb, SinusoidalPosEmb
-from .layers import Conv2d, Linear
+from .layers import Conv2d, Linear, use_channels_last
 
 
 class TimeMLP(nn.Cell):
@@ -42,19 +43,28 @@ class Stage(nn.Cell):
     def __init__(self, block1: nn.Cell, block2: nn.Cell, attn: nn.Cell, resample: nn.Cell):
         super().__init__()
         self.block1, self.block2, self.attn, self.resample = block1, block2, attn, resample
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        self.concat = kernels.concat()
+
+    def joined(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Both, one behind the other along the channels."""
+        return self.concat(x, skip) if self.channels_last else ops.concat((x, skip), 1)
 
     def down(self, x: Tensor, time_act: Tensor, key) -> tuple[Tensor, Tensor, Tensor]:
         """-> (output of block 1, output of attention, downsampled): the first two go to the way up."""
         first = self.block1(x, time_act, key)
         x = self.block2(first, time_act, key)
-        x = self.attn(x) + x
+        x = self.attn(x, x) if self.channels_last else self.attn(x) + x
         return first, x, self.resample(x)
 
     def up(self, x: Tensor, skip1: Tensor, skip2: Tensor, time_act: Tensor, key) -> Tensor:
         """Takes the skips of `down`, the later one first, and returns the upsampled image."""
-        x = self.block1(ops.concat((x, skip1), 1), time_act, key)
-        x = self.block2(ops.concat((x, skip2), 1), time_act, key)
-        return self.resample(self.attn(x) + x)
+        x = self.block1(self.joined(x, skip1), time_act, key)
+        x = self.block2(self.joined(x, skip2), time_act, key)
+        return self.resample(self.attn(x, x) if self.channels_last else self.attn(x) + x)
 
 
 def _per_stage(value, stages: int, name: str) -> tuple:
@@ -91,6 +101,7 @@ class Unet(nn.Cell):
             everywhere but in the middle).
         downsample: "unshuffle" (2.3) or "conv" (2022: 4x4, stride 2).
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
+        use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).
 
     Raises:
         UserError: for a value that does not exist or does not fit.
@@ -118,6 +129,7 @@ class Unet(nn.Cell):
         norm: str = "rms",
         downsample: str = "unshuffle",
         rng: np.random.Generator | int | None = None,
+        use_kernels: bool | None = None,
     ):
         super().__init__()
         stages = len(dim_mults)
@@ -177,6 +189,21 @@ class Unet(nn.Cell):
         self.ups = nn.CellList(ups)
         self.final_res_block = block(init_dim * 2, init_dim)
         self.final_conv = Conv2d(init_dim, self.out_dim, 1, rng=rng)
+        self.channels_last = False
+        self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
+
+    def use_kernels(self, on: bool) -> None:
+        """Runs by the C++ kernels, in float32 and with channels last inside, or by MindSpore's operators.
+
+        Raises UserError where they are wanted and cannot be used. Graphs that are compiled already stay as they are.
+        """
+        if on and kernels.why_not():
+            raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
+        use_channels_last(self, on)
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        self.concat = kernels.concat()
 
     @staticmethod
     def _check(dim, dim_mults, norm, downsample, dropout, full_attn, fourier_dim) -> None:
@@ -214,6 +241,8 @@ class Unet(nn.Cell):
             if x_self_cond is None:
                 x_self_cond = ops.zeros_like(x)
             x = ops.concat((x_self_cond, x), 1)
+        if self.channels_last:
+            x = kernels.to_channels_last(x)
         x = self.init_conv(x)
         first = x
         time_act = self.time_mlp(time)
@@ -222,10 +251,11 @@ class Unet(nn.Cell):
             skip1, skip2, x = stage.down(x, time_act, dropout_key)
             skips = skips + (skip1, skip2)
         x = self.mid_block1(x, time_act, dropout_key)
-        x = self.mid_attn(x) + x
+        x = self.mid_attn(x, x) if self.channels_last else self.mid_attn(x) + x
         x = self.mid_block2(x, time_act, dropout_key)
         for stage in self.ups:
             x = stage.up(x, skips[-1], skips[-2], time_act, dropout_key)
             skips = skips[:-2]
-        x = self.final_res_block(ops.concat((x, first), 1), time_act, dropout_key)
-        return self.final_conv(x)
+        x = self.concat(x, first) if self.channels_last else ops.concat((x, first), 1)
+        x = self.final_conv(self.final_res_block(x, time_act, dropout_key))
+        return kernels.from_channels_last(x) if self.channels_last else x

@@ -31,6 +31,17 @@ class HashDropout(nn.Cell):
         self.p = p
         self.offset = Tensor(np.int64(layer * _LAYER_STRIDE).astype(np.int32))
         self.threshold = Tensor(np.int32(round(p * 2**24)))
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `nets.layers.use_channels_last`: the mask of an element is the same in both layouts."""
+
+    def index(self, shape: tuple[int, ...]) -> Tensor:
+        """The number of every element of a (B, C, H, W) array, in the order of (B, H, W, C) with channels last."""
+        if not self.channels_last:
+            return Tensor(np.arange(math.prod(shape), dtype=np.int32))
+        b, h, w, c = shape
+        return Tensor(np.arange(math.prod(shape), dtype=np.int32).reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1))
 
     def _mix(self, x: Tensor) -> Tensor:
         for shift, multiplier in ((16, _MIX1), (15, _MIX2), (16, 1)):
@@ -43,7 +54,7 @@ class HashDropout(nn.Cell):
     def construct(self, x: Tensor, key=None) -> Tensor:
         if self.p == 0.0 or key is None:
             return x
-        index = Tensor(np.arange(math.prod(x.shape), dtype=np.int32))
+        index = self.index(x.shape)
         bits = self._mix(self._mix(index + self.offset) + key)
         kept = ops.bitwise_and(bits, Tensor(0xFFFFFF, ms.int32)) >= self.threshold
         return x * ops.cast(kept, x.dtype).reshape(x.shape) / (1 - self.p)

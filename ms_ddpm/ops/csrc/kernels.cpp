@@ -1,0 +1,282 @@
+// What MindSpore calls: one function for every operator, on float32 arrays with channels last.
+//
+// The signature is that of MindSpore's ahead-of-time custom operators: inputs, then outputs, in `params`, with their
+// shapes. 0 is success. Sizes come from the shapes alone.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <new>
+
+#include "memory.h"
+#include "onednn.h"
+#include "pool.h"
+#include "simd.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace msd {
+
+void* scratch(size_t bytes) {
+  static void* memory = nullptr;
+  static size_t held = 0;
+  if (bytes > held) {
+    std::free(memory);
+    held = (bytes + 4095) / 4096 * 4096;
+    memory = std::aligned_alloc(4096, held);
+    if (memory == nullptr) {
+      held = 0;
+      throw std::bad_alloc();
+    }
+  }
+  return memory;
+}
+
+namespace {
+
+const Simd* simd = &base::simd;
+
+struct Call {
+  int count;
+  void** params;
+  int* ndims;
+  int64_t** shapes;
+
+  const float* in(int i) const { return static_cast<const float*>(params[i]); }
+  float* out(int i) const { return static_cast<float*>(params[i]); }
+  int64_t side(int i, int axis) const { return shapes[i][axis]; }
+  int64_t size(int i) const {
+    int64_t product = 1;
+    for (int axis = 0; axis < ndims[i]; ++axis) product *= shapes[i][axis];
+    return product;
+  }
+};
+
+std::mutex one_at_a_time;  // every kernel uses all threads and the same scratch memory
+
+template <class F>
+int guarded(const char* name, int count, void** params, int* ndims, int64_t** shapes, const char** dtypes, F body) {
+  try {
+    for (int i = 0; i < count; ++i) {
+      if (std::strcmp(dtypes[i], "float32") != 0) {
+        std::fprintf(stderr, "ms_ddpm kernel %s: argument %d is %s, expected float32\n", name, i, dtypes[i]);
+        return 2;
+      }
+    }
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    body(Call{count, params, ndims, shapes});
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ms_ddpm kernel %s: %s\n", name, error.what());
+    return 1;
+  }
+}
+
+#define OPERATOR(name)                                                                                        \
+  void body_of_##name(const Call& call);                                                                      \
+  }                                                                                                           \
+  }                                                                                                           \
+  EXPORT int name(int count, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*) { \
+    return msd::guarded(#name, count, params, ndims, shapes, dtypes, msd::body_of_##name);                    \
+  }                                                                                                           \
+  namespace msd {                                                                                             \
+  namespace {                                                                                                 \
+  void body_of_##name(const Call& call)
+
+// --- convolution: x (B, H, W, C), w (D, C, K, K), y (B, H / stride, W / stride, D) ----------------------------------
+
+ConvShape conv_shape(const Call& call, int x, int w, int y, bool bias) {
+  return {call.side(x, 0), call.side(x, 1),     call.side(x, 2), call.side(x, 3),
+          call.side(w, 0), call.side(w, 2),     call.side(x, 1) / call.side(y, 1), bias};
+}
+
+OPERATOR(conv) {  // x, w -> y
+  conv_forward(conv_shape(call, 0, 1, 2, false), call.in(0), call.in(1), nullptr, call.out(2));
+}
+
+OPERATOR(conv_bias) {  // x, w, b -> y
+  conv_forward(conv_shape(call, 0, 1, 3, true), call.in(0), call.in(1), call.in(2), call.out(3));
+}
+
+OPERATOR(conv_data) {  // dy, w -> dx
+  conv_backward_data(conv_shape(call, 2, 1, 0, false), call.in(0), call.in(1), call.out(2));
+}
+
+OPERATOR(conv_weights) {  // x, dy -> dw
+  conv_backward_weights(conv_shape(call, 0, 2, 1, false), call.in(0), call.in(1), call.out(2), nullptr);
+}
+
+OPERATOR(conv_weights_bias) {  // x, dy -> dw, db
+  conv_backward_weights(conv_shape(call, 0, 2, 1, true), call.in(0), call.in(1), call.out(2), call.out(3));
+}
+
+// --- normalisation: x (B, H, W, C) ----------------------------------------------------------------------------------
+
+// Inputs: x, gain, [bias], [scale and shift], then the residual (forward) or dy (backward).
+Norm norm_of(const Call& call, Statistics statistics, bool silu, bool bias, bool conditioned, int* next) {
+  const int64_t channels = call.side(0, 3);
+  Norm norm = {statistics, silu, call.side(0, 0), call.side(0, 1) * call.side(0, 2), channels, call.in(0), call.in(1),
+               nullptr,    nullptr, nullptr};
+  *next = 2;
+  if (bias) norm.bias = call.in((*next)++);
+  if (conditioned) norm.scale_shift = call.in((*next)++);
+  return norm;
+}
+
+void norm_forward(const Call& call, Statistics statistics, bool silu, bool bias, bool conditioned, bool residual) {
+  int next;
+  Norm norm = norm_of(call, statistics, silu, bias, conditioned, &next);
+  if (residual) norm.residual = call.in(next++);
+  simd->norm_forward(norm, call.out(next));
+}
+
+void norm_backward(const Call& call, Statistics statistics, bool silu, bool bias, bool conditioned) {
+  int next;
+  const Norm norm = norm_of(call, statistics, silu, bias, conditioned, &next);
+  NormGradients gradients = {};
+  gradients.dy = call.in(next++);
+  gradients.dx = call.out(next++);
+  gradients.dgain = call.out(next++);
+  if (bias) gradients.dbias = call.out(next++);
+  if (conditioned) gradients.dscale_shift = call.out(next++);
+  simd->norm_backward(norm, gradients);
+}
+
+#define NORM(name, statistics, silu, bias, conditioned)                                                       \
+  OPERATOR(name) { norm_forward(call, Statistics::statistics, silu, bias, conditioned, false); }              \
+  OPERATOR(name##_add) { norm_forward(call, Statistics::statistics, silu, bias, conditioned, true); }         \
+  OPERATOR(name##_backward) { norm_backward(call, Statistics::statistics, silu, bias, conditioned); }
+
+NORM(rms, kRms, false, false, false)
+NORM(rms_silu, kRms, true, false, false)
+NORM(rms_silu_time, kRms, true, false, true)
+NORM(layer, kLayer, false, false, false)
+NORM(group_silu, kGroup, true, true, false)
+NORM(group_silu_time, kGroup, true, true, true)
+
+// --- attention: qkv (B, H, W, 3 heads d) -> (B, H, W, heads d) ------------------------------------------------------
+
+// Memory keys and values are (2, heads, d, M) for linear attention, (2, heads, M, d) for full; heads of arrays without
+// memory come as a one-number array, since nothing else tells them.
+Attend attend_of(const Call& call, bool linear, bool memory) {
+  const int64_t pixels = call.side(0, 1) * call.side(0, 2), hidden = call.side(0, 3) / 3;
+  const int64_t heads = memory ? call.side(1, 1) : call.side(1, 0);
+  const int64_t d = hidden / heads;
+  float scale = static_cast<float>(1.0 / __builtin_sqrt(static_cast<double>(d)));
+  if (linear && !memory) scale /= pixels;  // the layout of 2022
+  return {call.side(0, 0), pixels, heads, d, memory ? call.size(1) / (2 * hidden) : 0, scale, call.in(0),
+          memory ? call.in(1) : nullptr};
+}
+
+OPERATOR(linear_attention) { simd->linear_attention_forward(attend_of(call, true, true), call.out(2)); }
+OPERATOR(linear_attention_plain) { simd->linear_attention_forward(attend_of(call, true, false), call.out(2)); }
+OPERATOR(attention) { simd->attention_forward(attend_of(call, false, true), call.out(2)); }
+OPERATOR(attention_plain) { simd->attention_forward(attend_of(call, false, false), call.out(2)); }
+
+OPERATOR(linear_attention_backward) {  // qkv, memory, dout -> dqkv, dmemory
+  simd->linear_attention_backward(attend_of(call, true, true), call.in(2), call.out(3), call.out(4));
+}
+OPERATOR(linear_attention_plain_backward) {  // qkv, heads, dout -> dqkv
+  simd->linear_attention_backward(attend_of(call, true, false), call.in(2), call.out(3), nullptr);
+}
+OPERATOR(attention_backward) {
+  simd->attention_backward(attend_of(call, false, true), call.in(2), call.out(3), call.out(4));
+}
+OPERATOR(attention_plain_backward) {
+  simd->attention_backward(attend_of(call, false, false), call.in(2), call.out(3), nullptr);
+}
+
+// --- copies ---------------------------------------------------------------------------------------------------------
+
+OPERATOR(upsample) {  // x (B, H, W, C) -> (B, 2H, 2W, C), nearest neighbour
+  const int64_t height = call.side(0, 1), width = call.side(0, 2), channels = call.side(0, 3);
+  const float* x = call.in(0);
+  float* y = call.out(1);
+  const int64_t row = 2 * width * channels;
+  parallel(static_cast<int>(call.side(0, 0) * height), [&](int task, int) {
+    const float* from = x + task * width * channels;
+    float* to = y + task * 2 * row;
+    for (int64_t j = 0; j < width; ++j) {
+      std::memcpy(to + 2 * j * channels, from + j * channels, channels * sizeof(float));
+      std::memcpy(to + (2 * j + 1) * channels, from + j * channels, channels * sizeof(float));
+    }
+    std::memcpy(to + row, to, row * sizeof(float));
+  });
+}
+
+OPERATOR(upsample_backward) {  // dy (B, 2H, 2W, C) -> (B, H, W, C): the sum of four
+  const int64_t width = call.side(1, 2), channels = call.side(1, 3);
+  const float* dy = call.in(0);
+  float* dx = call.out(1);
+  const int64_t row = 2 * width * channels;
+  parallel(static_cast<int>(call.side(1, 0) * call.side(1, 1)), [&](int task, int) {
+    const float* from = dy + task * 2 * row;
+    float* to = dx + task * width * channels;
+    for (int64_t j = 0; j < width; ++j) {
+      const float *a = from + 2 * j * channels, *b = a + channels, *c = a + row, *d = b + row;
+      for (int64_t k = 0; k < channels; ++k) to[j * channels + k] = (a[k] + b[k]) + (c[k] + d[k]);
+    }
+  });
+}
+
+constexpr int64_t kPixels = 256;  // a task
+
+OPERATOR(concat) {  // a (..., C), b (..., D) -> (..., C + D)
+  const int last = call.ndims[0] - 1;
+  const int64_t c = call.side(0, last), d = call.side(1, last), pixels = call.size(0) / c;
+  const float *a = call.in(0), *b = call.in(1);
+  float* y = call.out(2);
+  parallel(static_cast<int>((pixels + kPixels - 1) / kPixels), [&](int task, int) {
+    for (int64_t p = task * kPixels; p < pixels && p < (task + 1) * kPixels; ++p) {
+      std::memcpy(y + p * (c + d), a + p * c, c * sizeof(float));
+      std::memcpy(y + p * (c + d) + c, b + p * d, d * sizeof(float));
+    }
+  });
+}
+
+OPERATOR(concat_backward) {  // dy (..., C + D), and a and b for their shapes -> (..., C), (..., D)
+  const int last = call.ndims[0] - 1;
+  const int64_t c = call.side(3, last), d = call.side(4, last), pixels = call.size(3) / c;
+  const float* dy = call.in(0);
+  float *a = call.out(3), *b = call.out(4);
+  parallel(static_cast<int>((pixels + kPixels - 1) / kPixels), [&](int task, int) {
+    for (int64_t p = task * kPixels; p < pixels && p < (task + 1) * kPixels; ++p) {
+      std::memcpy(a + p * c, dy + p * (c + d), c * sizeof(float));
+      std::memcpy(b + p * d, dy + p * (c + d) + c, d * sizeof(float));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace msd
+
+// What the Python side asks before it lets MindSpore use the library. Raise it when an operator's arguments change.
+EXPORT int ms_ddpm_kernels_version() { return 1; }
+
+// Empty text where the kernels are ready, otherwise why not.
+EXPORT const char* ms_ddpm_kernels_start(const char* onednn, int threads, int onednn_isa) {
+  std::lock_guard<std::mutex> lock(msd::one_at_a_time);
+  msd::set_threads(threads);
+  return msd::load_onednn(onednn, onednn_isa);
+}
+
+EXPORT void ms_ddpm_kernels_set_threads(int threads) {
+  std::lock_guard<std::mutex> lock(msd::one_at_a_time);
+  msd::set_threads(threads);
+}
+
+// 2: AVX-512, 1: AVX2 with FMA, 0: neither; at most `limit`. Returns the name of what is used.
+EXPORT const char* ms_ddpm_kernels_isa([[maybe_unused]] int limit) {
+  msd::simd = &msd::base::simd;
+#if MSD_X86
+  __builtin_cpu_init();
+  if (limit >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) msd::simd = &msd::avx2::simd;
+  if (limit >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+    msd::simd = &msd::avx512::simd;
+  }
+#endif
+  return msd::simd->name;
+}

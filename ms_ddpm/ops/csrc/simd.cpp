@@ -1,0 +1,680 @@
+// Normalisation and attention. Compiled several times, with MSD_ISA naming the instruction set: nothing here may be
+// shared between object files (no inline functions of the standard library), or the linker could keep the wrong one.
+#include "simd.h"
+
+#include <string.h>
+
+#include "memory.h"
+#include "pool.h"
+
+namespace msd {
+namespace MSD_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16, kRows = 8;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8, kRows = 6;
+#else
+constexpr int kLanes = 4, kRows = 6;
+#endif
+typedef float Vector __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline float larger(float a, float b) { return a > b ? a : b; }
+inline int64_t padded(int64_t floats) { return (floats + 15) / 16 * 16; }
+inline float root(float x) { return __builtin_sqrtf(x); }
+
+// e^x to about one unit in the last place, 0 below -87.3, e^88 above 88: x = n log 2 + r, and Taylor's series of e^r.
+inline float exponential(float x) {
+  const float low = -87.3365f;
+  float z = x < low ? low : x > 88.f ? 88.f : x;
+  const float magic = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, found in the low bits
+  const float shifted = z * 1.44269504f + magic;
+  const float n = shifted - magic;
+  float r = z - n * 0.693145752f;  // log 2 in two parts; the first has trailing zeros, so the product is exact
+  r = r - n * 1.42860677e-6f;
+  float p = 1.f / 5040;
+  p = p * r + 1.f / 720;
+  p = p * r + 1.f / 120;
+  p = p * r + 1.f / 24;
+  p = p * r + 1.f / 6;
+  p = p * r + 0.5f;
+  p = p * r * r + r;
+  int32_t bits;
+  memcpy(&bits, &shifted, 4);
+  bits = (bits - 0x4B400000 + 127) << 23;
+  float power;
+  memcpy(&power, &bits, 4);
+  return x < low ? 0.f : p * power + power;
+}
+
+inline float sigmoid(float x) { return 1.f / (1.f + exponential(-x)); }
+
+// --- small matrix products ----------------------------------------------------------------------------------------
+
+// One block of up to kRows rows and kLanes * W columns of C (+)= A B, A(m, k) at a[m * row + k * column].
+template <int W>
+inline void block(int64_t rows, int64_t depth, const float* a, int64_t row, int64_t column, const float* b,
+                  int64_t ldb, float* c, int64_t ldc, bool add) {
+  Vector sum[kRows][W];
+  for (int m = 0; m < kRows; ++m) {
+    for (int w = 0; w < W; ++w) sum[m][w] = Vector{};
+  }
+  if (rows == kRows) {
+    for (int64_t k = 0; k < depth; ++k) {
+      Vector right[W];
+      for (int w = 0; w < W; ++w) right[w] = *reinterpret_cast<const Vector*>(b + k * ldb + w * kLanes);
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const float left = a[m * row + k * column];
+        for (int w = 0; w < W; ++w) sum[m][w] += left * right[w];
+      }
+    }
+  } else {
+    for (int64_t k = 0; k < depth; ++k) {
+      Vector right[W];
+      for (int w = 0; w < W; ++w) right[w] = *reinterpret_cast<const Vector*>(b + k * ldb + w * kLanes);
+      for (int m = 0; m < rows; ++m) {
+        const float left = a[m * row + k * column];
+        for (int w = 0; w < W; ++w) sum[m][w] += left * right[w];
+      }
+    }
+  }
+  for (int m = 0; m < rows; ++m) {
+    for (int w = 0; w < W; ++w) {
+      Vector* to = reinterpret_cast<Vector*>(c + m * ldc + w * kLanes);
+      *to = add ? *to + sum[m][w] : sum[m][w];
+    }
+  }
+}
+
+// C (M, N) = A B, or += with `add`.
+void multiply(int64_t m_count, int64_t n_count, int64_t depth, const float* a, int64_t row, int64_t column,
+              const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+  for (int64_t m = 0; m < m_count; m += kRows) {
+    const int64_t rows = smaller(kRows, m_count - m);
+    int64_t n = 0;
+    for (; n + 2 * kLanes <= n_count; n += 2 * kLanes) {
+      block<2>(rows, depth, a + m * row, row, column, b + n, ldb, c + m * ldc + n, ldc, add);
+    }
+    for (; n + kLanes <= n_count; n += kLanes) {
+      block<1>(rows, depth, a + m * row, row, column, b + n, ldb, c + m * ldc + n, ldc, add);
+    }
+    for (; n < n_count; ++n) {
+      for (int64_t i = m; i < m + rows; ++i) {
+        float sum = 0;
+        for (int64_t k = 0; k < depth; ++k) sum += a[i * row + k * column] * b[k * ldb + n];
+        c[i * ldc + n] = add ? c[i * ldc + n] + sum : sum;
+      }
+    }
+  }
+}
+
+// to (columns, rows) = from (rows, columns) transposed.
+void transpose(int64_t rows, int64_t columns, const float* from, int64_t ld, float* to) {
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) to[j * rows + i] = from[i * ld + j];
+  }
+}
+
+// --- normalisation ------------------------------------------------------------------------------------------------
+
+constexpr int64_t kChunk = 64;  // pixels a task: fixed, so that sums do not depend on the number of threads
+constexpr float kTiny = 1e-24f;  // RMSNorm divides by at least 1e-12
+
+inline int64_t chunks(int64_t pixels) { return (pixels + kChunk - 1) / kChunk; }
+
+// What multiplies and what is added to normalised channels, of one image.
+inline void affine(const Norm& n, int64_t image, float* factor, float* offset) {
+  const int64_t c_count = n.channels;
+  const float width = n.statistics == Statistics::kRms ? root(static_cast<float>(c_count)) : 1.f;
+  const float* scale = n.scale_shift == nullptr ? nullptr : n.scale_shift + image * 2 * c_count;
+  for (int64_t c = 0; c < c_count; ++c) {
+    const float one_plus = scale == nullptr ? 1.f : scale[c] + 1.f;
+    factor[c] = n.gain[c] * width * one_plus;
+    offset[c] = (n.bias == nullptr ? 0.f : n.bias[c] * one_plus) + (scale == nullptr ? 0.f : scale[c_count + c]);
+  }
+}
+
+// Mean and reciprocal deviation of one pixel.
+inline void pixel_statistics(const Norm& n, const float* x, float* mean, float* r) {
+  float sum = 0, square = 0;
+  if (n.statistics == Statistics::kRms) {
+#pragma omp simd reduction(+ : square)
+    for (int64_t c = 0; c < n.channels; ++c) square += x[c] * x[c];
+    *mean = 0;
+    *r = 1.f / root(larger(square, kTiny));
+    return;
+  }
+#pragma omp simd reduction(+ : sum)
+  for (int64_t c = 0; c < n.channels; ++c) sum += x[c];
+  const float m = sum / n.channels;
+#pragma omp simd reduction(+ : square)
+  for (int64_t c = 0; c < n.channels; ++c) square += (x[c] - m) * (x[c] - m);
+  *mean = m;
+  *r = 1.f / root(square / n.channels + 1e-5f);
+}
+
+constexpr int64_t kGroups = 8;
+
+// Mean and reciprocal deviation of every channel's group in one image; `work` holds `channels` floats.
+void group_statistics(const Norm& n, const float* x, float* mean, float* r, float* work) {
+  const int64_t width = n.channels / kGroups;
+  double total[kGroups];
+  for (int pass = 0; pass < 2; ++pass) {
+    for (int64_t g = 0; g < kGroups; ++g) total[g] = 0;
+    for (int64_t first = 0; first < n.pixels; first += kChunk) {
+      const int64_t last = smaller(first + kChunk, n.pixels);
+      memset(work, 0, n.channels * sizeof(float));
+      for (int64_t p = first; p < last; ++p) {
+        const float* row = x + p * n.channels;
+        if (pass == 0) {
+#pragma omp simd
+          for (int64_t c = 0; c < n.channels; ++c) work[c] += row[c];
+        } else {
+#pragma omp simd
+          for (int64_t c = 0; c < n.channels; ++c) work[c] += (row[c] - mean[c]) * (row[c] - mean[c]);
+        }
+      }
+      for (int64_t c = 0; c < n.channels; ++c) total[c / width] += work[c];
+    }
+    for (int64_t c = 0; c < n.channels; ++c) {
+      const double average = total[c / width] / (static_cast<double>(width) * n.pixels);
+      if (pass == 0) {
+        mean[c] = static_cast<float>(average);
+      } else {
+        r[c] = static_cast<float>(1.0 / __builtin_sqrt(average + 1e-5));
+      }
+    }
+  }
+}
+
+// The statistics of the groups of all images: mean, then r, (batch, 2, channels).
+void all_group_statistics(const Norm& n, float* statistics, float* work) {
+  parallel(static_cast<int>(n.batch), [&](int image, int worker) {
+    float* mean = statistics + image * 2 * n.channels;
+    group_statistics(n, n.x + image * n.pixels * n.channels, mean, mean + n.channels, work + worker * n.channels);
+  });
+}
+
+// y of one pixel, its statistics given per pixel (stride 0) or per channel (stride 1).
+template <bool kSilu, bool kAdd, bool kPerChannel>
+inline void normalise(int64_t channels, const float* x, const float* mean, const float* r, const float* factor,
+                      const float* offset, const float* residual, float* y) {
+  const float m = mean[0], s = r[0];
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    const float centred = kPerChannel ? (x[c] - mean[c]) * r[c] : (x[c] - m) * s;
+    float z = centred * factor[c] + offset[c];
+    if (kSilu) z = z * sigmoid(z);
+    y[c] = kAdd ? z + residual[c] : z;
+  }
+}
+
+template <bool kSilu, bool kAdd, bool kGroup>
+void forward(const Norm& n, float* y) {
+  const int64_t row = padded(n.channels), of_image = chunks(n.pixels);
+  float* work = static_cast<float*>(scratch((threads() * 2 * row + n.batch * 2 * n.channels) * sizeof(float)));
+  float* statistics = work + threads() * 2 * row;
+  if (kGroup) all_group_statistics(n, statistics, work);
+  parallel(static_cast<int>(n.batch * of_image), [&](int task, int worker) {
+    const int64_t image = task / of_image, first = task % of_image * kChunk;
+    const int64_t last = smaller(first + kChunk, n.pixels);
+    float *factor = work + worker * 2 * row, *offset = factor + row;
+    affine(n, image, factor, offset);
+    const float* of_group = statistics + image * 2 * n.channels;
+    for (int64_t p = image * n.pixels + first; p < image * n.pixels + last; ++p) {
+      const float* x = n.x + p * n.channels;
+      float mean = 0, r = 0;
+      if (!kGroup) pixel_statistics(n, x, &mean, &r);
+      normalise<kSilu, kAdd, kGroup>(n.channels, x, kGroup ? of_group : &mean, kGroup ? of_group + n.channels : &r,
+                                     factor, offset, kAdd ? n.residual + p * n.channels : nullptr,
+                                     y + p * n.channels);
+    }
+  });
+}
+
+template <bool kGroup>
+void forward_of(const Norm& n, float* y) {
+  if (n.silu) {
+    n.residual ? forward<true, true, kGroup>(n, y) : forward<true, false, kGroup>(n, y);
+  } else {
+    n.residual ? forward<false, true, kGroup>(n, y) : forward<false, false, kGroup>(n, y);
+  }
+}
+
+void norm_forward(const Norm& n, float* y) {
+  n.statistics == Statistics::kGroup ? forward_of<true>(n, y) : forward_of<false>(n, y);
+}
+
+// dz of one pixel (into dx, times the factor), and what it adds to the gradients of factor and offset.
+template <bool kSilu, bool kPerChannel>
+inline void through_affine(int64_t channels, const float* x, const float* mean, const float* r, const float* factor,
+                           const float* offset, const float* dy, float* dx, float* dfactor, float* doffset) {
+  const float m = mean[0], s = r[0];
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    const float normal = kPerChannel ? (x[c] - mean[c]) * r[c] : (x[c] - m) * s;
+    float dz = dy[c];
+    if (kSilu) {
+      const float z = normal * factor[c] + offset[c];
+      const float gate = sigmoid(z);
+      dz = dz * (gate + z * gate * (1.f - gate));
+    }
+    dfactor[c] += dz * normal;
+    doffset[c] += dz;
+    dx[c] = dz * factor[c];
+  }
+}
+
+template <bool kSilu, bool kGroup>
+void backward(const Norm& n, const NormGradients& out) {
+  const int64_t c_count = n.channels, row = padded(c_count), of_image = chunks(n.pixels);
+  const int64_t tasks = n.batch * of_image;
+  // Per task: gradients of factor and offset over its pixels. Then per worker: factor and offset; then statistics.
+  float* partial = static_cast<float*>(
+      scratch((tasks * 2 * row + threads() * 2 * row + n.batch * 2 * c_count) * sizeof(float)));
+  float* work = partial + tasks * 2 * row;
+  float* statistics = work + threads() * 2 * row;
+  if (kGroup) all_group_statistics(n, statistics, work);
+  parallel(static_cast<int>(tasks), [&](int task, int worker) {
+    const int64_t image = task / of_image, first = task % of_image * kChunk;
+    const int64_t last = smaller(first + kChunk, n.pixels);
+    float *factor = work + worker * 2 * row, *offset = factor + row;
+    float *dfactor = partial + task * 2 * row, *doffset = dfactor + row;
+    memset(dfactor, 0, 2 * row * sizeof(float));
+    affine(n, image, factor, offset);
+    const float* of_group = statistics + image * 2 * c_count;
+    for (int64_t p = image * n.pixels + first; p < image * n.pixels + last; ++p) {
+      const float* x = n.x + p * c_count;
+      float* dx = out.dx + p * c_count;
+      float mean = 0, r = 0;
+      if (!kGroup) pixel_statistics(n, x, &mean, &r);
+      through_affine<kSilu, kGroup>(c_count, x, kGroup ? of_group : &mean, kGroup ? of_group + c_count : &r, factor,
+                                    offset, out.dy + p * c_count, dx, dfactor, doffset);
+      if (kGroup) continue;
+      float along = 0, sum = 0;
+#pragma omp simd reduction(+ : along, sum)
+      for (int64_t c = 0; c < c_count; ++c) {
+        along += dx[c] * ((x[c] - mean) * r);
+        sum += dx[c];
+      }
+      if (n.statistics == Statistics::kRms) {
+        sum = 0;
+        if (r >= 1e12f) along = 0;  // the norm was clamped: a constant
+      } else {
+        along /= c_count;
+        sum /= c_count;
+      }
+#pragma omp simd
+      for (int64_t c = 0; c < c_count; ++c) dx[c] = (dx[c] - sum - (x[c] - mean) * r * along) * r;
+    }
+  });
+  if (kGroup) {
+    const int64_t width = c_count / kGroups;
+    parallel(static_cast<int>(n.batch), [&](int image, int worker) {
+      float *factor = work + worker * 2 * row, *offset = factor + row;
+      affine(n, image, factor, offset);
+      const float *mean = statistics + image * 2 * c_count, *r = mean + c_count;
+      double along[kGroups] = {}, sum[kGroups] = {};
+      for (int64_t task = image * of_image; task < (image + 1) * of_image; ++task) {
+        const float *dfactor = partial + task * 2 * row, *doffset = dfactor + row;
+        for (int64_t c = 0; c < c_count; ++c) {
+          along[c / width] += static_cast<double>(dfactor[c]) * factor[c];
+          sum[c / width] += static_cast<double>(doffset[c]) * factor[c];
+        }
+      }
+      const double count = static_cast<double>(width) * n.pixels;
+      for (int64_t c = 0; c < c_count; ++c) {  // factor and offset are not needed any more
+        factor[c] = static_cast<float>(along[c / width] / count);
+        offset[c] = static_cast<float>(sum[c / width] / count);
+      }
+      for (int64_t p = image * n.pixels; p < (image + 1) * n.pixels; ++p) {
+        const float* x = n.x + p * c_count;
+        float* dx = out.dx + p * c_count;
+#pragma omp simd
+        for (int64_t c = 0; c < c_count; ++c) {
+          dx[c] = (dx[c] - offset[c] - (x[c] - mean[c]) * r[c] * factor[c]) * r[c];
+        }
+      }
+    });
+  }
+  // From the gradients of factor and offset, image by image, to those of the parameters.
+  const float width = n.statistics == Statistics::kRms ? root(static_cast<float>(c_count)) : 1.f;
+  for (int64_t c = 0; c < c_count; ++c) {
+    double dgain = 0, dbias = 0;
+    for (int64_t image = 0; image < n.batch; ++image) {
+      double dfactor = 0, doffset = 0;
+      for (int64_t task = image * of_image; task < (image + 1) * of_image; ++task) {
+        dfactor += partial[task * 2 * row + c];
+        doffset += partial[task * 2 * row + row + c];
+      }
+      const float* scale = n.scale_shift == nullptr ? nullptr : n.scale_shift + image * 2 * c_count;
+      const double one_plus = scale == nullptr ? 1.0 : scale[c] + 1.0;
+      dgain += dfactor * width * one_plus;
+      dbias += doffset * one_plus;
+      if (scale != nullptr) {
+        float* ds = out.dscale_shift + image * 2 * c_count;
+        ds[c] = static_cast<float>(dfactor * width * n.gain[c] + (n.bias == nullptr ? 0.0 : doffset * n.bias[c]));
+        ds[c_count + c] = static_cast<float>(doffset);
+      }
+    }
+    out.dgain[c] = static_cast<float>(dgain);
+    if (out.dbias != nullptr) out.dbias[c] = static_cast<float>(dbias);
+  }
+}
+
+void norm_backward(const Norm& n, const NormGradients& out) {
+  if (n.statistics == Statistics::kGroup) {
+    n.silu ? backward<true, true>(n, out) : backward<false, true>(n, out);
+  } else {
+    n.silu ? backward<true, false>(n, out) : backward<false, false>(n, out);
+  }
+}
+
+// --- attention ----------------------------------------------------------------------------------------------------
+
+// Each row of (rows, columns) becomes its softmax.
+void softmax_rows(int64_t rows, int64_t columns, float* x, int64_t ld) {
+  for (int64_t i = 0; i < rows; ++i) {
+    float* row = x + i * ld;
+    float top = row[0], sum = 0;
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < columns; ++j) top = top > row[j] ? top : row[j];
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < columns; ++j) {
+      row[j] = exponential(row[j] - top);
+      sum += row[j];
+    }
+    const float share = 1.f / sum;
+#pragma omp simd
+    for (int64_t j = 0; j < columns; ++j) row[j] *= share;
+  }
+}
+
+// In place: ds = p * (ds - sum of p * ds along the row).
+void softmax_rows_backward(int64_t rows, int64_t columns, const float* p, int64_t ldp, float* ds, int64_t ld) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* weight = p + i * ldp;
+    float *row = ds + i * ld, sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < columns; ++j) sum += weight[j] * row[j];
+#pragma omp simd
+    for (int64_t j = 0; j < columns; ++j) row[j] = weight[j] * (row[j] - sum);
+  }
+}
+
+// Where one head of one image stands.
+struct Head {
+  const float *q, *k, *v, *memory_k, *memory_v;
+  int64_t ld, out;  // floats between pixels in qkv; offset of the head in the result
+};
+
+inline Head head_of(const Attend& a, int64_t image, int64_t head) {
+  const int64_t hidden = a.heads * a.d;
+  const float* first = a.qkv + image * a.pixels * 3 * hidden + head * a.d;
+  const int64_t memory = a.d * a.memories;
+  const float* memory_k = a.memory == nullptr ? nullptr : a.memory + head * memory;
+  return {first, first + hidden, first + 2 * hidden, memory_k,
+          a.memory == nullptr ? nullptr : memory_k + a.heads * memory, 3 * hidden, image * a.pixels * hidden + head * a.d};
+}
+
+void copy_rows(int64_t rows, int64_t columns, const float* from, int64_t ld_from, float* to, int64_t ld_to) {
+  for (int64_t i = 0; i < rows; ++i) memcpy(to + i * ld_to, from + i * ld_from, columns * sizeof(float));
+}
+
+// Linear attention. Memory keys and values are (d, memories) columns; here rows, before those of the image.
+struct LinearHead {
+  float *keys, *values, *queries, *context, *other, *sums;  // softmaxed keys and queries
+};
+
+inline int64_t linear_floats(const Attend& a) {
+  const int64_t rows = a.memories + a.pixels;
+  return padded(3 * rows * a.d + 2 * a.d * a.d + 4 * a.d + (rows > a.d ? rows : a.d) * a.d);
+}
+
+inline LinearHead linear_head(const Attend& a, float* work) {
+  const int64_t rows = a.memories + a.pixels, d = a.d;
+  LinearHead h;
+  h.keys = work;
+  h.values = h.keys + rows * d;
+  h.queries = h.values + rows * d;
+  h.context = h.queries + rows * d;
+  h.other = h.context + d * d;
+  h.sums = h.other + d * d;
+  return h;
+}
+
+void gather_linear(const Attend& a, const Head& from, const LinearHead& h) {
+  const int64_t d = a.d, rows = a.memories + a.pixels;
+  for (int64_t j = 0; j < a.memories; ++j) {
+    for (int64_t c = 0; c < d; ++c) {
+      h.keys[j * d + c] = from.memory_k[c * a.memories + j];
+      h.values[j * d + c] = from.memory_v[c * a.memories + j];
+    }
+  }
+  copy_rows(a.pixels, d, from.k, from.ld, h.keys + a.memories * d, d);
+  copy_rows(a.pixels, d, from.v, from.ld, h.values + a.memories * d, d);
+  copy_rows(a.pixels, d, from.q, from.ld, h.queries, d);
+  float *top = h.sums, *sum = top + d, *part = sum + d;
+  for (int64_t c = 0; c < d; ++c) top[c] = h.keys[c], sum[c] = 0;
+  for (int64_t i = 1; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t c = 0; c < d; ++c) top[c] = top[c] > h.keys[i * d + c] ? top[c] : h.keys[i * d + c];
+  }
+  for (int64_t first = 0; first < rows; first += kChunk) {  // partial sums, for their rounding
+    const int64_t last = smaller(first + kChunk, rows);
+    memset(part, 0, d * sizeof(float));
+    for (int64_t i = first; i < last; ++i) {
+#pragma omp simd
+      for (int64_t c = 0; c < d; ++c) {
+        h.keys[i * d + c] = exponential(h.keys[i * d + c] - top[c]);
+        part[c] += h.keys[i * d + c];
+      }
+    }
+    for (int64_t c = 0; c < d; ++c) sum[c] += part[c];
+  }
+  for (int64_t c = 0; c < d; ++c) sum[c] = 1.f / sum[c];
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t c = 0; c < d; ++c) h.keys[i * d + c] *= sum[c];
+  }
+  softmax_rows(a.pixels, d, h.queries, d);
+  // context = keys^T values
+  for (int64_t first = 0; first < rows; first += 256) {
+    multiply(d, d, smaller(256, rows - first), h.keys + first * d, 1, d, h.values + first * d, d, h.context, d,
+             first > 0);
+  }
+  for (int64_t i = 0; i < d * d; ++i) h.context[i] *= a.scale;
+}
+
+void linear_attention_forward(const Attend& a, float* out) {
+  const int64_t each = linear_floats(a), hidden = a.heads * a.d;
+  float* work = static_cast<float*>(scratch(threads() * each * sizeof(float)));
+  parallel(static_cast<int>(a.batch * a.heads), [&](int task, int worker) {
+    const Head from = head_of(a, task / a.heads, task % a.heads);
+    const LinearHead h = linear_head(a, work + worker * each);
+    gather_linear(a, from, h);
+    multiply(a.pixels, a.d, a.d, h.queries, a.d, 1, h.context, a.d, out + from.out, hidden, false);
+  });
+}
+
+// The gradients of the memories of all images, in the images' order.
+void sum_memories(const Attend& a, const float* partial, float* dmemory) {
+  const int64_t each = a.d * a.memories;  // of one head, keys or values
+  for (int64_t half = 0; half < 2; ++half) {
+    for (int64_t head = 0; head < a.heads; ++head) {
+      for (int64_t i = 0; i < each; ++i) {
+        double sum = 0;
+        for (int64_t image = 0; image < a.batch; ++image) {
+          sum += partial[((image * a.heads + head) * 2 + half) * each + i];
+        }
+        dmemory[(half * a.heads + head) * each + i] = static_cast<float>(sum);
+      }
+    }
+  }
+}
+
+void linear_attention_backward(const Attend& a, const float* dout, float* dqkv, float* dmemory) {
+  const int64_t each = linear_floats(a), hidden = a.heads * a.d, d = a.d, rows = a.memories + a.pixels;
+  const int64_t memory = 2 * d * a.memories;
+  float* work = static_cast<float*>(scratch((threads() * each + a.batch * a.heads * memory) * sizeof(float)));
+  float* partial = work + threads() * each;
+  parallel(static_cast<int>(a.batch * a.heads), [&](int task, int worker) {
+    const Head from = head_of(a, task / a.heads, task % a.heads);
+    const LinearHead h = linear_head(a, work + worker * each);
+    float* gradient = h.sums + 4 * d;  // (rows, d), and before that (d, d)
+    gather_linear(a, from, h);
+    const float* dy = dout + from.out;
+    float* dq = dqkv + (from.q - a.qkv);
+    float *dk = dq + hidden, *dv = dk + hidden;
+    // dcontext = queries^T dy
+    for (int64_t first = 0; first < a.pixels; first += 256) {
+      multiply(d, d, smaller(256, a.pixels - first), h.queries + first * d, 1, d, dy + first * hidden, hidden, h.other,
+               d, first > 0);
+    }
+    // dq = softmax'(dy context^T)
+    float* turned = gradient;
+    transpose(d, d, h.context, d, turned);
+    float* row = h.sums;  // reused: top and sums are not needed any more
+    for (int64_t i = 0; i < a.pixels; i += kRows) {
+      const int64_t count = smaller(kRows, a.pixels - i);
+      multiply(count, d, d, dy + i * hidden, hidden, 1, turned, d, dq + i * from.ld, from.ld, false);
+      softmax_rows_backward(count, d, h.queries + i * d, d, dq + i * from.ld, from.ld);
+    }
+    // along[c] = sum over rows of keys * dkeys = sum over e of dcontext * context
+    for (int64_t c = 0; c < d; ++c) {
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t e = 0; e < d; ++e) sum += h.other[c * d + e] * h.context[c * d + e];
+      row[c] = sum;
+    }
+    for (int64_t i = 0; i < d * d; ++i) h.other[i] *= a.scale;
+    // dvalues = keys dcontext; dkeys = keys * (values dcontext^T - along)
+    float* dmemory_of = partial + task * memory;
+    auto scatter = [&](float* to, float* memory_to) {
+      for (int64_t j = 0; j < a.memories; ++j) {
+        for (int64_t c = 0; c < d; ++c) memory_to[c * a.memories + j] = gradient[j * d + c];
+      }
+      copy_rows(a.pixels, d, gradient + a.memories * d, d, to, from.ld);
+    };
+    multiply(rows, d, d, h.keys, d, 1, h.other, d, gradient, d, false);
+    scatter(dv, dmemory_of + d * a.memories);
+    transpose(d, d, h.other, d, h.context);
+    multiply(rows, d, d, h.values, d, 1, h.context, d, gradient, d, false);
+    for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+      for (int64_t c = 0; c < d; ++c) gradient[i * d + c] = h.keys[i * d + c] * (gradient[i * d + c] - row[c]);
+    }
+    scatter(dk, dmemory_of);
+  });
+  if (a.memories > 0) sum_memories(a, partial, dmemory);
+}
+
+// Full attention, in blocks of queries. Memory keys and values are (memories, d) rows.
+constexpr int64_t kQueries = 64;
+
+inline int64_t full_floats(const Attend& a) {
+  const int64_t keys = a.memories + a.pixels;
+  return padded(5 * keys * a.d + 2 * kQueries * keys + kQueries * a.d);
+}
+
+struct FullHead {
+  float *keys_turned, *values, *keys, *dkeys, *dvalues, *weights, *dweights, *queries;
+};
+
+inline FullHead full_head(const Attend& a, float* work) {
+  const int64_t keys = a.memories + a.pixels, d = a.d;
+  FullHead h;
+  h.keys = work;
+  h.values = h.keys + keys * d;
+  h.keys_turned = h.values + keys * d;
+  h.dkeys = h.keys_turned + keys * d;
+  h.dvalues = h.dkeys + keys * d;
+  h.weights = h.dvalues + keys * d;
+  h.dweights = h.weights + kQueries * keys;
+  h.queries = h.dweights + kQueries * keys;
+  return h;
+}
+
+void gather_full(const Attend& a, const Head& from, const FullHead& h) {
+  const int64_t d = a.d, keys = a.memories + a.pixels;
+  copy_rows(a.memories, d, from.memory_k, d, h.keys, d);
+  copy_rows(a.memories, d, from.memory_v, d, h.values, d);
+  copy_rows(a.pixels, d, from.k, from.ld, h.keys + a.memories * d, d);
+  copy_rows(a.pixels, d, from.v, from.ld, h.values + a.memories * d, d);
+  transpose(keys, d, h.keys, d, h.keys_turned);
+}
+
+// The weights (count, keys) of a block of queries.
+void attend(const Attend& a, const Head& from, const FullHead& h, int64_t first, int64_t count) {
+  const int64_t d = a.d, keys = a.memories + a.pixels;
+  for (int64_t i = 0; i < count; ++i) {
+#pragma omp simd
+    for (int64_t c = 0; c < d; ++c) h.queries[i * d + c] = from.q[(first + i) * from.ld + c] * a.scale;
+  }
+  multiply(count, keys, d, h.queries, d, 1, h.keys_turned, keys, h.weights, keys, false);
+  softmax_rows(count, keys, h.weights, keys);
+}
+
+void attention_forward(const Attend& a, float* out) {
+  const int64_t each = full_floats(a), hidden = a.heads * a.d, keys = a.memories + a.pixels;
+  float* work = static_cast<float*>(scratch(threads() * each * sizeof(float)));
+  parallel(static_cast<int>(a.batch * a.heads), [&](int task, int worker) {
+    const Head from = head_of(a, task / a.heads, task % a.heads);
+    const FullHead h = full_head(a, work + worker * each);
+    gather_full(a, from, h);
+    for (int64_t first = 0; first < a.pixels; first += kQueries) {
+      const int64_t count = smaller(kQueries, a.pixels - first);
+      attend(a, from, h, first, count);
+      multiply(count, a.d, keys, h.weights, keys, 1, h.values, a.d, out + from.out + first * hidden, hidden, false);
+    }
+  });
+}
+
+void attention_backward(const Attend& a, const float* dout, float* dqkv, float* dmemory) {
+  const int64_t d = a.d, hidden = a.heads * d, keys = a.memories + a.pixels;
+  const int64_t each = full_floats(a) + padded(keys * d), memory = 2 * d * a.memories;
+  float* work = static_cast<float*>(scratch((threads() * each + a.batch * a.heads * memory) * sizeof(float)));
+  float* partial = work + threads() * each;
+  parallel(static_cast<int>(a.batch * a.heads), [&](int task, int worker) {
+    const Head from = head_of(a, task / a.heads, task % a.heads);
+    const FullHead h = full_head(a, work + worker * each);
+    float* values_turned = work + worker * each + full_floats(a);
+    gather_full(a, from, h);
+    transpose(keys, d, h.values, d, values_turned);
+    float* dq = dqkv + (from.q - a.qkv);
+    for (int64_t first = 0; first < a.pixels; first += kQueries) {
+      const int64_t count = smaller(kQueries, a.pixels - first);
+      attend(a, from, h, first, count);
+      const float* dy = dout + from.out + first * hidden;
+      multiply(keys, d, count, h.weights, 1, keys, dy, hidden, h.dvalues, d, first > 0);
+      multiply(count, keys, d, dy, hidden, 1, values_turned, keys, h.dweights, keys, false);
+      softmax_rows_backward(count, keys, h.weights, keys, h.dweights, keys);
+      multiply(count, d, keys, h.dweights, keys, 1, h.keys, d, dq + first * from.ld, from.ld, false);
+      for (int64_t i = first; i < first + count; ++i) {
+#pragma omp simd
+        for (int64_t c = 0; c < d; ++c) dq[i * from.ld + c] *= a.scale;
+      }
+      multiply(keys, d, count, h.dweights, 1, keys, h.queries, d, h.dkeys, d, first > 0);  // queries hold the scale
+    }
+    float* dmemory_of = partial + task * memory;
+    memcpy(dmemory_of, h.dkeys, a.memories * d * sizeof(float));
+    memcpy(dmemory_of + a.memories * d, h.dvalues, a.memories * d * sizeof(float));
+    copy_rows(a.pixels, d, h.dkeys + a.memories * d, d, dq + hidden, from.ld);
+    copy_rows(a.pixels, d, h.dvalues + a.memories * d, d, dq + 2 * hidden, from.ld);
+  });
+  if (a.memories > 0) sum_memories(a, partial, dmemory);
+}
+
+}  // namespace
+
+#define MSD_TEXT_OF(name) #name
+#define MSD_TEXT(name) MSD_TEXT_OF(name)
+extern const Simd simd;
+const Simd simd = {MSD_TEXT(MSD_ISA),         norm_forward,      norm_backward,     linear_attention_forward,
+                   linear_attention_backward, attention_forward, attention_backward};
+
+}  // namespace MSD_ISA
+}  // namespace msd

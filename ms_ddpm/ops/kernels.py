@@ -1,0 +1,299 @@
+"""Operators for CPU in C++: convolution, normalisation, attention and copies, on arrays with channels last.
+
+Why: MindSpore 2.10's CPU operators take 2 to 60 times as long as PyTorch's (MINDSPORE's plain NCHW convolution alone is
+oneDNN's reference loop on AVX-512 machines). These call the same oneDNN, inside MindSpore's own wheel, with the layout
+it is fast in, and fuse what stands between convolutions. They are optional: `available` says whether they are built and
+fit, and everything works without them. Can go when `scripts/bench.py` shows stock operators as fast.
+
+All arrays are float32 and (B, H, W, C).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import Tensor, ops
+
+from ..runtime import mindspore_root, onednn_is_capped
+
+log = logging.getLogger("ms_ddpm")
+
+VARIABLE = "MS_DDPM_KERNELS"  # "0": do without; "avx2" or "base": use no later instruction set
+VERSION = 1  # ms_ddpm_kernels_version of csrc/kernels.cpp
+MINDSPORE_VERSIONS = ("2.9", "2.10", "2.11")
+_ONEDNN_THREADPOOL = 8  # dnnl_version()->cpu_runtime of a oneDNN that takes our threads
+_ISA_LIMITS = {"": 2, "1": 2, "avx512": 2, "avx2": 1, "base": 0}
+_ONEDNN_ISA = {2: 0, 1: 0x7, 0: 0x1}  # dnnl_cpu_isa: as it is, AVX2, SSE 4.1
+
+
+class _OneDnnVersion(ctypes.Structure):
+    _fields_ = (
+        ("major", ctypes.c_int), ("minor", ctypes.c_int), ("patch", ctypes.c_int), ("hash", ctypes.c_char_p),
+        ("cpu_runtime", ctypes.c_uint), ("gpu_runtime", ctypes.c_uint),
+    )  # fmt: skip
+
+
+def library_path() -> Path | None:
+    """The built library, None where there is none."""
+    found = sorted(Path(__file__).parent.glob("_kernels*.so"))
+    return found[0] if found else None
+
+
+def _onednn() -> tuple[str, str]:
+    """(a path to load oneDNN from, what is wrong with it or nothing)."""
+    libraries = sorted(mindspore_root().glob("lib/libdnnl.so*"))
+    if not libraries:
+        return "", "this MindSpore brings no oneDNN"
+    path = str(libraries[0])
+    library = ctypes.CDLL(path)
+    library.dnnl_version.restype = ctypes.POINTER(_OneDnnVersion)
+    version = library.dnnl_version().contents
+    if version.major != 3 or version.cpu_runtime != _ONEDNN_THREADPOOL:
+        return "", f"oneDNN {version.major}.{version.minor} of this MindSpore is not one they know (3.x, thread pool)"
+    return (_private_copy(path) if onednn_is_capped() else path), ""
+
+
+def _private_copy(path: str) -> str:
+    """A copy of a library in memory, with state of its own.
+
+    Why: MindSpore's oneDNN is held at AVX2 for the sake of stock convolutions (`runtime.cap_onednn`), for the whole
+    library. Loaded a second time, from another file, it has AVX-512. The file is gone with the process.
+    """
+    descriptor = os.memfd_create("onednn")
+    with open(path, "rb") as source:
+        while block := source.read(1 << 22):
+            os.write(descriptor, block)
+    return f"/proc/self/fd/{descriptor}"
+
+
+class Unavailable(Exception):
+    """Why the kernels cannot be used."""
+
+
+@functools.cache
+def _load() -> ctypes.CDLL:
+    """The library, started. Raises Unavailable."""
+    wanted = os.environ.get(VARIABLE, "").lower()
+    if wanted == "0":
+        raise Unavailable(f"switched off by {VARIABLE}=0")
+    if wanted not in _ISA_LIMITS:
+        raise Unavailable(f"{VARIABLE} is {wanted!r}, expected 0, 1, {', '.join(k for k in _ISA_LIMITS if len(k) > 1)}")
+    path = library_path()
+    if path is None:
+        raise Unavailable("they are not built; where there is a C++ compiler, run: pip install --no-deps -e .")
+    if ".".join(ms.__version__.split(".")[:2]) not in MINDSPORE_VERSIONS:
+        raise Unavailable(f"MindSpore {ms.__version__} is not one they were made for ({', '.join(MINDSPORE_VERSIONS)})")
+    try:
+        library = ctypes.CDLL(str(path))
+        built = library.ms_ddpm_kernels_version()
+    except (OSError, AttributeError) as error:
+        raise Unavailable(f"{path.name} cannot be loaded: {error}") from None
+    if built != VERSION:
+        raise Unavailable(f"{path.name} is of another version of ms_ddpm; install again")
+    onednn, problem = _onednn()
+    if problem:
+        raise Unavailable(problem)
+    library.ms_ddpm_kernels_start.restype = ctypes.c_char_p
+    library.ms_ddpm_kernels_isa.restype = ctypes.c_char_p
+    limit = _ISA_LIMITS[wanted]
+    threads = len(os.sched_getaffinity(0))
+    problem = library.ms_ddpm_kernels_start(onednn.encode(), threads, _ONEDNN_ISA[limit]).decode()
+    if problem:
+        raise Unavailable(f"MindSpore's oneDNN does not serve them: {problem}")
+    library.isa = library.ms_ddpm_kernels_isa(limit).decode()
+    return library
+
+
+def why_not() -> str:
+    """Why the kernels are not used, in a few words; nothing where they are."""
+    if ms.get_context("device_target") != "CPU":
+        return "they are for CPU"
+    try:
+        _load()
+    except Unavailable as reason:
+        return str(reason)
+    return ""
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    if ms.get_context("device_target") == "CPU":
+        log.warning("without the C++ kernels a training step takes about three times as long: %s", reason)
+
+
+def available() -> bool:
+    """Whether the kernels can be used; where they cannot, one line says why, once."""
+    reason = why_not()
+    if reason:
+        _say_once(reason)
+    return not reason
+
+
+def isa() -> str:
+    """The instruction set the kernels use: "avx512", "avx2" or "base"."""
+    return _load().isa
+
+
+def set_threads(count: int) -> None:
+    """How many threads the kernels use (they start with one per core). Results do not depend on it."""
+    if not why_not():
+        _load().ms_ddpm_kernels_set_threads(count)
+
+
+# --- operators ----------------------------------------------------------------------------------------------------
+
+
+def _operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None = None, kind: str = "") -> ops.Custom:
+    """The C++ function ``name``; ``shape`` maps the inputs' shapes to the output's, or to ``count`` of them.
+
+    Operators of one name that differ in ``shape`` must differ in ``kind``, or MindSpore (2.10) takes them for one.
+    """
+
+    def dtypes(*inputs):
+        return inputs[0] if count == 1 else (inputs[0],) * count
+
+    operator = ops.Custom(f"{library_path()}:{name}", shape, dtypes, "aot", bprop)
+    operator.add_prim_attr("kind", kind)
+    return operator
+
+
+@functools.cache
+def conv(kernel: int, stride: int, bias: bool) -> ops.Custom:
+    """(x (B, H, W, C), w (D, C, K, K)[, b (D,)]) -> (B, H / stride, W / stride, D).
+
+    Padding is what makes the output's sides 1/stride of the input's: (K - stride) / 2.
+    """
+    kind = f"{kernel}/{stride}"
+    data = _operator("conv_data", lambda dy, w: (dy[0], dy[1] * stride, dy[2] * stride, w[1]), kind=kind)
+
+    def weight_shape(x, dy):
+        return (dy[3], x[3], kernel, kernel)
+
+    def shape(x, w, b=None):
+        return (x[0], x[1] // stride, x[2] // stride, w[0])
+
+    if not bias:
+        weights = _operator("conv_weights", weight_shape, kind=kind)
+
+        def bprop(x, w, out, dout):
+            return data(dout, w), weights(x, dout)
+
+        return _operator("conv", shape, bprop=bprop, kind=kind)
+
+    weights_bias = _operator("conv_weights_bias", lambda x, dy: (weight_shape(x, dy), (dy[3],)), 2, kind=kind)
+
+    def bprop_bias(x, w, b, out, dout):
+        dw, db = weights_bias(x, dout)
+        return data(dout, w), dw, db
+
+    return _operator("conv_bias", shape, bprop=bprop_bias, kind=kind)
+
+
+def _first(*shapes):
+    return shapes[0]
+
+
+def _all_but_last(*shapes):
+    return shapes[:-1]
+
+
+@functools.cache
+def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
+    """The fused normalisation ``kind`` (see csrc/kernels.cpp) of ``arguments`` inputs, the residual not counted."""
+    backward = _operator(f"{kind}_backward", _all_but_last, arguments)
+    if arguments == 2:
+
+        def bprop2(x, gain, out, dout):
+            return backward(x, gain, dout)
+
+        def bprop2_add(x, gain, residual, out, dout):
+            dx, dgain = backward(x, gain, dout)
+            return dx, dgain, dout
+
+        bprop = bprop2_add if residual else bprop2
+    elif arguments == 3:
+
+        def bprop3(x, gain, second, out, dout):
+            return backward(x, gain, second, dout)
+
+        def bprop3_add(x, gain, second, residual, out, dout):
+            dx, dgain, dsecond = backward(x, gain, second, dout)
+            return dx, dgain, dsecond, dout
+
+        bprop = bprop3_add if residual else bprop3
+    else:
+
+        def bprop4(x, gain, bias, scale_shift, out, dout):
+            return backward(x, gain, bias, scale_shift, dout)
+
+        def bprop4_add(x, gain, bias, scale_shift, residual, out, dout):
+            dx, dgain, dbias, dscale_shift = backward(x, gain, bias, scale_shift, dout)
+            return dx, dgain, dbias, dscale_shift, dout
+
+        bprop = bprop4_add if residual else bprop4
+    return _operator(f"{kind}_add" if residual else kind, _first, bprop=bprop)
+
+
+@functools.cache
+def attention(linear: bool, memory: bool) -> ops.Custom:
+    """(qkv (B, H, W, 3 h d), memory) -> (B, H, W, h d).
+
+    ``memory`` is the learned keys and values, or without them an array (h,) that only tells the number of heads.
+    """
+    name = ("linear_attention" if linear else "attention") + ("" if memory else "_plain")
+
+    def shape(qkv, memory):
+        return (*qkv[:-1], qkv[-1] // 3)
+
+    if memory:
+        backward = _operator(f"{name}_backward", _all_but_last, 2)
+
+        def bprop(qkv, memory, out, dout):
+            return backward(qkv, memory, dout)
+
+        return _operator(name, shape, bprop=bprop)
+
+    backward_plain = _operator(f"{name}_backward", _first)
+
+    def bprop_plain(qkv, heads, out, dout):
+        return backward_plain(qkv, heads, dout), ops.zeros_like(heads)
+
+    return _operator(name, shape, bprop=bprop_plain)
+
+
+@functools.cache
+def upsample() -> ops.Custom:
+    """(B, H, W, C) -> (B, 2H, 2W, C), nearest neighbour."""
+    backward = _operator("upsample_backward", lambda dy: (dy[0], dy[1] // 2, dy[2] // 2, dy[3]))
+
+    def bprop(x, out, dout):
+        return (backward(dout),)
+
+    return _operator("upsample", lambda x: (x[0], 2 * x[1], 2 * x[2], x[3]), bprop=bprop)
+
+
+@functools.cache
+def concat() -> ops.Custom:
+    """((..., C), (..., D)) -> (..., C + D)."""
+    backward = _operator("concat_backward", lambda dy, a, b: (a, b), 2)
+
+    def bprop(a, b, out, dout):
+        return backward(dout, a, b)
+
+    return _operator("concat", lambda a, b: (*a[:-1], a[-1] + b[-1]), bprop=bprop)
+
+
+def to_channels_last(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H, W, C)."""
+    return x.transpose(0, 2, 3, 1)
+
+
+def from_channels_last(x: Tensor) -> Tensor:
+    """(B, H, W, C) -> (B, C, H, W)."""
+    return x.transpose(0, 3, 1, 2)
