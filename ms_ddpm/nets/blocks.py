@@ -12,7 +12,10 @@ from .norms import GroupNorm, RMSNorm
 
 
 class Block(nn.Cell):
-    """3x3 convolution -> norm, scaled and shifted by the time -> SiLU -> dropout."""
+    """3x3 convolution -> norm, scaled and shifted by the time -> SiLU -> dropout.
+
+    ``scale_shift`` (B, 2 dim_out), both in one, and ``residual``, added at the end, are for the C++ kernels alone.
+    """
 
     def __init__(self, dim: int, dim_out: int, norm: str, dropout: float, layer: int, rng: np.random.Generator):
         super().__init__()
@@ -28,11 +31,11 @@ class Block(nn.Cell):
     def prepare_channels_last(self) -> None:
         """Called by `layers.use_channels_last`."""
 
-    def fused(self, x: Tensor, scale_shift: Tensor | None, residual: Tensor | None, dropout_key=None) -> Tensor:
-        """The block with channels last, scale and shift in one (B, 2 dim_out); with a residual there is no dropout."""
-        return self.dropout(self.norm.fused_silu(self.proj(x), scale_shift, residual), dropout_key)
-
-    def construct(self, x: Tensor, scale=None, shift=None, dropout_key=None) -> Tensor:
+    def construct(self, x: Tensor, scale=None, shift=None, dropout_key=None, scale_shift=None, residual=None) -> Tensor:
+        if self.channels_last:
+            if scale is not None:
+                scale_shift = ops.concat((scale, shift), 1).reshape(x.shape[0], -1)
+            return self.dropout(self.norm.fused_silu(self.proj(x), scale_shift, residual), dropout_key)
         return self.dropout(ops.silu(self.norm(self.proj(x), scale, shift)), dropout_key)
 
 
@@ -61,8 +64,8 @@ class ResnetBlock(nn.Cell):
 
     def construct(self, x: Tensor, time_act: Tensor, dropout_key=None) -> Tensor:
         if self.channels_last:
-            h = self.block1.fused(x, self.mlp(time_act), None, dropout_key)
-            return self.block2.fused(h, None, self.res_conv(x) if self.widens else x)
+            h = self.block1(x, None, None, dropout_key, self.mlp(time_act))
+            return self.block2(h, None, None, None, None, self.res_conv(x) if self.widens else x)
         scale, shift = self.halves(self.mlp(time_act).reshape(-1, 2 * self.dim_out, 1, 1))
         h = self.block2(self.block1(x, scale, shift, dropout_key))
         return h + (self.res_conv(x) if self.widens else x)
