@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .errors import UserError
+from .ops import kernels
 from .ops.assign import set_value
 from .optim import FlatView
 from .runtime import compiled
@@ -45,7 +46,7 @@ class EMA:
             raise UserError(f"EMA update_every is {update_every}, expected at least 1")
         named = [(name, p) for name, p in model.parameters_and_names() if p.requires_grad]
         self.names = [name for name, _ in named]
-        self.view = FlatView([p for _, p in named])
+        self.view = FlatView([p for _, p in named], kernels.available())
         self.beta, self.update_after_step, self.update_every = beta, update_after_step, update_every
         self.inv_gamma, self.power, self.min_value = inv_gamma, power, min_value
         self.calls = 0

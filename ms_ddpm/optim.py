@@ -18,6 +18,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.ops.auto_generate import SplitWithSize
 
 from .errors import UserError
+from .ops import kernels
 from .ops.assign import set_value
 from .ops.expm1 import expm1
 
@@ -38,9 +39,14 @@ def _assign_reshaped(parameter: Parameter, value: Tensor) -> Tensor:
 
 
 class FlatView:
-    """The parameters of a network as one float32 vector, and back."""
+    """The parameters of a network as one float32 vector, and back.
 
-    def __init__(self, parameters: Sequence[Parameter]):
+    ``fused``: by the C++ kernels, in one operator.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], fused: bool = False):
+        self.fused = fused
+        self.join = kernels.flatten() if fused else None
         self.parameters = ParameterTuple(parameters)
         self.shapes = tuple(tuple(p.shape) for p in self.parameters)
         self.sizes = tuple(math.prod(shape) for shape in self.shapes)
@@ -48,6 +54,8 @@ class FlatView:
 
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """One vector (size,) of arrays shaped like the parameters; inside or outside a graph."""
+        if self.fused:
+            return self.join(*tensors)
         return _concat(_map(_ravel, tensors))
 
     def assign(self, parameters: ParameterTuple, flat: Tensor):
@@ -75,7 +83,12 @@ def clip_by_global_norm(flat: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
     The factor is max_norm / (norm + 1e-6), at most 1. A norm that is not finite is returned as it is.
     """
     norm = global_norm(flat)
-    return flat * ops.minimum(max_norm / (norm + 1e-6), Tensor(1.0, ms.float32)), norm
+    return flat * clip_factor(norm, max_norm), norm
+
+
+def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
+    """What `clip_by_global_norm` multiplies gradients of this norm with."""
+    return ops.minimum(max_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
 
 
 class Adam(nn.Cell):
@@ -87,6 +100,7 @@ class Adam(nn.Cell):
         betas, eps: as in PyTorch.
         weight_decay: times the weight, added to the gradient (default 0), or, in `AdamW`, times lr, taken off the
             weight (default 0.01).
+        fused: by the C++ kernels, in one operator (default: where they are there).
     """
 
     decoupled_decay = False
@@ -99,8 +113,10 @@ class Adam(nn.Cell):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float | None = None,
+        fused: bool | None = None,
     ):
         super().__init__(auto_prefix=False)
+        self.fused = kernels.available() if fused is None else fused
         weight_decay = self.default_decay if weight_decay is None else weight_decay
         if len(betas) != 2:
             raise UserError(f"Adam betas is {tuple(betas)}, expected two numbers")
@@ -109,7 +125,7 @@ class Adam(nn.Cell):
                 raise UserError(f"Adam {name} is {beta}, expected in [0, 1)")
         if lr < 0 or eps < 0 or weight_decay < 0:
             raise UserError(f"Adam lr, eps and weight_decay are {lr}, {eps}, {weight_decay}, expected none negative")
-        self.view = FlatView(params)
+        self.view = FlatView(params, self.fused)
         if not self.view.parameters:
             raise UserError("Adam was given no parameters to train")
         self.trained = self.view.parameters
@@ -122,6 +138,10 @@ class Adam(nn.Cell):
         self.new_share = tuple(1 - beta for beta in betas)
         # 1 - beta^t = -expm1(t log beta): as exact in float32 as PyTorch's double precision, rounded once.
         self.log_betas = tuple(math.log(beta) if beta > 0 else -math.inf for beta in betas)
+        if self.fused:
+            self.kernel, self.norm = kernels.adam(len(self.trained)), kernels.norm_of_all()
+            constants = (self.new_share[0], betas[1], self.new_share[1], eps)
+            self.constants = Tensor(np.array(constants, np.float32))
 
     def bias_correction(self, i: int, steps: Tensor) -> Tensor:
         """1 - betas[i]^steps."""
@@ -153,9 +173,30 @@ class Adam(nn.Cell):
         ops.assign(self.steps, ops.select(acts, steps, self.steps))
         return self.steps
 
+    def apply_fused(self, gradients: Sequence[Tensor], lr: Tensor, acts: Tensor, factor: Tensor) -> Tensor:
+        """`apply` of one gradient per parameter, each times ``factor``, by the C++ kernel."""
+        steps = self.steps + 1
+        l2, shrink = ops.zeros_like(lr), ops.ones_like(lr)
+        if self.weight_decay and self.decoupled_decay:
+            shrink = 1 - lr * self.weight_decay
+        elif self.weight_decay:
+            l2 = l2 + self.weight_decay
+        rate, root = lr / self.bias_correction(0, steps), ops.sqrt(self.bias_correction(1, steps))
+        scalars = ops.concat(
+            (ops.stack((ops.cast(acts, ms.float32), factor, rate, root)), self.constants, ops.stack((l2, shrink)))
+        )
+        results = self.kernel(scalars, self.exp_avg, self.exp_avg_sq, *gradients, *self.trained)
+        _map(_assign, self.trained, results[2:])
+        ops.assign(self.exp_avg, results[0])
+        ops.assign(self.exp_avg_sq, results[1])
+        ops.assign(self.steps, ops.select(acts, steps, self.steps))
+        return self.steps
+
     def construct(self, grads: Sequence[Tensor], lr: Tensor | None = None) -> Tensor:
         """One update from one gradient per parameter; returns the number of updates so far."""
         lr = Tensor(self.lr, ms.float32) if lr is None else lr
+        if self.fused:
+            return self.apply_fused(grads, lr, Tensor(True), Tensor(1.0, ms.float32))
         return self.apply(self.view.flatten(grads), lr, Tensor(True))
 
     def state(self, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .amp import DynamicLossScale
-from .optim import Adam, clip_by_global_norm
+from .optim import Adam, clip_by_global_norm, clip_factor
 from .runtime import compiled
 
 
@@ -40,16 +40,27 @@ class TrainStep:
 
         gradients = ms.value_and_grad(scaled_loss, None, optimizer.trained)
 
-        def apply(loss, flat, lr):
-            flat, norm = clip_by_global_norm(flat, max_grad_norm)
-            acts = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
+        def outcome(loss, norm, acts):
             scale = scaler.scale * 1.0  # of this step, before it adapts
-            optimizer.apply(flat, lr, acts)
             scaler.update(acts)
             return ops.stack((loss, norm, ops.cast(acts, ms.float32), scale))
 
+        def apply(loss, flat, lr):
+            flat, norm = clip_by_global_norm(flat, max_grad_norm)
+            acts = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
+            optimizer.apply(flat, lr, acts)
+            return outcome(loss, norm, acts)
+
+        def apply_fused(loss, grads, lr):
+            norm = optimizer.norm(*grads).reshape(()) / scaler.scale
+            acts = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
+            optimizer.apply_fused(grads, lr, acts, clip_factor(norm, max_grad_norm) / scaler.scale)
+            return outcome(loss, norm, acts)
+
         def whole(lr, *inputs):
             loss, grads = gradients(*inputs)
+            if optimizer.fused:
+                return apply_fused(loss / scaler.scale, grads, lr)
             return apply(loss / scaler.scale, view.flatten(grads) / scaler.scale, lr)
 
         def add(*inputs):

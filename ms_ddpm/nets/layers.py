@@ -133,6 +133,14 @@ class Linear(_Affine):
     def __init__(self, dim_in: int, dim_out: int, *, rng: np.random.Generator | None = None):
         super().__init__((dim_out, dim_in), True, rng)
         self.matmul = ops.MatMul(transpose_b=True)
+        self.channels_last = False
+
+    def prepare_channels_last(self) -> None:
+        """Called by `use_channels_last`."""
+        self.kernel = kernels.linear()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.kernel(x, self.weight, self.bias) if self.channels_last else super().construct(x)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.matmul(x, weight)

@@ -13,8 +13,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore as ms
@@ -110,8 +112,24 @@ def _load() -> ctypes.CDLL:
     return library
 
 
+_off = False
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """What is built inside the ``with`` block does without the kernels."""
+    global _off
+    before, _off = _off, True
+    try:
+        yield
+    finally:
+        _off = before
+
+
 def why_not() -> str:
     """Why the kernels are not used, in a few words; nothing where they are."""
+    if _off:
+        return "switched off by the program"
     if ms.get_context("device_target") != "CPU":
         return "they are for CPU"
     try:
@@ -144,6 +162,22 @@ def set_threads(count: int) -> None:
     """How many threads the kernels use (they start with one per core). Results do not depend on it."""
     if not why_not():
         _load().ms_ddpm_kernels_set_threads(count)
+
+
+@contextmanager
+def profile() -> Iterator[list[tuple[str, int, float]]]:
+    """Counts every operator inside the ``with`` block; then the list holds (operator and shape, calls, seconds)."""
+    library, rows = _load(), []
+    library.ms_ddpm_kernels_spent.restype = ctypes.c_char_p
+    library.ms_ddpm_kernels_profile(1)
+    try:
+        yield rows
+    finally:
+        library.ms_ddpm_kernels_profile(0)
+        for line in library.ms_ddpm_kernels_spent().decode().splitlines():
+            name, calls, seconds = line.split("\t")
+            rows.append((name, int(calls), float(seconds)))
+        rows.sort(key=lambda row: -row[2])
 
 
 # --- operators ----------------------------------------------------------------------------------------------------
@@ -287,6 +321,42 @@ def concat() -> ops.Custom:
         return backward(dout, a, b)
 
     return _operator("concat", lambda a, b: (*a[:-1], a[-1] + b[-1]), bprop=bprop)
+
+
+@functools.cache
+def linear() -> ops.Custom:
+    """(x (B, in), w (out, in), b (out,)) -> x w^T + b."""
+    backward = _operator("linear_backward", lambda x, w, dy: (x, w, (w[0],)), 3)
+
+    def bprop(x, w, b, out, dout):
+        return backward(x, w, dout)
+
+    return _operator("linear", lambda x, w, b: (x[0], w[0]), bprop=bprop)
+
+
+# Of all parameters or gradients at once; they have no gradients of their own.
+
+
+@functools.cache
+def flatten() -> ops.Custom:
+    """(arrays...) -> one vector of all of them."""
+    return _operator("flatten", lambda *arrays: (sum(math.prod(shape) for shape in arrays),))
+
+
+@functools.cache
+def norm_of_all() -> ops.Custom:
+    """(arrays...) -> (1,): the Euclidean norm of all of them, summed in double precision."""
+    return _operator("norm_of_all", lambda *arrays: (1,))
+
+
+@functools.cache
+def adam(count: int) -> ops.Custom:
+    """(scalars (10,), m, v, ``count`` gradients, ``count`` weights) -> (m, v, weights): see csrc/kernels.cpp."""
+
+    def shape(scalars, m, v, *arrays):
+        return (m, v, *arrays[count:])
+
+    return _operator("adam", shape, 2 + count, kind=str(count))
 
 
 def to_channels_last(x: Tensor) -> Tensor:

@@ -2,13 +2,16 @@
 //
 // The signature is that of MindSpore's ahead-of-time custom operators: inputs, then outputs, in `params`, with their
 // shapes. 0 is success. Sizes come from the shapes alone.
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <new>
+#include <string>
 
 #include "memory.h"
 #include "onednn.h"
@@ -54,6 +57,20 @@ struct Call {
   }
 };
 
+// Seconds and calls by operator and shape of its first input, while `profiling`.
+struct Spent {
+  int64_t calls = 0;
+  double seconds = 0;
+};
+bool profiling = false;
+std::map<std::string, Spent> spent;
+
+std::string label(const char* name, const Call& call) {
+  std::string text = name;
+  for (int axis = 0; axis < call.ndims[0]; ++axis) text += (axis ? "x" : " ") + std::to_string(call.side(0, axis));
+  return text;
+}
+
 std::mutex one_at_a_time;  // every kernel uses all threads and the same scratch memory
 
 template <class F>
@@ -66,7 +83,16 @@ int guarded(const char* name, int count, void** params, int* ndims, int64_t** sh
       }
     }
     std::lock_guard<std::mutex> lock(one_at_a_time);
-    body(Call{count, params, ndims, shapes});
+    const Call call{count, params, ndims, shapes};
+    if (!profiling) {
+      body(call);
+      return 0;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    body(call);
+    Spent& entry = spent[label(name, call)];
+    entry.calls += 1;
+    entry.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ms_ddpm kernel %s: %s\n", name, error.what());
@@ -249,6 +275,59 @@ OPERATOR(concat_backward) {  // dy (..., C + D), and a and b for their shapes ->
   });
 }
 
+// --- dense layers ---------------------------------------------------------------------------------------------------
+
+OPERATOR(linear) {  // x (B, in), w (out, in), b -> y
+  simd->linear_forward(call.side(0, 0), call.side(0, 1), call.side(1, 0), call.in(0), call.in(1), call.in(2),
+                       call.out(3));
+}
+
+OPERATOR(linear_backward) {  // x, w, dy -> dx, dw, db
+  simd->linear_backward(call.side(0, 0), call.side(0, 1), call.side(1, 0), call.in(0), call.in(1), call.in(2),
+                        call.out(3), call.out(4), call.out(5));
+}
+
+// --- all parameters at once -----------------------------------------------------------------------------------------
+
+OPERATOR(flatten) {  // any number of arrays -> one vector
+  float* y = call.out(call.count - 1);
+  for (int i = 0; i + 1 < call.count; ++i) {
+    std::memcpy(y, call.in(i), call.size(i) * sizeof(float));
+    y += call.size(i);
+  }
+}
+
+OPERATOR(norm_of_all) {  // any number of arrays -> (1,): Euclidean norm of them all
+  double sum = 0;
+  for (int i = 0; i + 1 < call.count; ++i) sum += simd->sum_of_squares(call.size(i), call.in(i));
+  *call.out(call.count - 1) = static_cast<float>(__builtin_sqrt(sum));
+}
+
+// scalars (10,): whether to act, then the members of Adam; m, v (size,); gradients; weights -> m, v, weights.
+OPERATOR(adam) {
+  const int arrays = (call.count - 5) / 3;
+  const float* s = call.in(0);
+  const Adam settings = {s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9]};
+  const bool acts = s[0] != 0;
+  const int first_output = 3 + 2 * arrays;
+  int64_t at = 0;
+  for (int i = 0; i < arrays; ++i) {
+    const int64_t size = call.size(3 + i);
+    const float *gradient = call.in(3 + i), *weight = call.in(3 + arrays + i);
+    const float *m = call.in(1) + at, *v = call.in(2) + at;
+    float *new_m = call.out(first_output) + at, *new_v = call.out(first_output + 1) + at;
+    float* new_weight = call.out(first_output + 2 + i);
+    if (acts) {
+      simd->adam(settings, size, gradient, weight, m, v, new_weight, new_m, new_v);
+    } else {
+      std::memcpy(new_weight, weight, size * sizeof(float));
+      std::memcpy(new_m, m, size * sizeof(float));
+      std::memcpy(new_v, v, size * sizeof(float));
+    }
+    at += size;
+  }
+}
+
 }  // namespace
 }  // namespace msd
 
@@ -265,6 +344,24 @@ EXPORT const char* ms_ddpm_kernels_start(const char* onednn, int threads, int on
 EXPORT void ms_ddpm_kernels_set_threads(int threads) {
   std::lock_guard<std::mutex> lock(msd::one_at_a_time);
   msd::set_threads(threads);
+}
+
+// Starts counting from nothing (1) or stops (0).
+EXPORT void ms_ddpm_kernels_profile(int on) {
+  std::lock_guard<std::mutex> lock(msd::one_at_a_time);
+  msd::profiling = on != 0;
+  if (on) msd::spent.clear();
+}
+
+// What was counted: lines of operator and shape, calls, seconds, separated by tabs. Valid until the next call.
+EXPORT const char* ms_ddpm_kernels_spent() {
+  static std::string text;
+  std::lock_guard<std::mutex> lock(msd::one_at_a_time);
+  text.clear();
+  for (const auto& [name, entry] : msd::spent) {
+    text += name + "\t" + std::to_string(entry.calls) + "\t" + std::to_string(entry.seconds) + "\n";
+  }
+  return text.c_str();
 }
 
 // 2: AVX-512, 1: AVX2 with FMA, 0: neither; at most `limit`. Returns the name of what is used.

@@ -25,7 +25,7 @@ inline float larger(float a, float b) { return a > b ? a : b; }
 inline int64_t padded(int64_t floats) { return (floats + 15) / 16 * 16; }
 inline float root(float x) { return __builtin_sqrtf(x); }
 
-// e^x to about one unit in the last place, 0 below -87.3, e^88 above 88: x = n log 2 + r, and Taylor's series of e^r.
+// e^x to about one unit in the last place, held between e^-87.3 and e^88: x = n log 2 + r, and Taylor's series of e^r.
 inline float exponential(float x) {
   const float low = -87.3365f;
   float z = x < low ? low : x > 88.f ? 88.f : x;
@@ -46,7 +46,7 @@ inline float exponential(float x) {
   bits = (bits - 0x4B400000 + 127) << 23;
   float power;
   memcpy(&power, &bits, 4);
-  return x < low ? 0.f : p * power + power;
+  return p * power + power;
 }
 
 inline float sigmoid(float x) { return 1.f / (1.f + exponential(-x)); }
@@ -424,79 +424,137 @@ void copy_rows(int64_t rows, int64_t columns, const float* from, int64_t ld_from
   for (int64_t i = 0; i < rows; ++i) memcpy(to + i * ld_to, from + i * ld_from, columns * sizeof(float));
 }
 
-// Linear attention. Memory keys and values are (d, memories) columns; here rows, before those of the image.
-struct LinearHead {
-  float *keys, *values, *queries, *context, *other, *sums;  // softmaxed keys and queries
+// Linear attention, all heads of an image together and kRowsOfChunk pixels at a time, so that a pixel's numbers are read
+// in one go and everything in between stays in the cache. Memory keys and values are (d, memories) columns.
+constexpr int64_t kRowsOfChunk = 128;
+
+struct LinearTask {
+  int64_t image, first_head, heads, width;  // width: floats of these heads in a pixel
+  float *chunk, *chunk2;                    // (kRowsOfChunk, width)
+  float *top, *share, *part;                // (width): largest key, 1 / sum of exponentials
+  float *context, *other;                   // (heads, d, d)
 };
 
-inline int64_t linear_floats(const Attend& a) {
-  const int64_t rows = a.memories + a.pixels;
-  return padded(3 * rows * a.d + 2 * a.d * a.d + 4 * a.d + (rows > a.d ? rows : a.d) * a.d);
+// How many heads a task has: all, unless there would be too few tasks. Heads do not meet, so it changes no result.
+inline int64_t heads_of_task(const Attend& a) {
+  int64_t heads = a.heads;
+  while (heads % 2 == 0 && a.batch * (a.heads / heads) < 2 * threads()) heads /= 2;
+  return heads;
 }
 
-inline LinearHead linear_head(const Attend& a, float* work) {
-  const int64_t rows = a.memories + a.pixels, d = a.d;
-  LinearHead h;
-  h.keys = work;
-  h.values = h.keys + rows * d;
-  h.queries = h.values + rows * d;
-  h.context = h.queries + rows * d;
-  h.other = h.context + d * d;
-  h.sums = h.other + d * d;
-  return h;
+inline int64_t linear_floats(const Attend& a, int64_t heads) {
+  const int64_t width = padded(heads * a.d);
+  return 2 * kRowsOfChunk * width + 3 * width + 2 * padded(heads * a.d * a.d) + padded(a.d * a.d);
 }
 
-void gather_linear(const Attend& a, const Head& from, const LinearHead& h) {
-  const int64_t d = a.d, rows = a.memories + a.pixels;
-  for (int64_t j = 0; j < a.memories; ++j) {
-    for (int64_t c = 0; c < d; ++c) {
-      h.keys[j * d + c] = from.memory_k[c * a.memories + j];
-      h.values[j * d + c] = from.memory_v[c * a.memories + j];
-    }
-  }
-  copy_rows(a.pixels, d, from.k, from.ld, h.keys + a.memories * d, d);
-  copy_rows(a.pixels, d, from.v, from.ld, h.values + a.memories * d, d);
-  copy_rows(a.pixels, d, from.q, from.ld, h.queries, d);
-  float *top = h.sums, *sum = top + d, *part = sum + d;
-  for (int64_t c = 0; c < d; ++c) top[c] = h.keys[c], sum[c] = 0;
-  for (int64_t i = 1; i < rows; ++i) {
-#pragma omp simd
-    for (int64_t c = 0; c < d; ++c) top[c] = top[c] > h.keys[i * d + c] ? top[c] : h.keys[i * d + c];
-  }
-  for (int64_t first = 0; first < rows; first += kChunk) {  // partial sums, for their rounding
-    const int64_t last = smaller(first + kChunk, rows);
-    memset(part, 0, d * sizeof(float));
-    for (int64_t i = first; i < last; ++i) {
-#pragma omp simd
-      for (int64_t c = 0; c < d; ++c) {
-        h.keys[i * d + c] = exponential(h.keys[i * d + c] - top[c]);
-        part[c] += h.keys[i * d + c];
-      }
-    }
-    for (int64_t c = 0; c < d; ++c) sum[c] += part[c];
-  }
-  for (int64_t c = 0; c < d; ++c) sum[c] = 1.f / sum[c];
+inline LinearTask linear_task(const Attend& a, int64_t heads, int task, float* work) {
+  const int64_t groups = a.heads / heads, width = heads * a.d;
+  LinearTask t;
+  t.image = task / groups;
+  t.first_head = task % groups * heads;
+  t.heads = heads;
+  t.width = width;
+  t.chunk = work;
+  t.chunk2 = t.chunk + kRowsOfChunk * padded(width);
+  t.top = t.chunk2 + kRowsOfChunk * padded(width);
+  t.share = t.top + padded(width);
+  t.part = t.share + padded(width);
+  t.context = t.part + padded(width);
+  t.other = t.context + padded(heads * a.d * a.d);
+  return t;
+}
+
+// A number of a memory key or value of these heads: row j, column c of `width`.
+inline float memory_at(const Attend& a, const LinearTask& t, int64_t half, int64_t j, int64_t c) {
+  return a.memory[(half * a.heads + t.first_head) * a.d * a.memories + c * a.memories + j];
+}
+
+// exp(keys - top) of a chunk of rows into to, and its sums over the rows added to `part`.
+void exponentials(int64_t rows, int64_t width, const float* keys, int64_t ld, const float* top, float* to, float* sum) {
   for (int64_t i = 0; i < rows; ++i) {
 #pragma omp simd
-    for (int64_t c = 0; c < d; ++c) h.keys[i * d + c] *= sum[c];
+    for (int64_t c = 0; c < width; ++c) {
+      const float e = exponential(keys[i * ld + c] - top[c]);
+      to[i * width + c] = e;
+      sum[c] += e;
+    }
   }
-  softmax_rows(a.pixels, d, h.queries, d);
-  // context = keys^T values
-  for (int64_t first = 0; first < rows; first += 256) {
-    multiply(d, d, smaller(256, rows - first), h.keys + first * d, 1, d, h.values + first * d, d, h.context, d,
-             first > 0);
+}
+
+// One chunk of keys and values into the running context, whose exponentials are relative to the largest key so far.
+void absorb(const Attend& a, const LinearTask& t, int64_t rows, const float* keys, const float* values, int64_t ld,
+            bool first) {
+  const int64_t d = a.d;
+  for (int64_t c = 0; c < t.width; ++c) t.part[c] = first ? keys[c] : t.top[c];
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t c = 0; c < t.width; ++c) t.part[c] = t.part[c] > keys[i * ld + c] ? t.part[c] : keys[i * ld + c];
   }
-  for (int64_t i = 0; i < d * d; ++i) h.context[i] *= a.scale;
+  for (int64_t c = 0; c < t.width; ++c) {
+    if (!first && t.part[c] != t.top[c]) {
+      const float shrink = exponential(t.top[c] - t.part[c]);
+      t.share[c] *= shrink;
+      float* row = t.context + c * d;  // (heads, d, d) is (width, d)
+#pragma omp simd
+      for (int64_t e = 0; e < d; ++e) row[e] *= shrink;
+    }
+    t.top[c] = t.part[c];
+    t.part[c] = 0;
+  }
+  exponentials(rows, t.width, keys, ld, t.top, t.chunk, t.part);
+  for (int64_t c = 0; c < t.width; ++c) t.share[c] = first ? t.part[c] : t.share[c] + t.part[c];
+  for (int64_t h = 0; h < t.heads; ++h) {
+    multiply(d, d, rows, t.chunk + h * d, 1, t.width, values + h * d, ld, t.context + h * d * d, d, !first);
+  }
+}
+
+// The context of every head, scaled: sum over rows of softmax(keys)^T values.
+void make_context(const Attend& a, const LinearTask& t) {
+  const int64_t hidden = a.heads * a.d, ld = 3 * hidden;
+  const float* keys = a.qkv + t.image * a.pixels * ld + hidden + t.first_head * a.d;
+  for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
+    const float* at = keys + first * ld;
+    absorb(a, t, smaller(kRowsOfChunk, a.pixels - first), at, at + hidden, ld, first == 0);
+  }
+  if (a.memories > 0) {
+    float* values = t.chunk2 + a.memories * t.width;
+    for (int64_t j = 0; j < a.memories; ++j) {
+      for (int64_t c = 0; c < t.width; ++c) {
+        t.chunk2[j * t.width + c] = memory_at(a, t, 0, j, c);
+        values[j * t.width + c] = memory_at(a, t, 1, j, c);
+      }
+    }
+    absorb(a, t, a.memories, t.chunk2, values, t.width, false);
+  }
+  for (int64_t c = 0; c < t.width; ++c) {
+    t.share[c] = 1.f / t.share[c];
+    const float factor = t.share[c] * a.scale;
+    for (int64_t e = 0; e < a.d; ++e) t.context[c * a.d + e] *= factor;
+  }
+}
+
+// Softmaxed queries of a chunk into t.chunk.
+void make_queries(const Attend& a, const LinearTask& t, int64_t rows, const float* queries, int64_t ld) {
+  for (int64_t i = 0; i < rows; ++i) {
+    memcpy(t.chunk + i * t.width, queries + i * ld, t.width * sizeof(float));
+  }
+  softmax_rows(rows * t.heads, a.d, t.chunk, a.d);
 }
 
 void linear_attention_forward(const Attend& a, float* out) {
-  const int64_t each = linear_floats(a), hidden = a.heads * a.d;
+  const int64_t hidden = a.heads * a.d, d = a.d, heads = heads_of_task(a), each = linear_floats(a, heads);
   float* work = static_cast<float*>(scratch(threads() * each * sizeof(float)));
-  parallel(static_cast<int>(a.batch * a.heads), [&](int task, int worker) {
-    const Head from = head_of(a, task / a.heads, task % a.heads);
-    const LinearHead h = linear_head(a, work + worker * each);
-    gather_linear(a, from, h);
-    multiply(a.pixels, a.d, a.d, h.queries, a.d, 1, h.context, a.d, out + from.out, hidden, false);
+  parallel(static_cast<int>(a.batch * (a.heads / heads)), [&](int task, int worker) {
+    const LinearTask t = linear_task(a, heads, task, work + worker * each);
+    make_context(a, t);
+    for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
+      const int64_t rows = smaller(kRowsOfChunk, a.pixels - first), pixel = t.image * a.pixels + first;
+      make_queries(a, t, rows, a.qkv + pixel * 3 * hidden + t.first_head * d, 3 * hidden);
+      for (int64_t h = 0; h < heads; ++h) {
+        multiply(rows, d, d, t.chunk + h * d, t.width, 1, t.context + h * d * d, d,
+                 out + pixel * hidden + (t.first_head + h) * d, hidden, false);
+      }
+    }
   });
 }
 
@@ -516,58 +574,82 @@ void sum_memories(const Attend& a, const float* partial, float* dmemory) {
   }
 }
 
+// Gradients of a chunk of keys and values; with t.context turned and t.other, the context's gradient, scaled.
+void keys_backward(const Attend& a, const LinearTask& t, int64_t rows, const float* keys, const float* values,
+                   int64_t ld, const float* along, float* dkeys, float* dvalues, int64_t ld_out) {
+  const int64_t d = a.d;
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t c = 0; c < t.width; ++c) {
+      t.chunk[i * t.width + c] = exponential(keys[i * ld + c] - t.top[c]) * t.share[c];
+    }
+  }
+  for (int64_t h = 0; h < t.heads; ++h) {
+    multiply(rows, d, d, t.chunk + h * d, t.width, 1, t.other + h * d * d, d, dvalues + h * d, ld_out, false);
+    multiply(rows, d, d, values + h * d, ld, 1, t.context + h * d * d, d, dkeys + h * d, ld_out, false);
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t c = 0; c < t.width; ++c) {
+      dkeys[i * ld_out + c] = t.chunk[i * t.width + c] * (dkeys[i * ld_out + c] - along[c]);
+    }
+  }
+}
+
 void linear_attention_backward(const Attend& a, const float* dout, float* dqkv, float* dmemory) {
-  const int64_t each = linear_floats(a), hidden = a.heads * a.d, d = a.d, rows = a.memories + a.pixels;
-  const int64_t memory = 2 * d * a.memories;
-  float* work = static_cast<float*>(scratch((threads() * each + a.batch * a.heads * memory) * sizeof(float)));
+  const int64_t hidden = a.heads * a.d, d = a.d, ld = 3 * hidden, heads = heads_of_task(a);
+  const int64_t each = linear_floats(a, heads) + 2 * a.memories * padded(heads * d), of_memory = d * a.memories;
+  float* work = static_cast<float*>(scratch((threads() * each + 2 * a.batch * a.heads * of_memory) * sizeof(float)));
   float* partial = work + threads() * each;
-  parallel(static_cast<int>(a.batch * a.heads), [&](int task, int worker) {
-    const Head from = head_of(a, task / a.heads, task % a.heads);
-    const LinearHead h = linear_head(a, work + worker * each);
-    float* gradient = h.sums + 4 * d;  // (rows, d), and before that (d, d)
-    gather_linear(a, from, h);
-    const float* dy = dout + from.out;
-    float* dq = dqkv + (from.q - a.qkv);
-    float *dk = dq + hidden, *dv = dk + hidden;
-    // dcontext = queries^T dy
-    for (int64_t first = 0; first < a.pixels; first += 256) {
-      multiply(d, d, smaller(256, a.pixels - first), h.queries + first * d, 1, d, dy + first * hidden, hidden, h.other,
-               d, first > 0);
+  parallel(static_cast<int>(a.batch * (a.heads / heads)), [&](int task, int worker) {
+    const LinearTask t = linear_task(a, heads, task, work + worker * each);
+    float *turned = t.other + padded(heads * d * d), *memory_gradients = turned + padded(d * d);
+    make_context(a, t);
+    // Queries: dcontext = queries^T dy, dq = softmax'(dy context^T).
+    for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
+      const int64_t rows = smaller(kRowsOfChunk, a.pixels - first), pixel = t.image * a.pixels + first;
+      make_queries(a, t, rows, a.qkv + pixel * ld + t.first_head * d, ld);
+      const float* dy = dout + pixel * hidden + t.first_head * d;
+      float* dq = dqkv + pixel * ld + t.first_head * d;
+      for (int64_t h = 0; h < heads; ++h) {
+        multiply(d, d, rows, t.chunk + h * d, 1, t.width, dy + h * d, hidden, t.other + h * d * d, d, first > 0);
+        transpose(d, d, t.context + h * d * d, d, turned);
+        multiply(rows, d, d, dy + h * d, hidden, 1, turned, d, t.chunk2 + h * d, t.width, false);
+      }
+      softmax_rows_backward(rows * heads, d, t.chunk, d, t.chunk2, d);
+      copy_rows(rows, t.width, t.chunk2, t.width, dq, ld);
     }
-    // dq = softmax'(dy context^T)
-    float* turned = gradient;
-    transpose(d, d, h.context, d, turned);
-    float* row = h.sums;  // reused: top and sums are not needed any more
-    for (int64_t i = 0; i < a.pixels; i += kRows) {
-      const int64_t count = smaller(kRows, a.pixels - i);
-      multiply(count, d, d, dy + i * hidden, hidden, 1, turned, d, dq + i * from.ld, from.ld, false);
-      softmax_rows_backward(count, d, h.queries + i * d, d, dq + i * from.ld, from.ld);
-    }
-    // along[c] = sum over rows of keys * dkeys = sum over e of dcontext * context
-    for (int64_t c = 0; c < d; ++c) {
+    // Keys: along is the sum over rows of keys * dkeys, which is the sum over e of dcontext * context.
+    for (int64_t c = 0; c < t.width; ++c) {
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t e = 0; e < d; ++e) sum += h.other[c * d + e] * h.context[c * d + e];
-      row[c] = sum;
+      for (int64_t e = 0; e < d; ++e) sum += t.other[c * d + e] * t.context[c * d + e];
+      t.part[c] = sum;
     }
-    for (int64_t i = 0; i < d * d; ++i) h.other[i] *= a.scale;
-    // dvalues = keys dcontext; dkeys = keys * (values dcontext^T - along)
-    float* dmemory_of = partial + task * memory;
-    auto scatter = [&](float* to, float* memory_to) {
-      for (int64_t j = 0; j < a.memories; ++j) {
-        for (int64_t c = 0; c < d; ++c) memory_to[c * a.memories + j] = gradient[j * d + c];
+    for (int64_t i = 0; i < t.width * d; ++i) t.other[i] *= a.scale;
+    for (int64_t h = 0; h < heads; ++h) transpose(d, d, t.other + h * d * d, d, t.context + h * d * d);
+    for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
+      const int64_t rows = smaller(kRowsOfChunk, a.pixels - first);
+      const int64_t at = (t.image * a.pixels + first) * ld + hidden + t.first_head * d;
+      keys_backward(a, t, rows, a.qkv + at, a.qkv + at + hidden, ld, t.part, dqkv + at, dqkv + at + hidden, ld);
+    }
+    if (a.memories == 0) return;
+    float *keys = t.chunk2, *values = keys + a.memories * t.width;
+    for (int64_t j = 0; j < a.memories; ++j) {
+      for (int64_t c = 0; c < t.width; ++c) {
+        keys[j * t.width + c] = memory_at(a, t, 0, j, c);
+        values[j * t.width + c] = memory_at(a, t, 1, j, c);
       }
-      copy_rows(a.pixels, d, gradient + a.memories * d, d, to, from.ld);
-    };
-    multiply(rows, d, d, h.keys, d, 1, h.other, d, gradient, d, false);
-    scatter(dv, dmemory_of + d * a.memories);
-    transpose(d, d, h.other, d, h.context);
-    multiply(rows, d, d, h.values, d, 1, h.context, d, gradient, d, false);
-    for (int64_t i = 0; i < rows; ++i) {
-#pragma omp simd
-      for (int64_t c = 0; c < d; ++c) gradient[i * d + c] = h.keys[i * d + c] * (gradient[i * d + c] - row[c]);
     }
-    scatter(dk, dmemory_of);
+    float *dkeys = memory_gradients, *dvalues = dkeys + a.memories * t.width;
+    keys_backward(a, t, a.memories, keys, values, t.width, t.part, dkeys, dvalues, t.width);
+    for (int64_t c = 0; c < t.width; ++c) {
+      float* to = partial + ((t.image * a.heads + t.first_head + c / d) * 2 * d + c % d) * a.memories;
+      for (int64_t j = 0; j < a.memories; ++j) {
+        to[j] = dkeys[j * t.width + c];
+        to[of_memory + j] = dvalues[j * t.width + c];
+      }
+    }
   });
   if (a.memories > 0) sum_memories(a, partial, dmemory);
 }
@@ -668,13 +750,87 @@ void attention_backward(const Attend& a, const float* dout, float* dqkv, float* 
   if (a.memories > 0) sum_memories(a, partial, dmemory);
 }
 
+// --- dense layers and the optimizer -------------------------------------------------------------------------------
+
+constexpr int64_t kOutputs = 64;  // of a dense layer, a task
+
+void linear_forward(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* b, float* y) {
+  float* turned = static_cast<float*>(scratch(threads() * kOutputs * in * sizeof(float)));
+  parallel(static_cast<int>((out + kOutputs - 1) / kOutputs), [&](int task, int worker) {
+    const int64_t first = task * kOutputs, count = smaller(kOutputs, out - first);
+    float* wt = turned + worker * kOutputs * in;
+    transpose(count, in, w + first * in, in, wt);
+    multiply(rows, count, in, x, in, 1, wt, count, y + first, out, false);
+    for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+      for (int64_t j = 0; j < count; ++j) y[i * out + first + j] += b[first + j];
+    }
+  });
+}
+
+void linear_backward(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* dy, float* dx,
+                     float* dw, float* db) {
+  const int64_t tasks = (in + kOutputs - 1) / kOutputs;
+  parallel(static_cast<int>(tasks), [&](int task, int) {
+    const int64_t first = task * kOutputs, count = smaller(kOutputs, in - first);
+    multiply(rows, count, out, dy, out, 1, w + first, in, dx + first, in, false);
+    multiply(out, count, rows, dy, 1, out, x + first, in, dw + first, in, false);
+  });
+  for (int64_t j = 0; j < out; ++j) {
+    double sum = 0;
+    for (int64_t i = 0; i < rows; ++i) sum += dy[i * out + j];
+    db[j] = static_cast<float>(sum);
+  }
+}
+
+constexpr int64_t kWeights = 1 << 14;  // a task of the optimizer
+
+double sum_of_squares(int64_t size, const float* x) {
+  const int64_t tasks = (size + kWeights - 1) / kWeights;
+  double* partial = static_cast<double*>(scratch(tasks * sizeof(double)));
+  parallel(static_cast<int>(tasks), [&](int task, int) {
+    double total = 0;
+    const int64_t last = smaller((task + 1) * kWeights, size);
+    for (int64_t first = task * kWeights; first < last; first += 1024) {
+      const int64_t end = smaller(first + 1024, last);
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = first; i < end; ++i) sum += x[i] * x[i];
+      total += sum;
+    }
+    partial[task] = total;
+  });
+  double total = 0;
+  for (int64_t task = 0; task < tasks; ++task) total += partial[task];
+  return total;
+}
+
+void adam(const Adam& a, int64_t size, const float* gradient, const float* weight, const float* m, const float* v,
+          float* new_weight, float* new_m, float* new_v) {
+  const int64_t tasks = (size + kWeights - 1) / kWeights;
+  parallel(static_cast<int>(tasks), [&](int task, int) {
+    const int64_t first = task * kWeights, last = smaller(first + kWeights, size);
+#pragma omp simd
+    for (int64_t i = first; i < last; ++i) {
+      const float g = gradient[i] * a.clip + a.l2 * weight[i];
+      const float mean = m[i] + a.new1 * (g - m[i]);
+      const float square = a.beta2 * v[i] + a.new2 * (g * g);
+      const float denominator = root(square) / a.root_correction + a.eps;
+      new_weight[i] = weight[i] * a.shrink - a.rate * (mean / denominator);
+      new_m[i] = mean;
+      new_v[i] = square;
+    }
+  });
+}
+
 }  // namespace
 
 #define MSD_TEXT_OF(name) #name
 #define MSD_TEXT(name) MSD_TEXT_OF(name)
 extern const Simd simd;
-const Simd simd = {MSD_TEXT(MSD_ISA),         norm_forward,      norm_backward,     linear_attention_forward,
-                   linear_attention_backward, attention_forward, attention_backward};
+const Simd simd = {MSD_TEXT(MSD_ISA),  norm_forward,       norm_backward,  linear_attention_forward,
+                   linear_attention_backward, attention_forward, attention_backward, linear_forward,
+                   linear_backward,    sum_of_squares,     adam};
 
 }  // namespace MSD_ISA
 }  // namespace msd

@@ -32,8 +32,14 @@ struct Attend {
   const float *memory;
 };
 
+// One update of Adam over `size` weights, moments m and v; see optim.py.
 struct Adam {
-  float lr_corrected, beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction2, eps, decay, decoupled_factor;
+  float clip;               // factor on the gradient
+  float rate;               // learning rate / (1 - beta1^t)
+  float root_correction;    // sqrt(1 - beta2^t)
+  float new1, beta2, new2;  // 1 - beta1, beta2, 1 - beta2
+  float eps;
+  float l2, shrink;         // added to the gradient times the weight; factor on the weight (AdamW)
 };
 
 struct Simd {
@@ -44,6 +50,13 @@ struct Simd {
   void (*linear_attention_backward)(const Attend&, const float* dout, float* dqkv, float* dmemory);
   void (*attention_forward)(const Attend&, float* out);
   void (*attention_backward)(const Attend&, const float* dout, float* dqkv, float* dmemory);
+  // y (rows, out) = x (rows, in) w^T + b, w (out, in).
+  void (*linear_forward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* b, float* y);
+  void (*linear_backward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* dy,
+                          float* dx, float* dw, float* db);
+  double (*sum_of_squares)(int64_t size, const float* x);
+  void (*adam)(const Adam&, int64_t size, const float* gradient, const float* weight, const float* m, const float* v,
+               float* new_weight, float* new_m, float* new_v);
 };
 
 namespace base { extern const Simd simd; }
