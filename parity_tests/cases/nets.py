@@ -95,6 +95,17 @@ KERNELS: dict[str, tuple] = {  # more for the C++ kernels: widths that fill no v
     "weight_standardized_odd": (
         "weight_standardized_conv2d", {"dim_in": 3, "dim_out": 5, "kernel_size": 3, "padding": 1}, ("x",), (3, 4, 10)
     ),
+    "linear_odd": ("linear", {"dim_in": 21, "dim_out": 37}, ("vector",), 21),
+    "linear_wide": ("linear", {"dim_in": 130, "dim_out": 19}, ("vector",), 130),
+    "block_rms_nan_pixel": ("block", {"dim": 3, "dim_out": 5, "norm": "rms"}, ("x", "scale", "shift"), (3, 9, 11)),
+    "block_group_nan_pixel": ("block", {"dim": 3, "dim_out": 8, "norm": "group"}, ("x",), (3, 9, 11)),
+    "linear_attention_nan_pixel": (
+        "linear_attention", {"dim": 5, "heads": 3, "dim_head": 5, "norm": "rms"}, ("x",), (5, 5, 7)
+    ),
+    "attention_nan_pixel": ("attention", {"dim": 5, "heads": 3, "dim_head": 5, "norm": "rms"}, ("x",), (5, 5, 7)),
+    "channel_layer_norm_nan_pixel": ("channel_layer_norm", {"dim": 5}, ("x",), (5, 3, 7)),
+    "rms_norm_nan_pixel": ("rms_norm", {"dim": 5}, ("x",), (5, 3, 7)),
+    "rms_norm_inf_pixel": ("rms_norm", {"dim": 5}, ("x",), (5, 3, 7)),
     "rms_norm_odd": ("rms_norm", {"dim": 5}, ("x",), (5, 3, 7)),
     "rms_norm_wide": ("rms_norm", {"dim": 35}, ("x",), (35, 9, 11)),
     "channel_layer_norm_odd": ("channel_layer_norm", {"dim": 5}, ("x",), (5, 3, 7)),
@@ -141,8 +152,13 @@ KERNELS: dict[str, tuple] = {  # more for the C++ kernels: widths that fill no v
     ),
 }  # fmt: skip
 ALL_ROWS = ROWS | KERNELS
-WITHOUT_IMAGE = ("linear", "activation", "sinusoidal_embedding", "fourier_embedding", "time_mlp", "group_norm")
-BY_KERNELS = tuple(name for name, row in ALL_ROWS.items() if row[0] not in WITHOUT_IMAGE)  # group norm: in a block only
+NO_KERNEL = (
+    "activation",
+    "sinusoidal_embedding",
+    "fourier_embedding",
+    "group_norm",
+)  # the last has one in a block only
+BY_KERNELS = tuple(name for name, row in ALL_ROWS.items() if row[0] not in NO_KERNEL)
 SCALES = (0.02, 1, 30)
 BATCH = 2
 DIFFERENTIABLE = ("x", "t", "vector", "scale", "shift")
@@ -206,6 +222,8 @@ def layer_inputs(rng: np.random.Generator, name: str, scale: float) -> Arrays:
         found[argument] = makers[argument]()
     if name.endswith("zero_pixel"):
         found["x"][0, :, 2, 3] = 0
+    if name.endswith(("nan_pixel", "inf_pixel")):
+        found["x"][0, 1, 2, 3] = np.float32(name[-9:-6])
     if name.endswith("offset"):  # a mean that is large against the deviation
         found["x"] += np.float32(1000 * scale)
     return found | {"cotangent": normal(rng, *_output_shape(name))}
@@ -244,22 +262,22 @@ def layer_computation(
     spec = {"layer": kind, "arguments": arguments, "calls": calls, "differentiable": positions}
     residual = {"residual": True} if name.endswith("_residual") else {}
     made = computation(
-        f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec | residual | _by(kernels),
+        f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec | residual | by(kernels),
         scales=leg("torch", "layer_scales", spec), inputs=partial(layer_inputs, name=name, scale=scale), mode=mode,
         seed=seed, precision=precision, rule="layers", mindspore={"level": level}, other_kernels=precision == "float32",
     )  # fmt: skip
     if residual:
         references = [_with_residual(run) for run in made.references]
         made = replace(made, truth=_with_residual(made.truth), references=references)
-    return _only_mindspore(made) if kernels else made
+    return only_mindspore(made) if kernels else made
 
 
-def _by(kernels: bool) -> dict[str, bool]:
+def by(kernels: bool) -> dict[str, bool]:
     """What a spec says of the C++ kernels: nothing without them, so that it is what was recorded."""
     return {"kernels": True} if kernels else {}
 
 
-def _only_mindspore(made: Computation) -> Computation:
+def only_mindspore(made: Computation) -> Computation:
     """Without PyTorch as a candidate: it has been judged on the same computation."""
     return replace(made, candidates={"mindspore": made.candidates["mindspore"]})
 
@@ -347,11 +365,11 @@ def network_computation(
     inputs = partial(network_inputs, unet=unet, image=image, self_cond=not name.endswith("_none"))
     made = computation(
         f"state/converted-{name}" if convert else f"network/{name}{label}-{mode}", "network",
-        {"unet": unet, **({"convert": True} if convert else {}), **_by(kernels)}, inputs,
+        {"unet": unet, **({"convert": True} if convert else {}), **by(kernels)}, inputs,
         scales=leg("torch", "network_scales", {"unet": unet}),
         mode=mode, seed=seed, precision=precision, rule="layers", mindspore={"level": level},
     )  # fmt: skip
-    return _only_mindspore(made) if kernels else made
+    return only_mindspore(made) if kernels else made
 
 
 def tier3(seed: int = 0) -> Iterator[Case]:

@@ -81,11 +81,11 @@ def why_not(spec: Mapping) -> str:
 
 
 def with_kernels(call: Callable) -> Callable:
-    """A call of layers with channels last, on an image (B, C, H, W) and with the same axes returned."""
+    """A call of layers with channels last, on an image (B, C, H, W), or a vector, and with the same axes returned."""
 
     def call_channels_last(x, *more):
-        y = call(kernels.to_channels_last(x), *more)
-        return kernels.from_channels_last(y)
+        y = call(kernels.to_channels_last(x) if x.ndim == 4 else x, *more)
+        return kernels.from_channels_last(y) if y.ndim == 4 else y
 
     return call_channels_last
 
