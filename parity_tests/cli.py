@@ -20,6 +20,7 @@ DESCRIPTION = """Does MindSpore compute what PyTorch computes, and if not, where
   python scripts/parity.py check                         run them: MindSpore against PyTorch, judged by float64
   python scripts/parity.py check --tier 0 --tier 1       the mathematics alone, in half a minute
   python scripts/parity.py check --case 'layers/attention*' --mode graph
+  python scripts/parity.py check --case '*-kernels-*'    what the C++ kernels compute
   python scripts/parity.py check --bundle parity_tests/bundles      without PyTorch, against what it recorded
   python scripts/parity.py bisect network/unet_2022-vjp_weights-graph     the path to the first wrong layer
   python scripts/parity.py record --output_dir DIR       take PyTorch's results to another machine
@@ -122,7 +123,8 @@ def here(cases: list, candidate: str) -> list:
 
     found, reason = possible(cases, candidate)
     if reason:
-        print(f"{len(cases) - len(found)} checks are left out: {reason}")
+        left = len(cases) - len(found)
+        print(f"{left} {'check is' if left == 1 else 'checks are'} left out: {reason}")
     if not found:
         raise NothingRan("no selected check can run on this machine: nothing ran, so nothing agrees")
     return found
