@@ -22,7 +22,8 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from ..runtime import mindspore_root, onednn_is_capped
+from ..errors import UserError
+from ..runtime import mindspore_root, onednn_is_capped, thread_count
 
 log = logging.getLogger("ms_ddpm")
 
@@ -104,8 +105,7 @@ def _load() -> ctypes.CDLL:
     library.ms_ddpm_kernels_start.restype = ctypes.c_char_p
     library.ms_ddpm_kernels_isa.restype = ctypes.c_char_p
     limit = _ISA_LIMITS[wanted]
-    threads = len(os.sched_getaffinity(0))
-    problem = library.ms_ddpm_kernels_start(onednn.encode(), threads, _ONEDNN_ISA[limit]).decode()
+    problem = library.ms_ddpm_kernels_start(onednn.encode(), thread_count(), _ONEDNN_ISA[limit]).decode()
     if problem:
         raise Unavailable(f"MindSpore's oneDNN does not serve them: {problem}")
     library.isa = library.ms_ddpm_kernels_isa(limit).decode()
@@ -160,7 +160,9 @@ def isa() -> str:
 
 def set_threads(count: int) -> None:
     """How many threads the kernels use (they start with one per core). Results do not depend on it."""
-    if not why_not():
+    if count < 1:
+        raise UserError(f"threads is {count}, expected at least 1")
+    if _load.cache_info().currsize:  # running; otherwise they start with `runtime.thread_count`
         _load().ms_ddpm_kernels_set_threads(count)
 
 
