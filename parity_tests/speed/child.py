@@ -38,7 +38,7 @@ class Child:
         scratch.mkdir(parents=True, exist_ok=True)
         variables = environment(entry, threads, str(scratch))
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), variables.get("PYTHONPATH"))))
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
         self.process = subprocess.Popen(
             command or [sys.executable, "-m", "parity_tests.speed.worker", entry.name, str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env=variables, cwd=scratch,

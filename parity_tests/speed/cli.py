@@ -14,7 +14,7 @@ from ms_ddpm.errors import UserError
 DESCRIPTION = """How fast, and how large: MindSpore against PyTorch, same weights, same inputs, same cores.
 
   python scripts/bench.py --quick                        a few minutes: ours and PyTorch, dim 16 and dim 32
-  python scripts/bench.py                                the whole table, all four contestants: over an hour on two cores
+  python scripts/bench.py                                the whole table, four contestants (see README for how long)
   python scripts/bench.py --markdown bench.md --json bench.json --html bench.html
   python scripts/bench.py --sizes dim32 --batches 16 --contestants ours torch --what train
   python scripts/bench.py --sizes 16:1,2@8               any network: DIM:MULTS@SIDE
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--sizes",
         nargs="+",
         metavar="SIZE",
-        help=f"networks: {', '.join(f'{k} = {v}' for k, v in sizes.SIZES.items())}, or DIM:MULTS@SIDE (default: all three)",
+        help=f"{', '.join(f'{k} = {v}' for k, v in sizes.SIZES.items())}, or DIM:MULTS@SIDE (default: all three)",
     )
     what.add_argument("--batches", nargs="+", type=int, metavar="N", help="(default: 1 16 64, and 64 only up to 32x32)")
     what.add_argument(
@@ -78,7 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--budget",
         type=float,
-        help="seconds of timed steps for each contestant, workload and kind; slow ones make fewer, 3 at least (default: 30)",
+        help="seconds of timed steps for each contestant, workload and kind; "
+        "slow ones make fewer steps, 3 at least (default: 30)",
     )
     how.add_argument(
         "--patience",

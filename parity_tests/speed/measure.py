@@ -52,7 +52,7 @@ def calls(what: str, seconds: float, settings: Settings, most: int | None) -> li
 
 
 def entered(workload: Workload, entries: Sequence[Entry], chosen_by_user: bool) -> list[Entry]:
-    """Who runs at a workload: a slow contestant only at its sizes, unless it was asked for by name; never in a series."""
+    """Who runs at a workload: a slow contestant only at its sizes, or by name everywhere but in a series."""
     names = {size: name for name, size in SIZES.items()}
     return [
         entry

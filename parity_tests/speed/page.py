@@ -9,17 +9,19 @@ from ..report import style, svg
 from ..report.svg import escape
 from . import results, tables
 from .contestants import REFERENCE
-from .sizes import GROWTH, WHAT, Workload
+from .sizes import GROWTH, MIDDLE, WHAT, Workload
 
-WIDTH, ROW, BAR = 520, 15, 9
+WIDTH, LEFT, ROW, BAR = 560, 148, 15, 9
 CLASSES = {
-    "ours": "k-ours", "ours-no-kernels": "k-plain", "torch": "k-torch", "torch-compile": "k-compile", "stock": "k-stock",
+    "ours": "k-ours", "ours-no-kernels": "k-plain", "torch": "k-torch", "torch-compile": "k-compile",
+    "stock": "k-stock",
 }  # fmt: skip
 CSS = """
 svg .k-ours { fill: var(--accent); } svg .k-plain { fill: var(--second); } svg .k-torch { fill: var(--a2); }
 svg .k-compile { fill: var(--a1); } svg .k-stock { fill: var(--hb); }
 svg path.l-ours { stroke: var(--accent); } svg path.l-plain { stroke: var(--second); }
-svg path.l-torch { stroke: var(--a2); } svg path.l-compile { stroke: var(--a1); } svg path.l-stock { stroke: var(--hb); }
+svg path.l-torch { stroke: var(--a2); } svg path.l-compile { stroke: var(--a1); }
+svg path.l-stock { stroke: var(--hb); }
 svg path.whisker { stroke: var(--ink); stroke-width: 1; opacity: .55; }
 svg text.strong { fill: var(--ink); font-weight: 600; }
 .key i.k-ours { background: var(--accent); } .key i.k-plain { background: var(--second); }
@@ -40,7 +42,7 @@ def _key(names: Sequence[str]) -> str:
     return f'<div class="key">{entries}</div>'
 
 
-def bars(found: Mapping, group: Sequence[Mapping], what: str) -> str:
+def bars(group: Sequence[Mapping], what: str) -> str:
     """One workload: a bar for each contestant, as long as its median, with its quartiles and its times-PyTorch.
 
     A bar more than eight times the shortest is cut, and says so by its open end.
@@ -48,14 +50,15 @@ def bars(found: Mapping, group: Sequence[Mapping], what: str) -> str:
     timed = [row for row in group if results.median_of(row, what) is not None]
     medians = [results.median_of(row, what) for row in timed]
     limit = max(m for m in medians if m <= 8 * min(medians)) * 1.12
-    x = svg.Scale(0, limit, 108, WIDTH - 128)
+    x = svg.Scale(0, limit, LEFT, WIDTH - 128)
     marks = []
     for i, row in enumerate(timed):
         s = results.summary(row["times"][what])
         y, cut = i * (ROW + 7) + 4, s["median"] > limit
         name = tables.title_of(row["contestant"])
-        told = f"{name}: {tables.number(s['median'])} ms, quartiles {tables.number(s['low'])} to {tables.number(s['high'])}"
-        marks.append(svg.text(100, y + BAR, name, "strong" if row["contestant"] == "ours" else "", "end"))
+        median, low, high = (tables.number(s[key]) for key in ("median", "low", "high"))
+        told = f"{name}: {median} ms, quartiles {low} to {high}"
+        marks.append(svg.text(LEFT - 8, y + BAR, name, "strong" if row["contestant"] == "ours" else "", "end"))
         marks.append(svg.rect(x(0), y, x(s["median"]) - x(0), BAR + 2, _kind(row["contestant"]), told))
         if cut:
             marks.append(svg.text(x(limit) - 14, y + BAR, "»", "strong"))
@@ -63,7 +66,7 @@ def bars(found: Mapping, group: Sequence[Mapping], what: str) -> str:
             middle = y + BAR / 2 + 1
             marks.append(svg.line(x(s["low"]), middle, x(min(s["high"], limit)), middle, "whisker"))
         ratio = None if row["contestant"] == REFERENCE else results.ratio_of(row, group, what)
-        marks.append(svg.text(x(s["median"]) + 6, y + BAR, f"{tables.number(s['median'])} ms{tables.times(ratio)}"))
+        marks.append(svg.text(x(s["median"] if cut else s["high"]) + 6, y + BAR, f"{median} ms{tables.times(ratio)}"))
     return svg.picture(WIDTH, len(timed) * (ROW + 7) + 6, marks, f"{WHAT[what]}, median time of each contestant")
 
 
@@ -75,9 +78,7 @@ def _speed(found: Mapping) -> str:
         for group in results.workloads(rows).values():
             if any(results.median_of(row, what) is not None for row in group):
                 workload = Workload.from_json(group[0]["workload"])
-                figures.append(
-                    f"<figure><figcaption>{escape(workload)}</figcaption>{bars(found, group, what)}</figure>"
-                )
+                figures.append(f"<figure><figcaption>{escape(workload)}</figcaption>{bars(group, what)}</figure>")
         if figures:
             title = tables.what_title(found, what)
             parts.append(
@@ -96,7 +97,7 @@ def curves(found: Mapping, axis: str, what: str) -> str:
     if not points:
         return ""
     xs = sorted({x for line in points.values() for x, _ in line})
-    width, left, right, top, bottom = 340, 46, 250, 12, 176
+    width, left, right, top, bottom = 340, 46, 280, 12, 176
     low, high = min(xs), max(xs) if len(xs) > 1 else min(xs) * 2
     x = svg.Scale(low, high, left + 6, right, log=True)
     y = svg.log_scale([v for line in points.values() for _, v in line], bottom, top, 1e-3, 1e7)
@@ -115,8 +116,7 @@ def curves(found: Mapping, axis: str, what: str) -> str:
         ]
         power = results.exponent(line)
         last = max(height + 4, last + 13)
-        label = f"{tables.title_of(name)}{'' if power is None else f'  p {power:.2f}'}"
-        marks.append(svg.text(right + 10, last, label, "name"))
+        marks += [] if power is None else [svg.text(right + 10, last, f"p {power:.2f}", kind)]
     return svg.picture(width, bottom + 38, marks, f"{what} along {axis}")
 
 
@@ -134,9 +134,10 @@ def _growth(found: Mapping) -> str:
     if not figures:
         return ""
     return (
-        '<section id="growth"><h2>How cost grows</h2><p class="lead">dim 16 (1,2,4) @ 16x16 at batch 16, one axis varied at '
-        "a time, both axes logarithmic; p is the power of the straight line that fits: 1 doubles when the axis doubles."
-        f'</p><div class="three">{"".join(figures)}</div></section>'
+        f'<section id="growth"><h2>How cost grows</h2><p class="lead">{MIDDLE} at batch 16, one of the three varied at '
+        "a time, both axes logarithmic; p is the power of the straight line that fits: with 1, cost doubles when the "
+        f"axis does.</p>{_key(results.contestants_of([row for row in found['rows'] if row['workload']['series']]))}"
+        f'<div class="three">{"".join(figures)}</div></section>'
     )
 
 
@@ -150,7 +151,8 @@ def _table(table: tables.Table) -> str:
     inside = f'<div class="scroll"><table>{row(table.head, "th")}{body}</table></div>'
     lead = f'<p class="lead">{escape(table.lead)}</p>'
     if table.folded:
-        return f"<section><details><summary><strong>{escape(table.title)}</strong></summary>{lead}{inside}</details></section>"
+        summary = f"<summary><strong>{escape(table.title)}</strong></summary>"
+        return f"<section><details>{summary}{lead}{inside}</details></section>"
     return f"<section><h2>{escape(table.title)}</h2>{lead}{inside}</section>"
 
 

@@ -20,9 +20,9 @@ MIB = 2**20
 def empty(command: str, date: str, machine: Mapping, settings: Mapping) -> dict:
     """A document without rows.
 
-    A row is one contestant at one workload: ``workload``, ``contestant``, ``failed`` (why, or ""), ``disagrees`` (why, or
-    ""), ``differences`` from the reference, ``times`` (what -> seconds of each call), and ``first`` (what -> seconds of the
-    first call), ``import_s``, ``build_s``, ``first_step_s`` (from process start), ``resident`` and ``growth`` in bytes.
+    A row is one contestant at one workload: ``workload``, ``contestant``, ``failed`` and ``disagrees`` (why, or ""),
+    ``differences`` from the reference, ``times`` and ``first`` (what -> seconds of each call, of the first call),
+    ``import_s``, ``build_s``, ``first_step_s`` (from process start), ``resident`` and ``growth`` in bytes.
     """
     return {
         "format": FORMAT, "command": command, "date": date, "machine": dict(machine), "settings": dict(settings),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class Workload:
 
     def as_json(self) -> dict:
         """As `from_json` reads it."""
-        return asdict(self)
+        found = asdict(self)
+        return {**found, "what": list(self.what), "size": {**found["size"], "mults": list(self.size.mults)}}
 
     @classmethod
     def from_json(cls, found: Mapping) -> Workload:
@@ -116,10 +117,11 @@ def table(
     return found
 
 
+MIDDLE = Size(16, (1, 2, 4), 16)  # of every series, at batch 16
 GROWTH = {
-    "batch": [(Size(16, (1, 2, 4), 16), batch) for batch in (1, 4, 16, 64)],
-    "resolution": [(Size(16, (1, 2, 4), side), 16) for side in (8, 16, 32, 64)],
-    "width": [(Size(dim, (1, 2, 4), 16), 16) for dim in (8, 16, 32, 64)],
+    "batch": [(MIDDLE, batch) for batch in (1, 4, 16, 64)],
+    "resolution": [(replace(MIDDLE, side=side), 16) for side in (8, 16, 32, 64)],
+    "width": [(replace(MIDDLE, dim=dim), 16) for dim in (8, 16, 32, 64)],
 }
 
 

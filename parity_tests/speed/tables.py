@@ -130,8 +130,8 @@ def detail_table(found: Mapping) -> Table:
             s = results.summary(seconds)
             worst = max(row["differences"].values(), default=None)
             table.rows.append([
-                str(workload.size), str(workload.batch), what_title(found, what), title_of(row["contestant"]), str(s["n"]),
-                number(s["median"]), f"{number(s['low'])} to {number(s['high'])}", f"{s['unsteady']:.2f}",
+                str(workload.size), str(workload.batch), what_title(found, what), title_of(row["contestant"]),
+                str(s["n"]), number(s["median"]), f"{number(s['low'])} to {number(s['high'])}", f"{s['unsteady']:.2f}",
                 number(1000 * workload.batch / s["median"]), NONE if worst is None else f"{worst:.0e}",
             ])  # fmt: skip
     return table
@@ -156,8 +156,8 @@ def growth_tables(found: Mapping) -> list[Table]:
         if not values:
             continue
         table = Table(
-            f"Growth with {axis}", f"Milliseconds (memory: MiB) at {axis} {', '.join(map(str, values))}, and p of cost ~ "
-            f"{axis}^p.", ["step", "who", *map(str, values), "p"],
+            f"Growth with {axis}", f"Milliseconds (memory: MiB), and p where cost grows as {axis} to the power p.",
+            ["step", "who", *map(str, values), "p"],
         )  # fmt: skip
         for what in ("train", "denoise", "memory"):
             for name in results.contestants_of(rows):

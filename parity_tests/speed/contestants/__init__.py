@@ -88,4 +88,4 @@ def environment(entry: Entry, threads: int, scratch: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in _CLEARED}
     numbers = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     caches = {"TORCHINDUCTOR_CACHE_DIR": scratch, "TORCHINDUCTOR_COMPILE_THREADS": str(threads)}
-    return kept | numbers | caches | {"GLOG_v": os.environ.get("GLOG_v", "3")} | dict(entry.environment)
+    return kept | numbers | caches | {"GLOG_v": kept.get("GLOG_v", "3")} | dict(entry.environment)

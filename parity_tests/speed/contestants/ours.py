@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class Training:
 
         self.forward = compiled(forward)
 
-    def make_step(self):
+    def make_step(self) -> Callable[[], tuple[float, float]]:
         """The training step of the library: one graph, flat Adam."""
         from ms_ddpm.amp import DynamicLossScale
         from ms_ddpm.optim import Adam

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Contestant(Training):
                 name = name[: -len(stock)] + ours if name.endswith(stock) else name
             set_value(parameter, self.weights[self.names[name]])
 
-    def make_step(self):
+    def make_step(self) -> Callable[[], tuple[float, float]]:
         """value_and_grad, clip, nn.Adam, in one graph."""
         import mindspore as ms
         from mindspore import Tensor, nn, ops

@@ -1,12 +1,13 @@
 """The U-Net as somebody would port it who knows PyTorch's source and MindSpore's manual, and has measured nothing.
 
-Slicing for chunk, interpolate for upsampling, L2Normalize, nn.GroupNorm and var for norms, softmax over the axis that the
-source names, stock layers throughout. Members are named as in `ms_ddpm.nets`, so that the same weights load.
+Slicing for chunk, interpolate for upsampling, L2Normalize, nn.GroupNorm and var for norms, softmax over the axis that
+the source names, stock layers throughout. Members are named as in `ms_ddpm.nets`, so that the same weights load.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import mindspore as ms
 import numpy as np
@@ -221,7 +222,7 @@ class Unet(nn.Cell):
             return Unshuffle(width, width_out) if downsample == "unshuffle" else conv(width, width_out, 4, 1, stride=2)
 
         downs, ups = [], []
-        for i, (width, wider) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (width, wider) in enumerate(pairwise(widths)):
             resample = conv(width, wider, 3, 1) if i == last else smaller(width, wider)
             downs.append(Stage(block(width, width), block(width, width), attention(width, i), resample))
             wide = width + wider
