@@ -65,7 +65,7 @@ class Child:
             while b"\n" not in self.buffer:
                 left = None if deadline is None else deadline - time.monotonic()
                 if (left is not None and left <= 0) or not selector.select(left):
-                    raise ContestantFailed(f"no answer to {do!r} within {patience:.0f} s")
+                    raise ContestantFailed(f"no answer to {do!r} within {patience:g} s")
                 block = os.read(self.process.stdout.fileno(), 65536)
                 if not block:
                     raise ContestantFailed(self._last_words())

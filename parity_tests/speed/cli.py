@@ -197,6 +197,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     import dataclasses
     import datetime
+    import signal
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
     plan, settings = _plan(options), _settings(options)
     arguments = sys.argv[1:] if argv is None else argv
@@ -207,12 +211,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataclasses.asdict(settings)
         | {"layout": options.layout, "seed": options.seed, "ddim_steps": options.ddim_steps},
     )
+    before = signal.signal(signal.SIGTERM, interrupt)  # a scheduler's end of time is an interruption like Ctrl-C
     try:
         problems = _measure(found, options, plan, settings)
     except KeyboardInterrupt:
         print("interrupted: this is what was measured so far", file=sys.stderr)
         _show(found, options)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     _show(found, options)
     for line in problems:
         print(f"error: {line}", file=sys.stderr)

@@ -72,7 +72,8 @@ class Contender:
         self.what = [kind for kind in workload.what if kind in entry.what]
         self.child: Child | None = None
         self.outputs: dict[str, np.ndarray] = {}
-        self.warm_up: dict[str, int] = {}
+        self.warm: dict[str, float] = {}  # seconds of a call after the first
+        self.warm_up: dict[str, int] = {}  # calls that begin a turn untimed
         self.row = {
             "workload": workload.as_json(), "contestant": entry.name, "failed": "", "disagrees": "",
             "differences": {}, "times": {}, "first": {},
@@ -101,7 +102,8 @@ class Contender:
                 row["first_step_s"] = time.perf_counter() - self.child.began
             self.outputs |= {f"{kind}: {name}": value for name, value in outputs.items()}
             if kind == "train":  # a second step, on the updated weights, tells whether the update was the same
-                self.outputs["train: loss after an update"] = self._first(kind)[1]["loss"]
+                self.warm[kind], outputs = self._first(kind)
+                self.outputs["train: loss after an update"] = outputs["loss"]
             if i == 0:
                 row["growth"] = self.ask("memory")["peak"] - row["resident"]
                 row["memory_of"] = kind
@@ -114,6 +116,10 @@ class Contender:
         denoising = self.row["times"].get("denoise")
         if kind == "sample":
             one = self.workload.ddim_steps * min(denoising) if denoising else self.row["first"]["sample"]
+        elif self.entry.most_steps:
+            one = self.row["first"][kind]  # so slow that another call only to know how slow is too dear
+        elif kind in self.warm:
+            one = self.warm[kind]
         else:
             one = self.ask("time", what=kind, n=1, warm_up=0)["seconds"][0]
         self.warm_up[kind] = int(one < WARM_UP_BELOW)
@@ -121,9 +127,8 @@ class Contender:
 
     def time(self, kind: str, n: int) -> None:
         """n timed calls."""
-        self.row["times"].setdefault(kind, []).extend(
-            self.ask("time", n + 1, what=kind, n=n, warm_up=self.warm_up[kind])["seconds"]
-        )
+        seconds = self.ask("time", n + 1, what=kind, n=n, warm_up=self.warm_up[kind])["seconds"]
+        self.row["times"].setdefault(kind, []).extend(seconds)
 
     def close(self) -> None:
         """Ends the process."""
