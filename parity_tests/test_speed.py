@@ -1,5 +1,6 @@
 """The bench: what it measures and refuses, how its processes talk, what it writes. No test judges a time."""
 
+import dataclasses
 import json
 import os
 import re
@@ -217,6 +218,23 @@ def test_turns_alternate_and_change_their_order():
     with measure.Session(measure.Settings(threads=1, rounds=3, steps=2), start=start) as running:
         running.run(sizes.Workload(TINY, 2, ("train",)), contestants.find(["ours", "torch"]))
     assert asked == ["ours", "torch", "torch", "ours", "ours", "torch"]
+
+
+def test_a_workload_of_two_series_is_measured_once():
+    made = []
+
+    def start(entry, threads, scratch):
+        made.append(entry.name)
+        return fakes()(entry, threads, scratch)
+
+    workload = sizes.Workload(TINY, 2, ("train",), series="batch")
+    with measure.Session(measure.Settings(threads=1, rounds=1, steps=1), start=start) as running:
+        for axis in ("batch", "width"):
+            running.run(dataclasses.replace(workload, series=axis), contestants.find(["torch"]))
+    assert made == ["ours", "torch"]  # the weights are made by ours
+    first, second = running.rows
+    assert second["times"] == first["times"]
+    assert [r["workload"]["series"] for r in running.rows] == ["batch", "width"]
 
 
 def test_memory_is_the_growth_above_what_import_left():
