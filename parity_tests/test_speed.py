@@ -331,7 +331,7 @@ def document(rows, complete=True):
     """A results document of a machine that does not exist."""
     settings = {"threads": 2, "ddim_steps": 50, "layout": "rms", "seed": 0}
     facts = {"processor": "a <fast> one", "instruction sets": "avx2", "cores": 4, "memory (GiB)": 8, "system": "Linux",
-             "python": "3.11", "mindspore": "2.10", "torch": "2.13", "numpy": "1.26"}  # fmt: skip
+             "load": 0.1, "python": "3.11", "mindspore": "2.10", "torch": "2.13", "numpy": "1.26"}  # fmt: skip
     found = results.empty("python scripts/bench.py", "2026-01-02T03:04", facts, settings)
     return found | {"rows": rows, "complete": complete}
 
@@ -360,11 +360,18 @@ def test_markdown_holds_medians_ratios_spread_memory_machine_and_command():
     assert "| 5,000 (1.25x) | 4,000 |" in text
     assert "| 9.00 (8.00) | 9.00 (8.00) |" in text
     assert "| 1,600 (400) |" in text
-    assert "| training step | ms_ddpm | 3 | 200 | 200 to 350 | 2.50 | 80.0 | 1e-07 |" in text
+    assert "| training step | ms_ddpm | 3 | 200 | 200 | 200 to 350 | 2.50 | 80.0 | 1e-07 |" in text
     assert "slowest of 3 took 2.5 times the median" in text
     assert "python scripts/bench.py" in text
     assert "2 of 4 cores" in text
     assert "2026-01-02" in text
+
+
+def test_a_busy_machine_is_admitted():
+    found = example()
+    found["machine"]["load"] = 3.8
+    assert "the load was 3.8 on 4 cores" in tables.markdown(found)
+    assert "load was" not in tables.markdown(example())
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row():

@@ -10,6 +10,7 @@ from .contestants import CONTESTANTS, REFERENCE
 from .sizes import GROWTH, WHAT, Workload, axis_value
 
 NONE = "–"
+BUSY = 0.5  # load for each core above which the machine had other work
 
 
 @dataclass
@@ -121,8 +122,8 @@ def detail_table(found: Mapping) -> Table:
     """Every measurement with its spread."""
     table = Table(
         "Every measurement", "Milliseconds. Steady means that the slowest step takes less than 1.5 times the median.",
-        ["network", "batch", "step", "who", "steps", "median", "quartiles", "slowest/median", "images/s", "difference"],
-        labels=4, folded=True,
+        ["network", "batch", "step", "who", "steps", "median", "fastest", "quartiles", "slowest/median", "images/s",
+         "difference"], labels=4, folded=True,
     )  # fmt: skip
     for row in found["rows"]:
         workload = Workload.from_json(row["workload"])
@@ -131,7 +132,8 @@ def detail_table(found: Mapping) -> Table:
             worst = max(row["differences"].values(), default=None)
             table.rows.append([
                 str(workload.size), str(workload.batch), what_title(found, what), title_of(row["contestant"]),
-                str(s["n"]), number(s["median"]), f"{number(s['low'])} to {number(s['high'])}", f"{s['unsteady']:.2f}",
+                str(s["n"]), number(s["median"]), number(s["fastest"]), f"{number(s['low'])} to {number(s['high'])}",
+                f"{s['unsteady']:.2f}",
                 number(1000 * workload.batch / s["median"]), NONE if worst is None else f"{worst:.0e}",
             ])  # fmt: skip
     return table
@@ -181,6 +183,9 @@ def all_tables(found: Mapping) -> list[Table]:
 def notes(found: Mapping) -> list[str]:
     """What did not go as it should, one line each."""
     lines = [] if found["complete"] else ["The run was interrupted: this is what was measured until then."]
+    load, cores = found["machine"]["load"], found["machine"]["cores"]
+    if load > BUSY * cores:
+        lines.append(f"Something else was running: the load was {load:g} on {cores} cores before the first step.")
     said = {}
     for row in found["rows"]:
         where = Workload.from_json(row["workload"])
