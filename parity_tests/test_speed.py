@@ -331,7 +331,7 @@ def document(rows, complete=True):
     """A results document of a machine that does not exist."""
     settings = {"threads": 2, "ddim_steps": 50, "layout": "rms", "seed": 0}
     facts = {"processor": "a <fast> one", "instruction sets": "avx2", "cores": 4, "memory (GiB)": 8, "system": "Linux",
-             "load": 0.1, "python": "3.11", "mindspore": "2.10", "torch": "2.13", "numpy": "1.26"}  # fmt: skip
+             "python": "3.11", "mindspore": "2.10", "torch": "2.13", "numpy": "1.26"}  # fmt: skip
     found = results.empty("python scripts/bench.py", "2026-01-02T03:04", facts, settings)
     return found | {"rows": rows, "complete": complete}
 
@@ -369,9 +369,18 @@ def test_markdown_holds_medians_ratios_spread_memory_machine_and_command():
 
 def test_a_busy_machine_is_admitted():
     found = example()
-    found["machine"]["load"] = 3.8
-    assert "the load was 3.8 on 4 cores" in tables.markdown(found)
-    assert "load was" not in tables.markdown(example())
+    found["others"] = 0.38
+    assert "Other processes took 38 %" in tables.markdown(found)
+    assert "Other processes" not in tables.markdown(example())
+
+
+def test_what_others_take_is_what_is_busy_less_what_is_ours(monkeypatch):
+    busy, own, clock = iter([100.0, 160.0]), iter([10.0, 30.0]), iter([0.0, 50.0])
+    monkeypatch.setattr(machine.Others, "_busy", lambda self: next(busy))
+    monkeypatch.setattr(machine.Others, "_own", lambda self: next(own))
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    assert machine.Others().share() == 0.4  # 60 s of 100 were worked, 20 of them by us
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row():

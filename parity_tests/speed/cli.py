@@ -14,7 +14,7 @@ from ms_ddpm.errors import UserError
 DESCRIPTION = """How fast, and how large: MindSpore against PyTorch, same weights, same inputs, same cores.
 
   python scripts/bench.py --quick                        a few minutes: ours and PyTorch, dim 16 and dim 32
-  python scripts/bench.py                                the whole table, four contestants (see README for how long)
+  python scripts/bench.py                                the whole table, four contestants: up to two hours on two cores
   python scripts/bench.py --markdown bench.md --json bench.json --html bench.html
   python scripts/bench.py --sizes dim32 --batches 16 --contestants ours torch --what train
   python scripts/bench.py --sizes 16:1,2@8               any network: DIM:MULTS@SIDE
@@ -164,7 +164,7 @@ def _measure(found: dict, options: argparse.Namespace, plan: tuple, settings) ->
     """Fills ``found``; what went wrong, one line each."""
     from tqdm import tqdm
 
-    from . import results
+    from . import machine, results
     from .measure import Session, entered, units
 
     workloads, entries, chosen = plan
@@ -176,14 +176,18 @@ def _measure(found: dict, options: argparse.Namespace, plan: tuple, settings) ->
         bar.set_description(label)
         bar.update()
 
-    with Session(settings, lambda line: tqdm.write(line, file=sys.stderr), tick) as session, bar:
-        found["rows"] = session.rows
-        for workload in workloads:
-            session.run(workload, entered(workload, entries, chosen))
-            if options.json:
-                results.save(options.json, found)
-        found["complete"] = True
-        return session.problems
+    others = machine.Others()
+    try:
+        with Session(settings, lambda line: tqdm.write(line, file=sys.stderr), tick) as session, bar:
+            found["rows"] = session.rows
+            for workload in workloads:
+                session.run(workload, entered(workload, entries, chosen))
+                if options.json:
+                    results.save(options.json, found)
+            found["complete"] = True
+            return session.problems
+    finally:
+        found["others"] = others.share()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ MIB = 2**20
 
 
 def empty(command: str, date: str, machine: Mapping, settings: Mapping) -> dict:
-    """A document without rows.
+    """A document without rows. ``others``: the share of the processors that other processes took meanwhile.
 
     A row is one contestant at one workload: ``workload``, ``contestant``, ``failed`` and ``disagrees`` (why, or ""),
     ``differences`` from the reference, ``times`` and ``first`` (what -> seconds of each call, of the first call),
@@ -26,7 +26,7 @@ def empty(command: str, date: str, machine: Mapping, settings: Mapping) -> dict:
     """
     return {
         "format": FORMAT, "command": command, "date": date, "machine": dict(machine), "settings": dict(settings),
-        "complete": False, "rows": [],
+        "complete": False, "others": 0.0, "rows": [],
     }  # fmt: skip
 
 

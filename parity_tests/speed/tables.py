@@ -10,7 +10,7 @@ from .contestants import CONTESTANTS, REFERENCE
 from .sizes import GROWTH, WHAT, Workload, axis_value
 
 NONE = "–"
-BUSY = 0.5  # load for each core above which the machine had other work
+BUSY = 0.05  # share of the processors that went to others, above which times mean little
 
 
 @dataclass
@@ -183,9 +183,9 @@ def all_tables(found: Mapping) -> list[Table]:
 def notes(found: Mapping) -> list[str]:
     """What did not go as it should, one line each."""
     lines = [] if found["complete"] else ["The run was interrupted: this is what was measured until then."]
-    load, cores = found["machine"]["load"], found["machine"]["cores"]
-    if load > BUSY * cores:
-        lines.append(f"Something else was running: the load was {load:g} on {cores} cores before the first step.")
+    if found["others"] > BUSY:
+        share = f"{100 * found['others']:.0f} %"
+        lines.append(f"Other processes took {share} of the processors meanwhile: measure again on a machine at rest.")
     said = {}
     for row in found["rows"]:
         where = Workload.from_json(row["workload"])
