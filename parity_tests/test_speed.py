@@ -141,8 +141,16 @@ def test_outputs_that_differ_are_named_with_their_difference():
     wrong = {"denoise: output": np.ones(10) * (1 + 2 * agree.TOLERANCE)}
     near = {"denoise: output": np.ones(10) * (1 + agree.TOLERANCE / 2)}
     assert agree.check({"torch": right, "ours": near}, "torch", "here")["ours"]["denoise: output"] < agree.TOLERANCE
-    with pytest.raises(agree.Disagreement, match=r"here: ours's denoise: output differs .* 2\.0e-04 .*parity\.py"):
+    with pytest.raises(agree.Disagreement, match=r"here: ours's denoise: output differs .* 2\.0e-05 .*parity\.py"):
         agree.check({"torch": right, "ours": wrong}, "torch", "here")
+
+
+def test_only_the_loss_after_an_update_may_differ_by_where_adam_adds_its_eps():
+    name = f"train: {agree.UPDATED}"
+    assert agree.check({"torch": {name: np.ones(1)}, "stock": {name: np.ones(1) + 2e-5}}, "torch", "here")
+    for output, by in ((name, 2e-4), ("train: loss", 2e-5), ("train: gradient norm", 2e-5)):
+        with pytest.raises(agree.Disagreement):
+            agree.check({"torch": {output: np.ones(1)}, "stock": {output: np.ones(1) + by}}, "torch", "here")
 
 
 @pytest.mark.parametrize("other", [np.full(3, np.nan), np.ones(4), np.full(3, np.inf)])

@@ -103,7 +103,7 @@ class Contender:
             self.outputs |= {f"{kind}: {name}": value for name, value in outputs.items()}
             if kind == "train":  # a second step, on the updated weights, tells whether the update was the same
                 self.warm[kind], outputs = self._first(kind)
-                self.outputs["train: loss after an update"] = outputs["loss"]
+                self.outputs[f"train: {agree.UPDATED}"] = outputs["loss"]
             if i == 0:
                 row["growth"] = self.ask("memory")["peak"] - row["resident"]
                 row["memory_of"] = kind
