@@ -469,6 +469,22 @@ def test_bad_input_is_one_line(arguments, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "contenders", "batches", "kinds"),
+    [
+        ([], contestants.DEFAULT, {1, 16, 64}, set(sizes.WHAT)),
+        (["--quick"], ("ours", "torch"), {16}, {"train", "denoise"}),
+        (["--quick", "--what", "sample", "--contestants", "stock"], ("stock",), {16}, {"sample"}),
+    ],
+)
+def test_options_make_the_plan(arguments, contenders, batches, kinds):
+    workloads, entries, chosen = cli._plan(cli.build_parser().parse_args(arguments))
+    assert tuple(entry.name for entry in entries) == tuple(contenders)
+    assert {w.batch for w in workloads} == batches
+    assert {kind for w in workloads for kind in w.what} == kinds
+    assert chosen == ("--contestants" in arguments)
+
+
 def test_help_teaches_without_a_framework():
     code = (
         "import runpy, sys, atexit\nheavy = {'mindspore', 'torch', 'ms_ddpm.nets'}\n"

@@ -13,7 +13,7 @@ from ms_ddpm.errors import UserError
 
 DESCRIPTION = """How fast, and how large: MindSpore against PyTorch, same weights, same inputs, same cores.
 
-  python scripts/bench.py --quick                        a few minutes: ours and PyTorch, dim 16 and dim 32
+  python scripts/bench.py --quick                        a minute or two: ours and PyTorch, dim 16 and dim 32
   python scripts/bench.py                                the whole table, four contestants: up to two hours on two cores
   python scripts/bench.py --markdown bench.md --json bench.json --html bench.html
   python scripts/bench.py --sizes dim32 --batches 16 --contestants ours torch --what train
@@ -56,9 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--what",
         nargs="+",
         choices=tuple(sizes.WHAT),
-        default=list(sizes.WHAT),
         metavar="KIND",
-        help="train denoise sample: a training step, one call of the network, a DDIM-50 sample of 16 (default: all)",
+        help="train denoise sample: a training step, one call of the network, a DDIM-50 sample of 16 "
+        "(default: all; with --quick no sample)",
     )
     what.add_argument(
         "--growth",
@@ -121,14 +121,15 @@ def _plan(options: argparse.Namespace) -> tuple[list, list, bool]:
     names, batches, texts = options.contestants, options.batches, options.sizes
     if options.quick:
         names, batches, texts = names or ["ours", "torch"], batches or [16], texts or ["dim16", "dim32"]
+    what = options.what or ("train", "denoise", *(() if options.quick else ("sample",)))
     entries = contestants.find(names or contestants.DEFAULT)
     common = {"layout": options.layout, "ddim_steps": options.ddim_steps, "seed": options.seed}
     workloads = []
     if options.growth != "only":
         networks = [sizes.read_size(text) for text in texts or sizes.SIZES]
-        workloads += sizes.table(networks, batches, options.what, **common)
+        workloads += sizes.table(networks, batches, what, **common)
     if options.growth:
-        workloads += sizes.growth(options.what, **common)
+        workloads += sizes.growth(what, **common)
     if not workloads:
         raise UserError("nothing is left to measure: --growth has no samples; add train or denoise to --what")
     return workloads, entries, chosen
