@@ -33,8 +33,8 @@ framework is not installed, 130 Ctrl-C.
 """
 
 OTHERS = (  # keys of a recipe that say nothing here, or that have a flag of their own above
-    "source", "train_num_steps", "output_dir", "save_and_sample_every", "num_samples", "keep_checkpoint_max", "log_every",
-    "tensorboard", "resume", "max_nonfinite", "workers", "dropout", "amp_level",
+    "source", "train_num_steps", "output_dir", "save_and_sample_every", "num_samples", "keep_checkpoint_max",
+    "log_every", "tensorboard", "resume", "max_nonfinite", "workers", "dropout", "amp_level",
 )  # fmt: skip
 
 

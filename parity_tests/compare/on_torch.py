@@ -1,4 +1,4 @@
-"""PyTorch's side: `torch_ref` on the batches that MindSpore's side wrote down; and the yardstick, its own other runs."""
+"""PyTorch's side: `torch_ref` on the batches that MindSpore's side wrote down. The yardstick: its other runs."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -31,7 +32,10 @@ class Worker:
         self.name, self.log = name, folder / f"{name}.log"
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         threads = {"OMP_NUM_THREADS": str(config["threads"])} if config["threads"] else {}
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PARITY_DEVICE_TARGET": config["device_target"]}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PARITY_DEVICE_TARGET": config["device_target"],
+        }
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "parity_tests.compare.worker", name], stdin=subprocess.PIPE,
@@ -51,10 +55,8 @@ class Worker:
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
-            try:
+            with contextlib.suppress(OSError):  # what was not read by a process that is gone
                 stream.close()
-            except OSError:  # what was not read by a process that is gone
-                pass
 
     def _tell(self, request: dict) -> None:
         try:
