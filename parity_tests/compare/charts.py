@@ -19,6 +19,7 @@ svg .dot.torch { fill: var(--torch); stroke: none; } svg .dot.step { opacity: .5
 svg .bar.torch { fill: var(--torch); stroke: none; } svg .bar.ours { fill: var(--accent); }
 .grids { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 18px 22px; margin-top: 18px; }
 .grids img { width: 100%; display: block; border-radius: 4px; image-rendering: pixelated; }
+.grids figure svg { max-width: 280px; }
 .grids figcaption b { color: var(--ink); font-weight: 600; }
 .sides td, .sides th { padding: 4px 26px 4px 0; border-bottom: 1px solid var(--rule); }
 .sides th.mindspore { color: var(--accent); font-weight: 600; }
@@ -96,7 +97,7 @@ def times(sides: Mapping[str, Mapping]) -> str:
 
 
 def _time_scale(values: Sequence[float]) -> svg.Scale:
-    if max(values) / min(values) > 20:
+    if max(values) > 6 * min(values):
         return svg.log_scale(values, BOTTOM, TOP + 4, 1e-3, 1e9)
     return svg.Scale(0, max(values) * 1.06, BOTTOM, TOP + 4)
 
@@ -125,7 +126,7 @@ def colour_scale(factor: int) -> str:
         r, g, b = (round(255 * c) for c in pictures.colours((i + 0.5) / 20 - 1))
         box = f'x="{svg.num(10 + i * size)}" y="2" width="{svg.num(size + 0.4)}" height="10"'
         marks.append(f'<rect {box} fill="rgb({r} {g} {b})"/>')
-    end = f"{1 / factor:.0e}" if factor > 1 else "1"
+    end = f"{1 / factor:g}"
     for at, said, anchor in ((10, f"−{end}", "start"), (130, "0", "middle"), (250, f"+{end}", "end")):
         marks.append(svg.text(at, 27, said, anchor=anchor))
     return svg.picture(260, 32, marks, "colour scale of the difference")

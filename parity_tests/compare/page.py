@@ -77,14 +77,14 @@ def _training(results: Mapping) -> str:
         if all(check.get("trajectory") for check in pair):
             drawn = charts.distance(pair[0], pair[1]["trajectory"]["error"], words.apart(results, key), name)
             ratios = " and ".join(numbers.ratio(check["ratio"]) for check in pair)
-            lower.append(_figure(f"How far each is from float64: {ratios} of the allowed", drawn))
+            lower.append(_figure(f"{name.capitalize()}, how far each is from float64: {ratios} of the allowed", drawn))
         else:
             lower.append(_figure(escape(" ".join(check["message"] for check in pair)), ""))
     return _section(
         "training", "Training", "Both get the same weights, images, times and noise, and then run freely. Two correct "
         "runs part as they go on, and how far is measured: PyTorch also trains in float64, with other kernels, and "
-        f"from inputs moved by one unit in the last place. A run may be {_k()} times as far from float64 as the furthest of "
-        "these has been; the shaded area is what that allows.",
+        f"from inputs moved by one unit in the last place. A run may be {_k()} times as far from float64 as the "
+        "furthest of these has been; the shaded area is what that allows.",
         f'<div class="charts">{"".join(upper + lower)}</div>',
     )  # fmt: skip
 

@@ -31,13 +31,14 @@ def colours(signed: np.ndarray) -> np.ndarray:
 
 
 def amplification(largest: float) -> int:
-    """The power of ten that brings the largest difference to between 0.1 and 1; at most 10^7, below which is rounding.
+    """1, 2 or 5 times a power of ten that brings the largest difference near 1; at most 10^7: beyond it is rounding.
 
     Where nothing differs, 1.
     """
     if not 0 < largest < math.inf:
         return 1
-    return 10 ** min(max(math.floor(-math.log10(largest)), 0), 7)
+    factors = (m * 10**e for e in range(8) for m in (1, 2, 5) if e < 7 or m == 1)
+    return max((f for f in factors if f * largest <= 1), default=1)
 
 
 def differences(samples: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
