@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_ddpm.config import Config
+from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
 from parity_tests import errors
-from parity_tests.compare import cli, judge, markdown, page, pictures, run, sides, words, write
+from parity_tests.compare import cli, judge, markdown, on_torch, page, pictures, run, sides, words, workers, write
 
 from .conftest import ROOT
 
@@ -239,6 +239,36 @@ def test_without_pytorch_it_says_so_with_exit_code_3(monkeypatch, capsys, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_process_that_dies_is_named_with_what_it_said(tmp_path):
+    plain = to_dict(Config(dim=8, dim_mults=[1]))
+    with pytest.raises(errors.HarnessError, match=r"the torch process ended with exit code 1: TypeError.*no_such"):
+        workers.Worker("torch", plain, tmp_path, no_such=1)
+
+
+def test_spoilt_weights_are_wrong_from_their_step_on(tmp_path):
+    config = Config(dim=8, dim_mults=[1], attn_heads=1, attn_dim_head=4, timesteps=20, train_batch_size=2, threads=1)
+    rng = np.random.default_rng(0)
+    shape = (3, 2, 1, 8, 8)
+    tape = {"img": rng.random(shape), "noise": rng.standard_normal(shape)}
+    tape = {name: value.astype(np.float32) for name, value in tape.items()}
+    tape |= {"t": np.full((3, 2), 5, np.int32), "self_cond": np.zeros(3, np.uint8)}
+    sides.write(tmp_path / "tape", tape)
+    losses = []
+    for spoil in (None, ("weights", 2)):
+        side = on_torch.TorchSide(config, spoil=spoil)
+        drawn = {name: np.random.default_rng(1).standard_normal(p.shape) for name, p in named(side)}
+        sides.write(tmp_path / "weights", {f"weight.{name}": v.astype(np.float32) for name, v in drawn.items()})
+        side.start(tmp_path / "weights")
+        losses.append(side.train(tmp_path / "tape", 0, 3)["loss"])
+    right, wrong = losses
+    assert right[:2] == wrong[:2]
+    assert right[2] != wrong[2]
+
+
+def named(side):
+    return side.diffusion.model.named_parameters()
+
+
 def test_help_teaches_without_a_framework():
     found = subprocess.run(
         [sys.executable, ROOT / "scripts" / "compare.py", "--help"], capture_output=True, text=True, check=True
@@ -276,12 +306,14 @@ def wait_until(condition, seconds=120):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at /proc")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_an_interrupted_comparison_leaves_no_process(tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "running"), [(signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 1), (signal.SIGKILL, -9, 1)]
+)
+def test_an_interrupted_comparison_leaves_no_process(tmp_path, number, code, running):
     process = subprocess.Popen(
         [sys.executable, ROOT / "scripts" / "compare.py", *TINY, "--output_dir", tmp_path], stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: children(process.pid))
+    wait_until(lambda: len(children(process.pid)) == running)
     workers = children(process.pid)
     process.send_signal(number)
     assert process.wait(timeout=120) == code

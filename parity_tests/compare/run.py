@@ -82,9 +82,11 @@ class _Comparing:
             count = min(turn, self.steps - first)
             self.workers["mindspore"].ask("tape", path=self.path("tape"), first=first, count=count)
             for name in ("mindspore", "torch")[:: 1 if number % 2 == 0 else -1]:
+                bar.set_description(f"training, {judge.NAMES[name]}")
                 told = self.workers[name].ask("train", path=self.path("tape"), first=first, count=count)
                 for key, values in told.items():
                     self.told[name][key] += values
+            bar.set_description("training, PyTorch’s other runs")
             told = self.workers["yardstick"].ask("train", path=self.path("tape"), first=first, count=count)
             for run, curves in told.items():
                 for key, values in curves.items():
@@ -163,18 +165,16 @@ def compare(
     sides.check(config)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="compare-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
-        stages = ["start", "sample", "chains"] + (["layers"] if look_at_layers else [])
         bar = tqdm(total=steps, desc="starting", unit="step", disable=not progress, dynamic_ncols=True)
         stack.callback(bar.close)
         work = _Comparing(config, steps, Path(folder), stack, spoil)
-        bar.set_description("training both")
         work.train(bar)
         bar.set_description("sampling both")
         samples = work.sample(num_samples, config.seed)
         bar.set_description("judging the chains")
         checks = judge.curves(work.told, work.yardstick) + work.chains(min(CHAIN, num_samples), config.seed)
         layers = []
-        if "layers" in stages:
+        if look_at_layers:
             bar.set_description("looking at the layers")
             layers = work.layers()
         bar.set_description("compared")

@@ -42,8 +42,12 @@ class Worker:
                 stdout=subprocess.PIPE, stderr=log, cwd=folder, env=environment | threads,
                 start_new_session=True,  # Ctrl-C is for the leader, which ends its workers
             )  # fmt: skip
-        self._tell({"config": dict(config), "options": options})
-        self._hear()
+        try:
+            self._tell({"config": dict(config), "options": options})
+            self._hear()
+        except BaseException:  # Ctrl-C too: nobody else knows of the process yet
+            self.end()
+            raise
 
     def ask(self, do: str, **arguments: Any) -> dict:
         """What the side's method ``do`` answers."""
