@@ -151,6 +151,7 @@ def test_the_headline_names_step_and_layer(results):
     wrong["layers"][3]["own"] = 40.0
     assert "part at step 5" in words.headline(wrong)
     assert f"{judge.first_layer(wrong['layers'])[0]['path']} (forward)" in words.headline(wrong)
+    assert words.layer_line(wrong["layers"]).startswith(f"1 of {len(wrong['layers'])} layers computes something else")
     wrong["layers"] = results["layers"]
     assert "outside the network" in words.headline(wrong)
 

@@ -77,7 +77,7 @@ def _training(results: Mapping) -> str:
         if all(check.get("trajectory") for check in pair):
             drawn = charts.distance(pair[0], pair[1]["trajectory"]["error"], words.apart(results, key), name)
             ratios = " and ".join(numbers.ratio(check["ratio"]) for check in pair)
-            lower.append(_figure(f"{name.capitalize()}, how far each is from float64: {ratios} of the allowed", drawn))
+            lower.append(_figure(f"{name.capitalize()}, distance from float64: {ratios} of the allowed", drawn))
         else:
             lower.append(_figure(escape(" ".join(check["message"] for check in pair)), ""))
     return _section(

@@ -67,7 +67,7 @@ def headline(results: Mapping) -> str:
     subject = (
         f"at step {step} of their sampling" if kind == "sampling chain" else f"at step {step} of {results['steps']}"
     )
-    how = f"{NAMES[check['side']]}’s {kind} is no longer what rounding explains"
+    how = f"{NAMES[check['side']]}’s {kind} is off by more than rounding explains"
     return f"MindSpore and PyTorch part {subject}: {how}. {where(results)}".strip()
 
 
@@ -147,7 +147,11 @@ def layer_line(layers: Sequence[Mapping]) -> str:
         return (
             f"All {len(layers)} layers agree; the largest error is {words.ratio(worst)} of what is allowed, at {path}."
         )
-    return f"{len(wrong)} of {words.plural(len(layers), 'layer')} compute something else; {where({'layers': layers})}"
+    first, direction = judge.first_layer(layers)
+    number = f"{len(wrong)} of {words.plural(len(layers), 'layer')}"
+    return (
+        f"{number} {'computes' if len(wrong) == 1 else 'compute'} something else, first {first['path']} ({direction})."
+    )
 
 
 def terminal(results: Mapping) -> str:
