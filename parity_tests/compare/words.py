@@ -44,6 +44,12 @@ def pictures(results: Mapping) -> str:
     return f"draw {number} of which pixels differ by up to {100 * largest:.2g}% of their range"
 
 
+def own_spread(results: Mapping) -> float:
+    """How far PyTorch's own correct runs are from its plain one, at the most."""
+    plain = results["sides"]["torch"]["loss"]
+    return max(abs(a - b) for run in results["yardstick"].values() for a, b in zip(run["loss"], plain, strict=True))
+
+
 def where(results: Mapping) -> str:
     """Which layer is to blame, as a sentence; nothing where layers were not looked at."""
     if not results["layers"]:
@@ -58,9 +64,10 @@ def headline(results: Mapping) -> str:
     """The whole in one sentence or two."""
     steps = words.plural(results["steps"], "step")
     if results["verdict"] == AGREE:
+        alike = " (PyTorch’s own runs differ as much)" if 1e-4 < max(apart(results)) <= own_spread(results) else ""
         return (
             f"MindSpore and PyTorch agree: trained for {steps} from the same start, their losses never differ by "
-            f"more than {share(results)}, and they {pictures(results)}."
+            f"more than {share(results)}{alike}, and they {pictures(results)}."
         )
     check = judge.parting(results["checks"])
     kind, step = check["name"], judge.step(check)
