@@ -34,6 +34,6 @@ def spread(gain: Tensor, x: Tensor) -> Tensor:
     """
     if not _by_product():
         return gain
-    b, c, h, w = x.shape
+    _, c, h, w = x.shape
     row = ops.ones((1, h * w), ms.float32)
     return ops.MatMul()(gain.reshape(-1, 1), row).reshape(gain.shape[0], c, h, w)
