@@ -27,6 +27,7 @@ _DNNL_CPU_ISA_AVX2 = 0x7  # oneDNN's dnnl_cpu_isa_avx2
 _graph_mode = True
 _cpu_prepared = False
 _onednn_capped = False
+_threads: int | None = None
 
 
 def mindspore_root() -> Path:
@@ -99,6 +100,11 @@ def prepare_cpu(only_cpu: bool = True) -> None:
         )
 
 
+def thread_count() -> int:
+    """CPU threads to compute with: what `setup` was told, or one per core that this process may use."""
+    return _threads or len(os.sched_getaffinity(0))
+
+
 def accelerator_present() -> bool:
     """Whether this machine shows an Ascend or NVIDIA device."""
     return any(Path("/dev").glob("davinci[0-9]*")) or Path("/dev/nvidia0").exists()
@@ -141,7 +147,7 @@ def setup(
     Raises:
         UserError: for a device that is unknown or not there; the message lists what is.
     """
-    global _graph_mode
+    global _graph_mode, _threads
     match = {name.lower(): name for name in DEVICES}.get(device_target.lower())
     if match is None:
         raise UserError(f"device_target is {device_target!r}, expected one of: {', '.join(DEVICES)}")
@@ -164,6 +170,9 @@ def setup(
         if threads < 1:
             raise UserError(f"threads is {threads}, expected at least 1")
         ms.runtime.dispatch_threads_num(threads)
+        _threads = threads
+        if "ms_ddpm.ops.kernels" in sys.modules:  # otherwise they ask `thread_count` when they start
+            sys.modules["ms_ddpm.ops.kernels"].set_threads(threads)
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
     if seed is not None:
         ms.set_seed(seed)

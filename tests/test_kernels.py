@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from ms_ddpm import runtime
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
@@ -51,7 +52,7 @@ def kernels(mindspore):
     if reason := kernels.why_not():
         pytest.skip(f"the C++ kernels cannot be used: {reason}")
     yield kernels
-    kernels.set_threads(len(os.sched_getaffinity(0)))
+    kernels.set_threads(runtime.thread_count())
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)

@@ -15,6 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import UserError
 from ..ops import kernels
+from ..ops.sums import channel_sum, spread
 
 
 def _ones(*shape: int) -> Tensor:
@@ -43,7 +44,6 @@ class RMSNorm(_Norm):
         super().__init__()
         self.g = Parameter(_ones(1, dim, 1, 1), name="g")
         self.root_dim = dim**0.5
-        self.sum = ops.ReduceSum(keep_dims=True)
 
     def prepare_channels_last(self) -> None:
         """As `_Norm.prepare_channels_last`."""
@@ -67,9 +67,9 @@ class RMSNorm(_Norm):
         dtype = x.dtype
         x = ops.cast(x, ms.float32)
         # Clamping the square, not its root, keeps the gradient finite where a pixel is zero.
-        x = x * ops.rsqrt(ops.maximum(self.sum(x * x, 1), 1e-24))
+        x = x * ops.rsqrt(ops.maximum(channel_sum(x * x), 1e-24))
         gain = self.g * self.root_dim
-        y = x * gain if scale is None else x * (gain * (scale + 1)) + shift
+        y = x * spread(gain, x) if scale is None else x * spread(gain * (scale + 1), x) + spread(shift, x)
         return ops.cast(y, dtype)
 
 

@@ -23,7 +23,7 @@ import mindspore as ms
 from mindspore import Tensor, ops
 
 from ..errors import UserError
-from ..runtime import mindspore_root, onednn_is_capped
+from ..runtime import mindspore_root, onednn_is_capped, thread_count
 
 log = logging.getLogger("ms_ddpm")
 
@@ -105,8 +105,7 @@ def _load() -> ctypes.CDLL:
     library.ms_ddpm_kernels_start.restype = ctypes.c_char_p
     library.ms_ddpm_kernels_isa.restype = ctypes.c_char_p
     limit = _ISA_LIMITS[wanted]
-    threads = len(os.sched_getaffinity(0))
-    problem = library.ms_ddpm_kernels_start(onednn.encode(), threads, _ONEDNN_ISA[limit]).decode()
+    problem = library.ms_ddpm_kernels_start(onednn.encode(), thread_count(), _ONEDNN_ISA[limit]).decode()
     if problem:
         raise Unavailable(f"MindSpore's oneDNN does not serve them: {problem}")
     library.isa = library.ms_ddpm_kernels_isa(limit).decode()
@@ -165,7 +164,9 @@ def set_threads(count: int) -> None:
     Results do not depend on it, but for convolutions' gradients: oneDNN cuts their sums into as many parts as there are
     threads, which moves them by a rounding or two.
     """
-    if not why_not():
+    if count < 1:
+        raise UserError(f"threads is {count}, expected at least 1")
+    if _load.cache_info().currsize:  # running; otherwise they start with `runtime.thread_count`
         _load().ms_ddpm_kernels_set_threads(count)
 
 

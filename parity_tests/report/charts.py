@@ -49,7 +49,7 @@ def cells(numbered: Sequence[tuple[int, Mapping]], columns: int = 24, size: int 
     return f'<svg class="cells" {box}>{"".join(marks)}</svg>'
 
 
-def _frame(y: svg.Scale) -> list[str]:
+def frame(y: svg.Scale) -> list[str]:
     """Horizontal grid lines with their labels."""
     marks = []
     for value, label in y.ticks(5):
@@ -58,7 +58,7 @@ def _frame(y: svg.Scale) -> list[str]:
     return marks
 
 
-def _key(entries: Sequence[tuple[str, str]]) -> list[str]:
+def legend(entries: Sequence[tuple[str, str]]) -> list[str]:
     """The legend: (class of the line, label), above the plot."""
     marks, x = [], float(LEFT)
     for kind, label in entries:
@@ -126,7 +126,7 @@ def depth(layers: Sequence[Mapping], side: str = facts.FORWARD) -> str:
     ratios = [layer[key] for layer in judged for key in (side, inherited) if layer.get(key) is not None]
     y = svg.log_scale([*ratios, 0.1, 10], BOTTOM, TOP + 4, 1e-4, 1e6)
     x = svg.Scale(0, max(len(judged) - 1, 1), LEFT + 8, RIGHT - 8)
-    marks = [*_frame(y), svg.line(LEFT, y(1), RIGHT, y(1), "limit")]
+    marks = [*frame(y), svg.line(LEFT, y(1), RIGHT, y(1), "limit")]
     found = facts.culprit(layers, side)
     followed = [(x(i), y(layer[inherited])) for i, layer in enumerate(judged) if layer.get(inherited) is not None]
     marks += [svg.curve(followed, "inherited")] if followed else []
@@ -141,7 +141,7 @@ def depth(layers: Sequence[Mapping], side: str = facts.FORWARD) -> str:
             height = y(layer[side]) + (16 if y(layer[side]) < TOP + 24 else -8)
             label = f"{layer['path']}  {words.ratio(layer[side])}"
             marks.append(svg.text(x(i) + shift, height, label, "alarming halo", anchor))
-    marks += _key([("dot", "own"), ("inherited", "inherited"), ("limit", "limit 1")])
+    marks += legend([("dot", "own"), ("inherited", "inherited"), ("limit", "limit 1")])
     marks.append(svg.text(LEFT, BOTTOM + 16, _ending(judged[0]["path"]), "name"))
     marks.append(svg.text((LEFT + RIGHT) / 2, BOTTOM + 16, f"{len(judged)} layers", "name", "middle"))
     marks.append(svg.text(RIGHT, BOTTOM + 16, _ending(judged[-1]["path"]), "name", "end"))
@@ -161,17 +161,17 @@ def trajectory(curves: Mapping) -> str:
     x = svg.Scale(0, max(len(error) - 1, 1), LEFT, RIGHT)
     edge = [(x(i), y(v)) for i, v in svg.thinned(bound)]
     tube = [(LEFT, BOTTOM), *edge, (edge[-1][0], BOTTOM)]
-    marks = [svg.curve(tube, "tube"), *_frame(y), svg.curve(edge, "bound")]
+    marks = [svg.curve(tube, "tube"), *frame(y), svg.curve(edge, "bound")]
     marks.append(svg.curve([(x(i), y(v)) for i, v in svg.thinned(reference)], "inherited"))
     marks.append(svg.curve([(x(i), y(v)) for i, v in svg.thinned(error)], "main"))
     first = curves.get("first_outside")
-    marks += _steps(x, first)
+    marks += steps(x, first)
     marks += [] if first is None else [svg.dot(x(first), y(error[first]), "dot over", radius=4)]
-    marks += _key([("main", "candidate’s error"), ("inherited", "reference’s, so far"), ("bound", "allowed")])
+    marks += legend([("main", "candidate’s error"), ("inherited", "reference’s, so far"), ("bound", "allowed")])
     return svg.picture(WIDTH, HEIGHT, marks, "error step by step in its envelope")
 
 
-def _steps(x: svg.Scale, first_outside: int | None) -> list[str]:
+def steps(x: svg.Scale, first_outside: int | None) -> list[str]:
     """The axis of steps, and the first step outside."""
     marks = [svg.line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis")]
     marks += [svg.text(x(value), BOTTOM + 15, label, anchor="middle") for value, label in x.ticks(6)]
@@ -191,10 +191,10 @@ def course(curves: Mapping) -> str:
     positive = min(values) > 0 and max(values) / min(values) > 100
     y = svg.log_scale(values, BOTTOM, TOP + 4, 1e-12, 1e12) if positive else svg.linear_scale(values, BOTTOM, TOP + 4)
     x = svg.Scale(0, max(len(truth) - 1, 1), LEFT, RIGHT)
-    marks = _frame(y)
+    marks = frame(y)
     middle = svg.thinned(truth, lambda block: block[len(block) // 2])
     marks.append(svg.curve([(x(i), y(truth[i])) for i, _ in middle], "truth"))
     marks.append(svg.curve([(x(i), y(candidate[i])) for i, _ in middle], "main"))
-    marks += _steps(x, curves.get("first_outside"))
-    marks += _key([("main", "candidate"), ("truth", "float64")])
+    marks += steps(x, curves.get("first_outside"))
+    marks += legend([("main", "candidate"), ("truth", "float64")])
     return svg.picture(WIDTH, HEIGHT, marks, "the values step by step")

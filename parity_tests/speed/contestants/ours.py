@@ -1,0 +1,101 @@
+"""ms_ddpm as its Trainer and its samplers run it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .. import sizes
+
+
+def start(threads: int) -> None:
+    """Starts MindSpore. Threads are pinned from outside, by the process's cores and OMP_NUM_THREADS."""
+    from ms_ddpm import runtime
+
+    runtime.setup("CPU")
+    import ms_ddpm.convert
+    import ms_ddpm.samplers
+    import ms_ddpm.train_step  # noqa: F401
+
+
+def write_weights(workload: sizes.Workload, path: Path) -> None:
+    """Initial weights under PyTorch's names, and beside them our names for the same, for all contestants to load."""
+    from ms_ddpm import Unet, convert
+
+    unet = Unet(**workload.unet(), rng=workload.seed)
+    np.savez(path, **convert.to_torch(unet))
+    path.with_suffix(".json").write_text(json.dumps(convert.unet_names(unet)))
+
+
+class Training:
+    """`TrainStep`, a denoising graph and the DDIM sampler around any network of the library's calling convention."""
+
+    def __init__(self, unet: object, workload: sizes.Workload):
+        from mindspore import Tensor
+
+        from ms_ddpm import GaussianDiffusion
+        from ms_ddpm.runtime import compiled
+
+        self.unet, self.workload = unet, workload
+        self.diffusion = GaussianDiffusion(
+            unet, image_size=workload.size.side, timesteps=sizes.TIMESTEPS, sampling_timesteps=workload.ddim_steps
+        ).set_train(True)
+        self.batch = (*sizes.training_inputs(workload), False, None)
+        self.inputs = tuple(Tensor(value) for value in sizes.denoising_inputs(workload))
+        self.tape = sizes.tape(workload)
+        self.step = None
+
+        def forward(x, t):
+            return unet(x, t)
+
+        self.forward = compiled(forward)
+
+    def make_step(self) -> Callable[[], tuple[float, float]]:
+        """The training step of the library: one graph, flat Adam."""
+        from ms_ddpm.amp import DynamicLossScale
+        from ms_ddpm.optim import Adam
+        from ms_ddpm.train_step import TrainStep
+
+        optimizer = Adam(self.diffusion.trainable_params(), lr=sizes.LEARNING_RATE, betas=sizes.BETAS)
+        step = TrainStep(
+            self.diffusion, optimizer, DynamicLossScale(enabled=False),
+            max_grad_norm=sizes.MAX_GRAD_NORM, accumulate=1,
+        )  # fmt: skip
+        return lambda: step(sizes.LEARNING_RATE, [self.batch])[:2]
+
+    def train(self) -> dict[str, np.ndarray]:
+        """One update: loss and norm of the gradient."""
+        if self.step is None:
+            self.step = self.make_step()
+        loss, norm = self.step()
+        return {"loss": np.float32(loss), "gradient norm": np.float32(norm)}
+
+    def denoise(self) -> dict[str, np.ndarray]:
+        """The network once, without gradients."""
+        return {"output": self.forward(*self.inputs).asnumpy()}
+
+    def sample(self) -> dict[str, np.ndarray]:
+        """A whole DDIM chain from the given noise."""
+        from ms_ddpm import samplers
+
+        images = samplers.ddim(self.diffusion, self.workload.batch, noise=self.tape, progress=False)
+        return {"images": images.asnumpy()}
+
+
+class Contestant(Training):
+    """ms_ddpm's Unet with the given weights (PyTorch's names)."""
+
+    def __init__(self, workload: sizes.Workload, weights: Mapping[str, np.ndarray], names: Mapping[str, str]):
+        from ms_ddpm import Unet
+
+        super().__init__(Unet(**workload.unet(), rng=workload.seed), workload)
+        self.weights = weights
+
+    def load(self) -> None:
+        """Puts the initial weights back."""
+        from ms_ddpm import convert
+
+        convert.from_torch(self.unet, self.weights)

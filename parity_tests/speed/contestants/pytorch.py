@@ -1,0 +1,76 @@
+"""torch_ref, trained as PyTorch users train: torch.optim.Adam and clip_grad_norm_, which are its fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .. import sizes
+
+
+def start(threads: int) -> None:
+    """Imports PyTorch and gives it ``threads``."""
+    import torch
+
+    import torch_ref  # noqa: F401
+
+    torch.set_num_threads(threads)
+
+
+class Contestant:
+    """torch_ref's Unet with the given weights, eager or through torch.compile."""
+
+    def __init__(
+        self,
+        workload: sizes.Workload,
+        weights: Mapping[str, np.ndarray],
+        names: Mapping[str, str],
+        compiled: bool = False,
+    ):
+        import torch
+
+        from torch_ref import GaussianDiffusion, Unet
+
+        self.unet, self.weights = Unet(**workload.unet()), weights
+        self.diffusion = GaussianDiffusion(
+            self.unet, image_size=workload.size.side, timesteps=sizes.TIMESTEPS, sampling_timesteps=workload.ddim_steps
+        )
+        self.model = torch.compile(self.unet) if compiled else self.unet
+        self.diffusion.model = self.model
+        self.optimizer = torch.optim.Adam(self.unet.parameters(), lr=sizes.LEARNING_RATE, betas=sizes.BETAS)
+        self.batch = sizes.training_inputs(workload)
+        self.inputs = tuple(torch.from_numpy(value) for value in sizes.denoising_inputs(workload))
+        self.tape = sizes.tape(workload)
+        self.workload = workload
+
+    def load(self) -> None:
+        """Puts the initial weights back."""
+        import torch
+
+        self.unet.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
+
+    def train(self) -> dict[str, np.ndarray]:
+        """One update: loss and norm of the gradient."""
+        import torch
+
+        img, t, noise = (torch.from_numpy(value) for value in self.batch)
+        self.optimizer.zero_grad()
+        loss = self.diffusion(img, t.long(), noise)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), sizes.MAX_GRAD_NORM)
+        self.optimizer.step()
+        return {"loss": np.float32(loss.item()), "gradient norm": np.float32(norm.item())}
+
+    def denoise(self) -> dict[str, np.ndarray]:
+        """The network once, without gradients."""
+        import torch
+
+        with torch.no_grad():
+            return {"output": self.model(*self.inputs).numpy()}
+
+    def sample(self) -> dict[str, np.ndarray]:
+        """A whole DDIM chain from the given noise."""
+        from torch_ref import ddim
+
+        return {"images": ddim(self.diffusion, self.workload.batch, noise=iter(self.tape)).numpy()}
