@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from .bundles import versions
 from .case import Case, Computation
-from .runner import Outcome, Record, record, run
+from .runner import Outcome, Record, possible, record, run
 from .tolerances import PATH, read, tolerance
 from .verdict import judge
 
@@ -110,7 +110,7 @@ def calibrate(options: argparse.Namespace) -> dict[str, dict]:
 
     pairs: list[Pair] = []
     for seed in range(1, options.seeds + 1):
-        pairs += measure(select(all_cases(options.tier, seed), options.case, options.mode))
+        pairs += measure(possible(select(all_cases(options.tier, seed), options.case, options.mode))[0])
     evidence = summarise(pairs, options.seeds)
     print(f"{'class':10} {'pairs':>7} {'99.9 %':>8} {'peak':>8} {'K':>5}  where")
     for group, row in evidence.items():

@@ -20,6 +20,7 @@ DESCRIPTION = """Does MindSpore compute what PyTorch computes, and if not, where
   python scripts/parity.py check                         run them: MindSpore against PyTorch, judged by float64
   python scripts/parity.py check --tier 0 --tier 1       the mathematics alone, in half a minute
   python scripts/parity.py check --case 'layers/attention*' --mode graph
+  python scripts/parity.py check --case '*-kernels-*'    what the C++ kernels compute
   python scripts/parity.py check --bundle parity_tests/bundles      without PyTorch, against what it recorded
   python scripts/parity.py bisect network/unet_2022-vjp_weights-graph     the path to the first wrong layer
   python scripts/parity.py record --output_dir DIR       take PyTorch's results to another machine
@@ -116,6 +117,19 @@ def chosen(options: argparse.Namespace) -> list:
     return cases
 
 
+def here(cases: list, candidate: str) -> list:
+    """Those of ``cases`` that can run on this machine; says how many cannot, and why."""
+    from .runner import possible
+
+    found, reason = possible(cases, candidate)
+    if reason:
+        left = len(cases) - len(found)
+        print(f"{left} {'check is' if left == 1 else 'checks are'} left out: {reason}")
+    if not found:
+        raise NothingRan("no selected check can run on this machine: nothing ran, so nothing agrees")
+    return found
+
+
 def flags(options: argparse.Namespace) -> dict:
     """What besides versions has a say in the numbers."""
     return {"device_target": getattr(options, "device_target", "CPU"), "cpu_count": os.cpu_count() or 0}
@@ -125,7 +139,19 @@ def environment(options: argparse.Namespace) -> dict:
     """What a report says of the machine."""
     from .bundles import versions
 
-    return versions() | flags(options)
+    return versions() | flags(options) | kernels()
+
+
+def kernels() -> dict[str, str]:
+    """Which C++ kernels MindSpore's side runs by where nothing else is said, or why by none."""
+    from .backends import installed
+
+    if not installed("mindspore"):
+        return {}
+    from ms_ddpm.ops import kernels
+
+    reason = kernels.why_not()
+    return {"kernels": f"none: {reason}" if reason else kernels.isa()}
 
 
 def start(options: argparse.Namespace, *frameworks: str) -> None:
@@ -189,6 +215,7 @@ def run_check(options: argparse.Namespace) -> int:
         start(options, options.candidate)
     else:
         start(options, "torch", options.candidate)
+    cases = here(cases, options.candidate)
     outcomes = run(cases, options.candidate, recorded=recorded, on_outcome=_teller(options))
     if not options.bundle:
         _localise(outcomes, cases, options.candidate)
@@ -229,6 +256,7 @@ def run_record(options: argparse.Namespace) -> int:
         source = Recorded(options.bundle, all_cases(seed=options.seed))
         cases = source.cases(cases)
     start(options, options.framework, *(() if options.bundle else ("torch",)))
+    cases = here(cases, options.framework)
     written = record_all(cases, options.output_dir or DEFAULT, options.framework, flags(options), source)
     if not written:
         raise NothingRan("nothing was recorded")
@@ -255,6 +283,7 @@ def run_bisect(options: argparse.Namespace) -> int:
 
     case = select(all_cases(seed=options.seed), [options.case])[0]
     start(options, "torch", options.candidate)
+    here([case], options.candidate)
     agrees, text = bisect(case, options.candidate)
     print(text)
     return AGREE if agrees else DIFFER

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .backends import why_not
 from .case import Arrays, Case, Computation
 from .errors import HarnessError
 from .tolerances import tolerance
@@ -90,6 +91,17 @@ def outcome_of(case: Case, produced: Arrays, known: Record) -> Outcome:
         others = f" (and {len(failed) - 1} more of {len(outcome.tensors)})" if len(failed) > 1 else ""
         outcome.verdict, outcome.message = DIFFER, f"{worst.name}: {worst.message}{others}"
     return outcome
+
+
+def possible(cases: Iterable[Case], candidate: str = "mindspore") -> tuple[list[Case], str]:
+    """Those of ``cases`` that ``candidate`` can run on this machine, and why it cannot run the others."""
+    found, reason = [], ""
+    for case in cases:
+        problem = why_not(candidate, case.computation.spec)
+        reason = reason or problem
+        if not problem:
+            found.append(case)
+    return found, reason
 
 
 def _broken(case: Case, error: BaseException, seconds: float = 0.0) -> Outcome:

@@ -53,6 +53,22 @@ def test_bad_input_is_one_line_with_its_exit_code(main, arguments, code, says):
     assert "agree" not in out
 
 
+def test_checks_of_kernels_that_are_not_there_are_left_out_and_the_report_says_why(main, tmp_path):
+    kernels = pytest.importorskip("ms_ddpm.ops.kernels")
+    cases = ("--case", "layers/rms_norm_odd-scale1-kernels-forward-pynative", "--output_dir", tmp_path, "--quiet")
+    with kernels.switched_off():
+        assert cli.kernels() == {"kernels": "none: switched off by the program"}
+        code, _, err = main("check", *cases)
+        assert (code, "nothing ran, so nothing agrees" in err) == (3, True)
+        code, out, _ = main("check", *cases, "--case", "layers/rms_norm-scale1-forward-pynative")
+    assert (code, "The one check agrees" in out) == (0, True)
+    assert "1 check is left out: the C++ kernels cannot be used: switched off by the program" in out
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["environment"]["kernels"] == "none: switched off by the program"
+    if not kernels.why_not():
+        assert cli.kernels() == {"kernels": kernels.isa()}
+
+
 def test_list_prints_one_check_a_line_its_id_first(main):
     code, out, _ = main("list", "--tier", "1")
     lines = out.strip().splitlines()

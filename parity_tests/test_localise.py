@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import re
 import subprocess
 import sys
 from functools import partial
@@ -11,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from parity_tests.backends import why_not
 from parity_tests.case import Computation
 from parity_tests.cases.nets import network_computation
 from parity_tests.errors import HarnessError
@@ -26,6 +28,7 @@ torch, F = pytest.importorskip("torch"), pytest.importorskip("torch.nn.functiona
 MODULES = ("torch_ref.attention", "torch_ref.layers", "torch_ref.unet")
 torch_attention, torch_layers, torch_unet = map(pytest.importorskip, MODULES)
 NETWORKS = {name: network_computation(name, "pynative") for name in ("unet_2_3", "unet_2022")}
+CANDIDATES = ("torch", "mindspore", "kernels")  # the last is MindSpore with the C++ kernels
 
 
 def method(owner, name, replacement):
@@ -44,16 +47,26 @@ def clean():
     found = {}
 
     def layers_of(name, candidate):
+        if candidate == "kernels":
+            needs_kernels()
         if candidate == "mindspore":
             pytest.importorskip("mindspore")
         if (name, candidate) not in found:
-            found[name, candidate] = localise(NETWORKS[name], candidate)
+            framework = "torch" if candidate == "torch" else "mindspore"
+            found[name, candidate] = localise(NETWORKS[name], framework, kernels=candidate == "kernels")
         return found[name, candidate]
 
     return layers_of
 
 
-@pytest.mark.parametrize("candidate", ["torch", "mindspore"])
+def needs_kernels():
+    """Skips a test where the C++ kernels cannot be used."""
+    pytest.importorskip("mindspore")
+    if reason := why_not("mindspore", {"kernels": True}):
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_layer_of_a_clean_network_agrees(clean, name, candidate):
     layers = clean(name, candidate)
@@ -79,7 +92,7 @@ def test_every_layer_of_a_clean_network_agrees_in_half_precision():
     assert max(layer.inherited or 0 for layer in layers) <= 1
 
 
-@pytest.mark.parametrize("candidate", ["torch", "mindspore"])
+@pytest.mark.parametrize("candidate", CANDIDATES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_layer_is_looked_at_from_every_side(clean, name, candidate):
     layers = clean(name, candidate)
@@ -87,10 +100,27 @@ def test_every_layer_is_looked_at_from_every_side(clean, name, candidate):
     time = ["time_mlp", "time_mlp.embedding"]  # times are whole numbers
     conditioned = [layer.path for layer in layers if layer.path.endswith("block1.norm")]  # ours scales and shifts too
     assert (len(conditioned), len(layers) > 120) == (11, True)
+    if candidate == "kernels":
+        joined = joined_by_kernels(layers, name)
+        with_residual = [layer.path for layer in layers if re.search(r"attn$|block\d?\.block2$", layer.path)]
+        assert len(with_residual) == 5 + 11
+        assert {side: sorted(paths) for side, paths in unseen.items()} == {
+            "own": sorted(joined), "own_backward": sorted(joined + time[1:]), "inherited_backward": time[1:],
+            "received": sorted(joined + time), "inherited": sorted(joined + with_residual),
+        }  # fmt: skip
+        return
     assert unseen == {
         "own": [], "own_backward": time[1:], "inherited_backward": time[1:], "received": time,
         "inherited": conditioned if candidate == "mindspore" else [],
     }  # fmt: skip
+
+
+def joined_by_kernels(layers, name):
+    """The layers that a kernel does together with another: norms of blocks, attention's last norm, the unshuffling."""
+    pattern = r"block[12]\.norm$|out_norm$" + (r"|^downs\.0\.resample\.conv$" if name == "unet_2_3" else "")
+    found = [layer.path for layer in layers if re.search(pattern, layer.path)]
+    assert len(found) == 2 * 11 + {"unet_2_3": 2 + 1, "unet_2022": 4}[name]
+    return found
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -195,6 +225,42 @@ def test_a_fault_in_mindspore_is_found_in_its_innermost_layer(path, backward):
     found = first_culprit(layers, backward=backward)
     assert (found.path, found.own_backward > 10) == (path, True)
     assert backward or found.own > 10 < found.inherited
+
+
+KERNEL_FAULTS = {  # what is wrong around the kernels: (network, mutant, first culprit forward, backward)
+    "scale for scale + 1": (
+        "unet_2_3", "RMSNorm", "fused_silu",
+        lambda f, self, x, scale_shift=None, residual=None: f(self, x, None, residual), "downs.0.block1.block1",
+        "final_res_block.block1"),
+    "residual added twice": (
+        "unet_2022", "GroupNorm", "fused_silu",
+        lambda f, self, x, time=None, more=None: f(self, x, time, None if more is None else 2 * more),
+        "downs.0.block1", "final_res_block"),
+    "a norm between kernels": (
+        "unet_2022", "ChannelLayerNorm", "construct", lambda f, self, x: f(self, x) * (1 + 1e-4),
+        "downs.0.attn.norm", "ups.1.attn.norm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", KERNEL_FAULTS)
+def test_a_fault_with_the_kernels_is_found_in_its_innermost_layer(fault):
+    needs_kernels()
+    from ms_ddpm.nets import norms
+
+    name, owner, function, wrong, forward, backward = KERNEL_FAULTS[fault]
+    around = method(getattr(norms, owner), function, wrong)
+    layers = localise(NETWORKS[name], "mindspore", around=around, kernels=True)
+    assert (culprit(layers), first_culprit(layers, backward=True).path) == (forward, backward)
+    assert [layer.message for layer in layers if "raised" in layer.message] == []
+    assert "forward: unet > downs.0 > " in told(layers)
+
+
+def test_a_case_of_the_kernels_is_bisected_with_them():
+    needs_kernels()
+    for kernels in (False, True):
+        layers = localise(network_computation("tiny_2_3", "pynative", kernels=kernels))
+        assert culprit(layers) is None
+        assert any(layer.own is None for layer in layers) == kernels
 
 
 class WrongSiLU(torch.autograd.Function):

@@ -16,7 +16,7 @@ from parity_tests.mutants import (
     examine,
     is_good,
     kill_matrix,
-    runnable,
+    why_not,
 )
 from parity_tests.mutants._edit import edit, swap
 from parity_tests.mutants.variants import KINDS
@@ -27,8 +27,8 @@ bench = functools.cache(Bench)
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_killed_at_its_place(mutant):
-    if not runnable(mutant.framework):
-        pytest.skip(f"{mutant.framework} is not installed")
+    if reason := why_not(mutant):
+        pytest.skip(reason)
     finding = examine(mutant, bench(mutant.framework))
     assert finding.killed, str(finding)
     assert finding.at_place, str(finding)

@@ -46,6 +46,7 @@ class RMSNorm(_Norm):
         self.root_dim = dim**0.5
 
     def prepare_channels_last(self) -> None:
+        """As `_Norm.prepare_channels_last`."""
         self.plain, self.plain_add = kernels.norm("rms", 2, False), kernels.norm("rms", 2, True)
         self.silu, self.silu_add = kernels.norm("rms_silu", 2, False), kernels.norm("rms_silu", 2, True)
         self.silu_time = kernels.norm("rms_silu_time", 3, False)
@@ -88,6 +89,7 @@ class GroupNorm(_Norm):
         self.mean = ops.ReduceMean(keep_dims=True)
 
     def prepare_channels_last(self) -> None:
+        """As `_Norm.prepare_channels_last`; UserError for a norm without a kernel."""
         if self.groups != 8 or self.eps != 1e-5:
             raise UserError(f"GroupNorm({self.groups}, eps={self.eps}) has no kernel; expected 8 groups and eps 1e-5")
         self.silu, self.silu_add = kernels.norm("group_silu", 3, False), kernels.norm("group_silu", 3, True)
@@ -121,6 +123,7 @@ class ChannelLayerNorm(_Norm):
         self.mean = ops.ReduceMean(keep_dims=True)
 
     def prepare_channels_last(self) -> None:
+        """As `_Norm.prepare_channels_last`."""
         self.plain, self.plain_add = kernels.norm("layer", 2, False), kernels.norm("layer", 2, True)
 
     def fused(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -159,7 +159,11 @@ def isa() -> str:
 
 
 def set_threads(count: int) -> None:
-    """How many threads the kernels use (they start with one per core). Results do not depend on it."""
+    """How many threads the kernels use (they start with one per core).
+
+    Results do not depend on it, but for convolutions' gradients: oneDNN cuts their sums into as many parts as there are
+    threads, which moves them by a rounding or two.
+    """
     if count < 1:
         raise UserError(f"threads is {count}, expected at least 1")
     if _load.cache_info().currsize:  # running; otherwise they start with `runtime.thread_count`
@@ -199,6 +203,12 @@ def _operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None
     return operator
 
 
+def _expect(fits: bool, words: str, *shapes) -> None:
+    """The kernels read what the shapes say without looking again, so what does not fit must stop here."""
+    if not fits:
+        raise UserError(f"{words}: {', '.join(str(tuple(shape)) for shape in shapes)}")
+
+
 @functools.cache
 def conv(kernel: int, stride: int, bias: bool) -> ops.Custom:
     """(x (B, H, W, C), w (D, C, K, K)[, b (D,)]) -> (B, H / stride, W / stride, D).
@@ -212,6 +222,8 @@ def conv(kernel: int, stride: int, bias: bool) -> ops.Custom:
         return (dy[3], x[3], kernel, kernel)
 
     def shape(x, w, b=None):
+        _expect(x[3] == w[1], "a convolution's image and weights differ in channels", x, w)
+        _expect(x[1] % stride == x[2] % stride == 0, f"a convolution of stride {stride} needs sides divisible by it", x)
         return (x[0], x[1] // stride, x[2] // stride, w[0])
 
     if not bias:
@@ -233,6 +245,11 @@ def conv(kernel: int, stride: int, bias: bool) -> ops.Custom:
 
 def _first(*shapes):
     return shapes[0]
+
+
+def _normalised(x, gain, *others):
+    _expect(x[-1] == math.prod(gain), "a norm's image and gain differ in channels", x, gain)
+    return x
 
 
 def _all_but_last(*shapes):
@@ -273,7 +290,7 @@ def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
             return dx, dgain, dbias, dscale_shift, dout
 
         bprop = bprop4_add if residual else bprop4
-    return _operator(f"{kind}_add" if residual else kind, _first, bprop=bprop)
+    return _operator(f"{kind}_add" if residual else kind, _normalised, bprop=bprop)
 
 
 @functools.cache
@@ -285,6 +302,8 @@ def attention(linear: bool, memory: bool) -> ops.Custom:
     name = ("linear_attention" if linear else "attention") + ("" if memory else "_plain")
 
     def shape(qkv, memory):
+        heads = memory[1] if len(memory) > 1 else memory[0]
+        _expect(qkv[-1] % (3 * heads) == 0, f"attention of {heads} heads cannot be cut from channels", qkv)
         return (*qkv[:-1], qkv[-1] // 3)
 
     if memory:
@@ -322,7 +341,11 @@ def concat() -> ops.Custom:
     def bprop(a, b, out, dout):
         return backward(dout, a, b)
 
-    return _operator("concat", lambda a, b: (*a[:-1], a[-1] + b[-1]), bprop=bprop)
+    def shape(a, b):
+        _expect(a[:-1] == b[:-1], "only images of one size can be joined", a, b)
+        return (*a[:-1], a[-1] + b[-1])
+
+    return _operator("concat", shape, bprop=bprop)
 
 
 @functools.cache
@@ -333,7 +356,11 @@ def linear() -> ops.Custom:
     def bprop(x, w, b, out, dout):
         return backward(x, w, dout)
 
-    return _operator("linear", lambda x, w, b: (x[0], w[0]), bprop=bprop)
+    def shape(x, w, b):
+        _expect(x[1] == w[1], "a dense layer's input and weights differ in width", x, w)
+        return (x[0], w[0])
+
+    return _operator("linear", shape, bprop=bprop)
 
 
 # Of all parameters or gradients at once; they have no gradients of their own.

@@ -37,6 +37,12 @@ def backend(framework: str) -> ModuleType:
     return importlib.import_module(f".{MODULES[framework]}", __name__)
 
 
+def why_not(framework: str, spec: Mapping) -> str:
+    """Why the computation ``spec`` cannot run on ``framework`` on this machine; nothing where it can."""
+    ask = getattr(backend(framework), "why_not", None)
+    return ask(spec) if ask else ""
+
+
 def _run(framework: str, kind: str, spec: Mapping, options: Mapping, inputs: Arrays) -> Arrays:
     return backend(framework).KINDS[kind](spec, inputs, **options)
 

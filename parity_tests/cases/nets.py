@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
 import numpy as np
 
 from ..backends import leg
-from ..case import Arrays, Case
+from ..case import Arrays, Case, Computation, Leg
 from ._make import cases, computation, normal, shapes_of, weights
 
 ROWS: dict[str, tuple] = {  # name: (layer, arguments, what it is called with, its image's shape or vector's width)
@@ -72,18 +73,113 @@ ROWS: dict[str, tuple] = {  # name: (layer, arguments, what it is called with, i
     "downsample_unshuffle": ("downsample", {"kind": "unshuffle", "dim": 8, "dim_out": 12}, ("x",), (8, 6, 8)),
     "upsample": ("upsample", {"dim": 8, "dim_out": 12}, ("x",), (8, 4, 6)),
 }  # fmt: skip
+
+KERNELS: dict[str, tuple] = {  # more for the C++ kernels: widths that fill no vector, one image
+    "conv7_grey": ("conv2d", {"dim_in": 1, "dim_out": 5, "kernel_size": 7, "padding": 3}, ("x",), (1, 7, 5)),
+    "conv7_one_image": ("conv2d", {"dim_in": 6, "dim_out": 8, "kernel_size": 7, "padding": 3}, ("x",), (6, 4, 12)),
+    "conv3_odd": ("conv2d", {"dim_in": 5, "dim_out": 3, "kernel_size": 3, "padding": 1}, ("x",), (5, 9, 7)),
+    "conv3_one_image": ("conv2d", {"dim_in": 16, "dim_out": 32, "kernel_size": 3, "padding": 1}, ("x",), (16, 6, 10)),
+    "conv3_no_bias": (
+        "conv2d", {"dim_in": 3, "dim_out": 16, "kernel_size": 3, "padding": 1, "bias": False}, ("x",), (3, 5, 8)
+    ),
+    "conv3_square": ("conv2d", {"dim_in": 16, "dim_out": 16, "kernel_size": 3, "padding": 1}, ("x",), (16, 8, 8)),
+    "conv1_grey": ("conv2d", {"dim_in": 8, "dim_out": 1, "kernel_size": 1}, ("x",), (8, 5, 9)),
+    "conv1_odd": ("conv2d", {"dim_in": 5, "dim_out": 3, "kernel_size": 1, "bias": False}, ("x",), (5, 3, 7)),
+    "conv4_stride2_odd": (
+        "conv2d", {"dim_in": 3, "dim_out": 5, "kernel_size": 4, "stride": 2, "padding": 1}, ("x",), (3, 6, 10)
+    ),
+    "conv4_stride2_no_bias": (
+        "conv2d", {"dim_in": 16, "dim_out": 16, "kernel_size": 4, "stride": 2, "padding": 1, "bias": False}, ("x",),
+        (16, 8, 4),
+    ),
+    "weight_standardized_odd": (
+        "weight_standardized_conv2d", {"dim_in": 3, "dim_out": 5, "kernel_size": 3, "padding": 1}, ("x",), (3, 4, 10)
+    ),
+    "linear_odd": ("linear", {"dim_in": 21, "dim_out": 37}, ("vector",), 21),
+    "linear_wide": ("linear", {"dim_in": 130, "dim_out": 19}, ("vector",), 130),
+    "block_rms_nan_pixel": ("block", {"dim": 3, "dim_out": 5, "norm": "rms"}, ("x", "scale", "shift"), (3, 9, 11)),
+    "block_group_nan_pixel": ("block", {"dim": 3, "dim_out": 8, "norm": "group"}, ("x",), (3, 9, 11)),
+    "linear_attention_nan_pixel": (
+        "linear_attention", {"dim": 5, "heads": 3, "dim_head": 5, "norm": "rms"}, ("x",), (5, 5, 7)
+    ),
+    "attention_nan_pixel": ("attention", {"dim": 5, "heads": 3, "dim_head": 5, "norm": "rms"}, ("x",), (5, 5, 7)),
+    "channel_layer_norm_nan_pixel": ("channel_layer_norm", {"dim": 5}, ("x",), (5, 3, 7)),
+    "rms_norm_nan_pixel": ("rms_norm", {"dim": 5}, ("x",), (5, 3, 7)),
+    "rms_norm_inf_pixel": ("rms_norm", {"dim": 5}, ("x",), (5, 3, 7)),
+    "rms_norm_odd": ("rms_norm", {"dim": 5}, ("x",), (5, 3, 7)),
+    "rms_norm_wide": ("rms_norm", {"dim": 35}, ("x",), (35, 9, 11)),
+    "channel_layer_norm_odd": ("channel_layer_norm", {"dim": 5}, ("x",), (5, 3, 7)),
+    "channel_layer_norm_wide": ("channel_layer_norm", {"dim": 35}, ("x",), (35, 9, 11)),
+    "block_rms_odd": ("block", {"dim": 3, "dim_out": 5, "norm": "rms"}, ("x", "scale", "shift"), (3, 9, 11)),
+    "block_rms_one_image": ("block", {"dim": 8, "dim_out": 21, "norm": "rms"}, ("x", "scale", "shift"), (8, 4, 6)),
+    "block_group_wide": ("block", {"dim": 5, "dim_out": 40, "norm": "group"}, ("x", "scale", "shift"), (5, 9, 11)),
+    "block_group_one_image": ("block", {"dim": 8, "dim_out": 8, "norm": "group"}, ("x", "scale", "shift"), (8, 4, 6)),
+    "resnet_block_rms_odd": (
+        "resnet_block", {"dim": 5, "dim_out": 7, "time_dim": 16, "norm": "rms"}, ("x", "t"), (5, 9, 11)
+    ),
+    "resnet_block_group_one_image": (
+        "resnet_block", {"dim": 3, "dim_out": 16, "time_dim": 16, "norm": "group"}, ("x", "t"), (3, 5, 15)
+    ),
+    "linear_attention_odd": (
+        "linear_attention", {"dim": 5, "heads": 3, "dim_head": 5, "norm": "rms"}, ("x",), (5, 5, 7)
+    ),
+    "linear_attention_pixels": (  # more than a block of 256, and none is full
+        "linear_attention", {"dim": 6, "heads": 1, "dim_head": 20, "norm": "rms"}, ("x",), (6, 17, 19)
+    ),
+    "linear_attention_residual": (
+        "linear_attention", {"dim": 8, "heads": 4, "dim_head": 32, "norm": "rms"}, ("x",), (8, 6, 8)
+    ),
+    "linear_attention_group_pixels": (
+        "pre_norm_linear_attention", {"dim": 5, "heads": 3, "dim_head": 12, "norm": "group"}, ("x",), (5, 17, 19)
+    ),
+    "linear_attention_group_residual": (
+        "pre_norm_linear_attention", {"dim": 8, "heads": 2, "dim_head": 16, "norm": "group"}, ("x",), (8, 4, 6)
+    ),
+    "attention_odd": ("attention", {"dim": 5, "heads": 3, "dim_head": 5, "norm": "rms"}, ("x",), (5, 5, 7)),
+    "attention_pixels": (  # three blocks of 64 queries, the last of one
+        "attention", {"dim": 6, "heads": 2, "dim_head": 20, "norm": "rms"}, ("x",), (6, 3, 43)
+    ),
+    "attention_residual": ("attention", {"dim": 8, "heads": 4, "dim_head": 32, "norm": "rms"}, ("x",), (8, 6, 8)),
+    "attention_group_pixels": (
+        "pre_norm_attention", {"dim": 5, "heads": 3, "dim_head": 12, "norm": "group"}, ("x",), (5, 9, 15)
+    ),
+    "downsample_conv": ("downsample", {"kind": "conv", "dim": 5, "dim_out": 7}, ("x",), (5, 4, 10)),
+    "downsample_unshuffle_odd": ("downsample", {"kind": "unshuffle", "dim": 3, "dim_out": 5}, ("x",), (3, 4, 10)),
+    "upsample_odd": ("upsample", {"dim": 5, "dim_out": 3}, ("x",), (5, 3, 7)),
+    "block_dropout_odd": (
+        "dropout_block", {"dim": 3, "dim_out": 5, "norm": "rms", "dropout": 0.3, "number": 2}, ("x", "key", "mask"),
+        (3, 5, 7),
+    ),
+}  # fmt: skip
+ALL_ROWS = ROWS | KERNELS
+NO_KERNEL = (
+    "activation",
+    "sinusoidal_embedding",
+    "fourier_embedding",
+    "group_norm",
+)  # the last has one in a block only
+BY_KERNELS = tuple(name for name, row in ALL_ROWS.items() if row[0] not in NO_KERNEL)
 SCALES = (0.02, 1, 30)
 BATCH = 2
 DIFFERENTIABLE = ("x", "t", "vector", "scale", "shift")
-OUT_DIMS = {"conv4_stride2": 2, "downsample_unshuffle": 2, "upsample": 0.5}  # how much smaller the image becomes
+
+
+def _batch(name: str) -> int:
+    return 1 if name.endswith("one_image") else BATCH
+
+
+def _shrinks(name: str) -> float:
+    """How much smaller the image becomes."""
+    kind, arguments, _, _ = ALL_ROWS[name]
+    return 0.5 if kind == "upsample" else 2 if kind == "downsample" else arguments.get("stride", 1)
 
 
 def _output_shape(name: str) -> tuple[int, ...]:
-    _, arguments, calls, shape = ROWS[name]
+    _, arguments, calls, shape = ALL_ROWS[name]
     if calls[0] == "x":
-        shrink = OUT_DIMS.get(name, 1)
+        shrink = _shrinks(name)
         width = arguments.get("dim_out", shape[0])
-        return (BATCH, width, int(shape[1] / shrink), int(shape[2] / shrink))
+        return (_batch(name), width, int(shape[1] / shrink), int(shape[2] / shrink))
     if name.startswith("time_mlp"):
         return (BATCH + 2, arguments["dim"] * 4)
     return (BATCH + 2, arguments.get("dim_out", arguments.get("dim", 0)) + (name == "fourier_embedding"))
@@ -108,14 +204,15 @@ def dropout_mask(key: np.int32, layer: int, p: float, shape: tuple[int, ...]) ->
 
 def layer_inputs(rng: np.random.Generator, name: str, scale: float) -> Arrays:
     """What a layer is called with, its weights and a cotangent; the image has the given ``scale``."""
-    kind, arguments, calls, shape = ROWS[name]
+    kind, arguments, calls, shape = ALL_ROWS[name]
+    batch = _batch(name)
     found = dict(weights(shapes_of(kind, arguments), rng))
     makers = {
-        "x": lambda: np.float32(scale) * normal(rng, BATCH, *shape),
+        "x": lambda: np.float32(scale) * normal(rng, batch, *shape),
         "vector": lambda: np.float32(scale) * normal(rng, BATCH + 2, shape),
-        "t": lambda: normal(rng, BATCH, arguments["time_dim"]),
-        "scale": lambda: np.float32(0.5) * normal(rng, BATCH, arguments["dim_out"], 1, 1),
-        "shift": lambda: np.float32(0.5) * normal(rng, BATCH, arguments["dim_out"], 1, 1),
+        "t": lambda: normal(rng, batch, arguments["time_dim"]),
+        "scale": lambda: np.float32(0.5) * normal(rng, batch, arguments["dim_out"], 1, 1),
+        "shift": lambda: np.float32(0.5) * normal(rng, batch, arguments["dim_out"], 1, 1),
         "time": lambda: np.array([0, 1, 500, 999], np.int32),
         "key": lambda: np.int32(rng.integers(-(2**31), 2**31)),
         "mask": lambda: dropout_mask(found["key"], arguments["number"], arguments["dropout"], _output_shape(name)),
@@ -125,34 +222,75 @@ def layer_inputs(rng: np.random.Generator, name: str, scale: float) -> Arrays:
         found[argument] = makers[argument]()
     if name.endswith("zero_pixel"):
         found["x"][0, :, 2, 3] = 0
+    if name.endswith(("nan_pixel", "inf_pixel")):
+        found["x"][0, 1, 2, 3] = np.float32(name[-9:-6])
     if name.endswith("offset"):  # a mean that is large against the deviation
         found["x"] += np.float32(1000 * scale)
     return found | {"cotangent": normal(rng, *_output_shape(name))}
 
 
 def _scales_of(name: str) -> tuple[float, ...]:
-    return (1,) if ROWS[name][2] == ("time",) else SCALES
+    return (1,) if ALL_ROWS[name][2] == ("time",) else SCALES
 
 
-def layer_computation(name: str, scale: float, mode: str, seed: int = 0, precision: str = "float32", level: str = "O0"):
-    """One layer at one scale of its input."""
-    kind, arguments, calls, _ = ROWS[name]
+def _with_residual(leg: Leg) -> Leg:
+    """The same layer with its input added to its output."""
+
+    def run(inputs: Arrays) -> Arrays:
+        found = dict(leg(inputs))
+        for name, more in (("y", "x"), ("grad.x", "cotangent")):
+            found[name] = found[name] + inputs[more].astype(found[name].dtype)
+        return found
+
+    return run
+
+
+def layer_computation(
+    name: str,
+    scale: float,
+    mode: str,
+    seed: int = 0,
+    precision: str = "float32",
+    level: str = "O0",
+    kernels: bool = False,
+) -> Computation:
+    """One layer at one scale of its input; with ``kernels`` ours runs by the C++ kernels, channels last."""
+    kind, arguments, calls, _ = ALL_ROWS[name]
     positions = [i for i, argument in enumerate(calls) if argument in DIFFERENTIABLE]
     label = "" if precision == "float32" else f"-{precision}_{level}"
+    label += "-kernels" if kernels else ""
     spec = {"layer": kind, "arguments": arguments, "calls": calls, "differentiable": positions}
-    return computation(
-        f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec, scales=leg("torch", "layer_scales", spec),
-        inputs=partial(layer_inputs, name=name, scale=scale), mode=mode, seed=seed, precision=precision,
-        rule="layers", mindspore={"level": level}, other_kernels=precision == "float32",
+    residual = {"residual": True} if name.endswith("_residual") else {}
+    made = computation(
+        f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec | residual | by(kernels),
+        scales=leg("torch", "layer_scales", spec), inputs=partial(layer_inputs, name=name, scale=scale), mode=mode,
+        seed=seed, precision=precision, rule="layers", mindspore={"level": level}, other_kernels=precision == "float32",
     )  # fmt: skip
+    if residual:
+        references = [_with_residual(run) for run in made.references]
+        made = replace(made, truth=_with_residual(made.truth), references=references)
+    return only_mindspore(made) if kernels else made
+
+
+def by(kernels: bool) -> dict[str, bool]:
+    """What a spec says of the C++ kernels: nothing without them, so that it is what was recorded."""
+    return {"kernels": True} if kernels else {}
+
+
+def only_mindspore(made: Computation) -> Computation:
+    """Without PyTorch as a candidate: it has been judged on the same computation."""
+    return replace(made, candidates={"mindspore": made.candidates["mindspore"]})
 
 
 def tier2(seed: int = 0) -> Iterator[Case]:
     """Every block alone: forward and vector-Jacobian product with random cotangents, inputs of scale 0.02, 1 and 30."""
-    for mode, name in product(("graph", "pynative"), ROWS):
+    names = [*((name, False) for name in ROWS), *((name, True) for name in BY_KERNELS)]
+    for mode, (name, kernels) in product(("graph", "pynative"), names):
+        if mode == "graph" and name not in ROWS:  # the kernels are the same there, and compiling takes its time
+            continue
         for scale in _scales_of(name):
-            made = layer_computation(name, scale, mode, seed)
-            kind, _, calls, _ = ROWS[name]
+            made = layer_computation(name, scale, mode, seed, kernels=kernels)
+            kind, _, calls, _ = ALL_ROWS[name]
             stem = made.key.removesuffix(f"-{mode}")
             named = [(f"{stem}-forward-{mode}", ("y",))]
             if set(calls) & set(DIFFERENTIABLE) or kind in ("time_mlp", "fourier_embedding"):
@@ -191,6 +329,8 @@ NETWORKS: dict[str, tuple[Mapping, tuple[int, int], str]] = {  # name: (Unet arg
     "theta": ({**SMALL, "sinusoidal_pos_emb_theta": 50}, (8, 8), "pynative"),
 }
 
+KERNEL_GRAPHS = ("unet_2_3", "unet_2022")  # with the C++ kernels, what is compiled too
+
 
 def network_inputs(rng: np.random.Generator, unet: Mapping, image: tuple[int, int], self_cond: bool = True) -> Arrays:
     """Weights, a noised image, times, the previous estimate where the network takes one, and a cotangent."""
@@ -206,25 +346,43 @@ def network_inputs(rng: np.random.Generator, unet: Mapping, image: tuple[int, in
 
 
 def network_computation(
-    name: str, mode: str, seed: int = 0, precision: str = "float32", level: str = "O0", convert: bool = False
-):
-    """A whole Unet, forward and backward; with ``convert`` ours gets its weights from `ms_ddpm.convert`."""
+    name: str,
+    mode: str,
+    seed: int = 0,
+    precision: str = "float32",
+    level: str = "O0",
+    convert: bool = False,
+    kernels: bool = False,
+) -> Computation:
+    """A whole Unet, forward and backward.
+
+    With ``convert`` ours gets its weights from `ms_ddpm.convert`; with ``kernels`` it runs by the C++ kernels, without
+    them never.
+    """
     unet, image, _ = NETWORKS[name]
     label = "" if precision == "float32" else f"-{precision}_{level}"
+    label += "-kernels" if kernels else ""
     inputs = partial(network_inputs, unet=unet, image=image, self_cond=not name.endswith("_none"))
-    return computation(
+    made = computation(
         f"state/converted-{name}" if convert else f"network/{name}{label}-{mode}", "network",
-        {"unet": unet, **({"convert": True} if convert else {})}, inputs,
+        {"unet": unet, **({"convert": True} if convert else {}), **by(kernels)}, inputs,
         scales=leg("torch", "network_scales", {"unet": unet}),
         mode=mode, seed=seed, precision=precision, rule="layers", mindspore={"level": level},
     )  # fmt: skip
+    return only_mindspore(made) if kernels else made
 
 
 def tier3(seed: int = 0) -> Iterator[Case]:
     """Whole Unets, both layouts and every option: forward, gradient of the input, every parameter's gradient."""
-    for name, (_, _, modes) in NETWORKS.items():
-        for mode in ("graph", "pynative") if modes == "both" else (modes,):
-            made = network_computation(name, mode, seed)
-            stem = made.key.removesuffix(f"-{mode}")
-            named = (("forward", "y"), ("vjp_input", "grad.x"), ("vjp_weights", "grad.weight.*"))
-            yield from cases("3", made, *((f"{stem}-{part}-{mode}", (pattern,)) for part, pattern in named), mode=mode)
+    rows = [
+        (name, mode, kernels)
+        for kernels in (False, True)
+        for name, (_, _, modes) in NETWORKS.items()
+        for mode in (("graph", "pynative") if modes == "both" else (modes,))
+        if not kernels or mode == "pynative" or name in KERNEL_GRAPHS
+    ]
+    for name, mode, kernels in rows:
+        made = network_computation(name, mode, seed, kernels=kernels)
+        stem = made.key.removesuffix(f"-{mode}")
+        named = (("forward", "y"), ("vjp_input", "grad.x"), ("vjp_weights", "grad.weight.*"))
+        yield from cases("3", made, *((f"{stem}-{part}-{mode}", (pattern,)) for part, pattern in named), mode=mode)

@@ -13,7 +13,7 @@ from ..backends import leg
 from ..case import Arrays, Case, Computation
 from ._make import cases, computation, normal, shapes_of, weights
 from .maths import OBJECTIVES, SHAPE, TIMES, affine_weights
-from .nets import GROUP, SMALL
+from .nets import GROUP, SMALL, by, only_mindspore
 
 OFFSET = {"offset_noise_strength": 0.1}
 LOSSES = {  # beside every objective x loss x variance x self-conditioning: name: (diffusion arguments, input)
@@ -104,15 +104,16 @@ def clip_inputs(rng: np.random.Generator, size: float) -> Arrays:
 
 def optimizers(seed: int = 0) -> Iterator[Case]:
     """Optimizers on equal gradients, and clipping."""
-    for (name, (kind, arguments)), mode in product(OPTIMIZERS.items(), ("graph", "pynative")):
+    for (name, (kind, arguments)), mode, kernels in product(OPTIMIZERS.items(), ("graph", "pynative"), (False, True)):
         shown = [1, 2, STEPS]
-        spec = {"optimizer": kind, "arguments": arguments, "steps": STEPS, "shown": shown}
+        spec = {"optimizer": kind, "arguments": arguments, "steps": STEPS, "shown": shown, **by(kernels)}
         if name == "adam_rate":  # another learning rate at every step
             spec["rates"] = [1e-2 / (i + 1) for i in range(STEPS)]
         inputs = partial(gradient_inputs, from_zero=name.endswith("from_zero"))
-        made = computation(f"training/{name}-{mode}", "optimizer", spec, inputs, truth="numpy", mode=mode, seed=seed)
-        named = ((f"training/{name}-step{i}-{mode}", (f"*[[]step={i}]",)) for i in shown)
-        yield from cases("4", made, *named, mode=mode)
+        label = f"kernels-{mode}" if kernels else mode
+        made = computation(f"training/{name}-{label}", "optimizer", spec, inputs, truth="numpy", mode=mode, seed=seed)
+        named = ((f"training/{name}-step{i}-{label}", (f"*[[]step={i}]",)) for i in shown)
+        yield from cases("4", only_mindspore(made) if kernels else made, *named, mode=mode)
     for name, size, max_norm in CLIPPED:
         inputs = partial(clip_inputs, size=size)
         made = computation(f"training/clip-{name}", "clip", {"max_norm": max_norm}, inputs, truth="numpy", seed=seed)

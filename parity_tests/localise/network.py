@@ -28,11 +28,11 @@ def _torch_side(unet: Mapping, dtype: str) -> Any:
     return TorchSide(unet, dtype)
 
 
-def _mindspore_side(unet: Mapping, layers: Mapping[str, str], level: str, mode: str) -> Any:
+def _mindspore_side(unet: Mapping, layers: Mapping[str, str], level: str, mode: str, kernels: bool) -> Any:
     backend("mindspore")
     from .on_mindspore import MindSporeSide
 
-    return MindSporeSide(unet, layers, level, mode)
+    return MindSporeSide(unet, layers, level, mode, kernels)
 
 
 def _level(computation: Computation) -> str:
@@ -135,8 +135,11 @@ class _Candidate:
         """Why the free run, if there was one, did not come to its end."""
         return vars(self)["free"].problem if "free" in vars(self) else ""
 
-    def alone(self, path: str) -> Arrays:
-        """The layer alone, in the precision in which the free run calls it: that comes first."""
+    def alone(self, path: str) -> Arrays | None:
+        """The layer alone, in the precision in which the free run calls it: that comes first.
+
+        None for one that this side does not run as a layer of its own.
+        """
         assert self.free is not None
         return self.side.alone(path, self.trusted.alone[path].fed)
 
@@ -163,6 +166,7 @@ def localise(
     *,
     around: Callable[[], AbstractContextManager] = nullcontext,
     mode: str = "pynative",
+    kernels: bool | None = None,
 ) -> list[Layer]:
     """Every layer of a Unet, judged alone and in the free run, forward and backward.
 
@@ -172,6 +176,8 @@ def localise(
         around: a context entered around the candidate's runs only; a mutant, for example.
         mode: how MindSpore runs a layer alone. "graph" compiles each, which takes a minute and more; free runs are
             always in PyNative, for only there are hooks.
+        kernels: whether MindSpore's layers run by the C++ kernels (default: as the computation says). Those that the
+            kernels join with their neighbours are then looked at together with these, and alone not.
 
     Returns:
         The layers in the order in which the reference enters them, those that hold others before these.
@@ -183,9 +189,10 @@ def localise(
     if spec.get("kind") != "network":
         raise HarnessError(f"{computation.key} is no network, so it has no layers to look at")
     trusted = _trusted(computation)
+    kernels = bool(spec.get("kernels")) if kernels is None else kernels
     makers = {
         "torch": lambda: _torch_side(spec["unet"], trusted.dtype),
-        "mindspore": lambda: _mindspore_side(spec["unet"], trusted.layers, _level(computation), mode),
+        "mindspore": lambda: _mindspore_side(spec["unet"], trusted.layers, _level(computation), mode, kernels),
     }
     side = _Candidate(makers[candidate], trusted)
     taps = [_tap(path, trusted, side) for path in trusted.truth.visits]

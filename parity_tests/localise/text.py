@@ -94,8 +94,8 @@ def told(layers: Sequence[Layer]) -> str:
     return "\n".join(words.printable(line) for backward in (False, True) for line in _direction(layers, backward))
 
 
-def _network(computation: Computation, candidate: str, around: Callable, mode: str) -> Bisection:
-    layers = localise(computation, candidate, around=around, mode=mode)
+def _network(computation: Computation, candidate: str, around: Callable, mode: str, kernels: bool | None) -> Bisection:
+    layers = localise(computation, candidate, around=around, mode=mode, kernels=kernels)
     agrees = not any(fails(getattr(layer, side)) for layer in layers for side in SIDES)
     text = f"{len(layers)} layers, {candidate} against torch and float64\n{told(layers)}"
     if agrees and computation.spec.get("mode") == "graph" and candidate == "mindspore" and mode == "pynative":
@@ -134,6 +134,7 @@ def bisect(
     *,
     around: Callable[[], AbstractContextManager] = nullcontext,
     mode: str = "pynative",
+    kernels: bool | None = None,
 ) -> Bisection:
     """Where a case first goes wrong: of a network the layer, of anything else the output, the time or the step.
 
@@ -141,12 +142,12 @@ def bisect(
         what: a case or its computation.
         candidate: "mindspore" or "torch".
         around: a context entered around the candidate's runs only; a mutant, for example.
-        mode: see `localise`.
+        mode, kernels: see `localise`.
 
     Returns:
         (whether all agrees, the text).
     """
     case = what if isinstance(what, Case) else Case(what.key, "", what)
     network = case.computation.spec.get("kind") == "network"
-    found = _network(case.computation, candidate, around, mode) if network else _other(case, candidate, around)
+    found = _network(case.computation, candidate, around, mode, kernels) if network else _other(case, candidate, around)
     return Bisection(found.agrees, f"{case.id}: {found.text}")

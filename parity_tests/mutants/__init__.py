@@ -3,17 +3,18 @@
     kill_matrix()                   every mutant under our rule and the rivals', and the false alarms of each
     examine(mutant, Bench("torch"))         one of them
 
-A mutant is a row of a table (`torch_maths`, `torch_nets`, `torch_training`, `on_mindspore`): a name, the place where it
+A mutant is a row of a table (`torch_maths`, `torch_nets`, `torch_training`, `on_mindspore`,
+`kernels`): a name, the place where it
 must be found, and the change of the source that it is. `NOT_HERE` says which known traps no mutant stands for, and why.
 """
 
 from __future__ import annotations
 
-from . import on_mindspore, torch_maths, torch_nets, torch_training
+from . import kernels, on_mindspore, torch_maths, torch_nets, torch_training
 from ._edit import StaleMutant
 from ._mutant import Mutant
 from .comparator import TAMPERINGS
-from .matrix import Bench, Finding, count_alarms, examine, is_good, kill_matrix, runnable
+from .matrix import Bench, Finding, count_alarms, examine, is_good, kill_matrix, why_not
 from .unseen import NOT_HERE
 from .variants import Variant, clean_variants
 
@@ -22,9 +23,10 @@ MUTANTS: tuple[Mutant, ...] = (
     *torch_nets.MUTANTS,
     *torch_training.MUTANTS,
     *on_mindspore.MUTANTS,
+    *kernels.MUTANTS,
 )
 
 __all__ = [
     "MUTANTS", "NOT_HERE", "TAMPERINGS", "Bench", "Finding", "Mutant", "StaleMutant", "Variant",
-    "clean_variants", "count_alarms", "examine", "is_good", "kill_matrix", "runnable",
+    "clean_variants", "count_alarms", "examine", "is_good", "kill_matrix", "why_not",
 ]  # fmt: skip

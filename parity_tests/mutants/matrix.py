@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 
-from ..backends import backend
+from ..backends import why_not as reason_of
 from ..backends._memo import forget
 from ..case import Arrays, Case, Computation
 from ..cases import all_cases, matches
 from ..errors import NothingRan
 from ..rivals import OURS, RIVALS, RULES, passes
-from ..runner import Outcome, Record, record, run
+from ..runner import Outcome, Record, possible, record, run
 from ..verdict import AGREE
 from ._mutant import Mutant
 from .variants import Variant, clean_variants
@@ -36,7 +36,8 @@ class Bench:
     """Cases as mutants need them: the trusted side is computed once, and what the candidate gave is kept.
 
     Args:
-        framework: which candidate is judged; of MindSpore's cases those are left out that take long to compile.
+        framework: which candidate is judged. Of MindSpore's cases those are left out that take long to compile, and
+            those by C++ kernels that are not there.
         cases: default all.
     """
 
@@ -47,8 +48,9 @@ class Bench:
         self._clean: dict[str, dict[str, bool]] = {}
         watched: dict[Computation, Computation] = {}
         self.cases = []
-        for case in all_cases() if cases is None else cases:
-            if framework not in case.computation.candidates or (framework == "mindspore" and _slow(case)):
+        cases = all_cases() if cases is None else cases
+        for case in possible([case for case in cases if framework in case.computation.candidates], framework)[0]:
+            if framework == "mindspore" and _slow(case):
                 continue
             if case.computation not in watched:
                 watched[case.computation] = self._watched(case.computation)
@@ -147,13 +149,16 @@ class Finding:
 
 
 def _around(mutant: Mutant) -> Callable[[], AbstractContextManager]:
-    """The mutant's context; in MindSpore nothing that was built on one side of it is used on the other."""
+    """The mutant's context; in MindSpore nothing that was built on one side of it is used on the other.
+
+    Mutants of MindSpore are in what it does without the C++ kernels, but for the family of that name.
+    """
 
     @contextmanager
     def applied():
         forget()
         try:
-            with mutant.apply():
+            with mutant.apply(), nullcontext() if mutant.family == "kernels" else _without_kernels():
                 yield
         finally:
             forget()
@@ -161,11 +166,20 @@ def _around(mutant: Mutant) -> Callable[[], AbstractContextManager]:
     return mutant.apply if mutant.framework == "torch" else applied
 
 
+def _without_kernels() -> AbstractContextManager:
+    """MindSpore's own operators compute, in which most mutants are."""
+    from ms_ddpm.ops import kernels
+
+    return kernels.switched_off()
+
+
 def examine(mutant: Mutant, bench: Bench) -> Finding:
     """Runs ``mutant``. Raises StaleMutant where it no longer fits the source."""
     with mutant.apply():
         pass
     chosen = bench.chosen((mutant.place, *mutant.cases))
+    if mutant.family != "kernels":
+        chosen = [case for case in chosen if not case.computation.spec.get("kernels")]
     before = bench.clean(chosen)
     outcomes = bench.run(chosen, _around(mutant))
 
@@ -189,26 +203,25 @@ def count_alarms(variants: Sequence[Variant], progress: bool = True) -> tuple[di
     return alarms, ours
 
 
-def runnable(framework: str) -> bool:
-    """Whether ``framework`` is installed."""
+def why_not(mutant: Mutant) -> str:
+    """Why ``mutant`` cannot be run on this machine; nothing where it can."""
     try:
-        backend(framework)
+        return reason_of(mutant.framework, {"kernels": mutant.family == "kernels"})
     except NothingRan:
-        return False
-    return True
+        return f"{mutant.framework} is not installed"
 
 
 def kill_matrix(mutants: Sequence[Mutant] | None = None, variants: int = 100, progress: bool = True) -> dict:
     """Every mutant against every rule, and the false alarms: what results.json holds under "mutants".
 
     Args:
-        mutants: default all of the frameworks that are installed.
+        mutants: default all that can be run here.
         variants: how many clean variants are run.
         progress: shows a bar.
     """
     from . import MUTANTS
 
-    chosen = [m for m in MUTANTS if runnable(m.framework)] if mutants is None else mutants
+    chosen = [mutant for mutant in MUTANTS if not why_not(mutant)] if mutants is None else mutants
     benches = {framework: Bench(framework) for framework in {m.framework for m in chosen}}
     bar = tqdm(chosen, desc="mutants", unit="mutant", disable=not progress)
     rows = [examine(mutant, benches[mutant.framework]).as_row() for mutant in bar]

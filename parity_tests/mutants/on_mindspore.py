@@ -59,7 +59,7 @@ NORMS = (
 )
 CONVOLUTIONS = (
     ("convolution without its bias", "layers/conv7-*",
-     edit(L + "_Affine.construct", ("self.add_bias(y, bias)", "y + 0 * bias.sum()")),
+     edit(L + "_Affine.by_operators", ("self.add_bias(y, bias)", "y + 0 * bias.sum()")),
      "MINDSPORE: Conv2d has no bias by default"),
     ("square weights transposed", "layers/time_mlp-*",
      edit(L + "Linear.product", ("self.matmul(x, weight)",

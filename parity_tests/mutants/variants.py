@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from ..backends import backend
+from ..backends import backend, why_not
 from ..case import Arrays, Case, Leg
 from ..cases import all_cases, matches
 from ..errors import NothingRan
@@ -141,6 +141,8 @@ class Variant:
             if not (eager and any(matches(case, pattern) for pattern in patterns)):
                 continue
             before = case.computation
+            if self.framework not in before.candidates or why_not(self.framework, before.spec):
+                continue
             if before not in made:
                 legs = {self.framework: order(before.candidates[self.framework], self.seed)}
                 made[before] = replace(before, candidates=legs)

@@ -21,7 +21,7 @@ constexpr int kLanes = 4, kRows = 6;
 typedef float Vector __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline float larger(float a, float b) { return a > b ? a : b; }
+inline float larger(float a, float b) { return a > b ? a : b; }  // b where one is NaN
 inline int64_t padded(int64_t floats) { return (floats + 15) / 16 * 16; }
 inline float root(float x) { return __builtin_sqrtf(x); }
 
@@ -144,7 +144,7 @@ inline void pixel_statistics(const Norm& n, const float* x, float* mean, float* 
 #pragma omp simd reduction(+ : square)
     for (int64_t c = 0; c < n.channels; ++c) square += x[c] * x[c];
     *mean = 0;
-    *r = 1.f / root(larger(square, kTiny));
+    *r = 1.f / root(larger(kTiny, square));
     return;
   }
 #pragma omp simd reduction(+ : sum)

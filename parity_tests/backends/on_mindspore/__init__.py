@@ -2,7 +2,7 @@
 
 from ._common import runtime  # noqa: F401  MindSpore starts before anything below is imported
 from .maths import ddim_step, method, tables, times
-from .nets import layer, network
+from .nets import layer, network, why_not  # noqa: F401  why_not is asked by backends
 from .training import chain, clip, ema, interpolate, loss, optimizer, resume, roundtrip, train
 
 KINDS = {

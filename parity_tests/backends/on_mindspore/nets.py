@@ -10,6 +10,7 @@ from mindspore import nn, ops
 from ms_ddpm import Unet, amp, convert
 from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
 from ms_ddpm.nets.unet import TimeMLP
+from ms_ddpm.ops import kernels
 
 from ...case import Arrays
 from .._memo import given, memo
@@ -73,8 +74,31 @@ LAYERS: dict[str, Callable[..., nn.Cell]] = {
 }
 
 
-def _call_of(layer: str, cell: nn.Cell) -> Callable:
-    """How a layer is called; the two places where our arguments are not PyTorch's."""
+def why_not(spec: Mapping) -> str:
+    """Why a computation cannot run here; nothing where it can."""
+    reason = kernels.why_not() if spec.get("kernels") else ""
+    return f"the C++ kernels cannot be used: {reason}" if reason else ""
+
+
+def with_kernels(call: Callable) -> Callable:
+    """A call of layers with channels last, on an image (B, C, H, W), or a vector, and with the same axes returned."""
+
+    def call_channels_last(x, *more):
+        y = call(kernels.to_channels_last(x) if x.ndim == 4 else x, *more)
+        return kernels.from_channels_last(y) if y.ndim == 4 else y
+
+    return call_channels_last
+
+
+def _call_of(layer: str, cell: nn.Cell, residual: bool) -> Callable:
+    """How a layer is called; the places where our arguments are not PyTorch's."""
+    if residual:  # added inside, where the kernels do it with the norm
+
+        def with_residual(x):
+            return cell(x, x)
+
+        return with_residual
+
     if layer == "resnet_block":  # ours takes the time after its SiLU
 
         def resnet_block(x, t):
@@ -98,13 +122,18 @@ def _call_of(layer: str, cell: nn.Cell) -> Callable:
 def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0") -> Arrays:
     """One layer alone: its output and its vector-Jacobian product."""
     kind, positions = spec["layer"], tuple(spec["differentiable"])
+    by_kernels, residual = bool(spec.get("kernels")), bool(spec.get("residual"))
 
     def build():
         cell = LAYERS[kind](**spec["arguments"])
         amp.apply_amp(cell, level)
-        return cell, with_gradients(_call_of(kind, cell), cell, positions, mode)
+        call = _call_of(kind, cell, residual)
+        if by_kernels:
+            layers.use_channels_last(cell, True)
+            call = with_kernels(call)
+        return cell, with_gradients(call, cell, positions, mode)
 
-    cell, call = memo(build, "mindspore layer", kind, spec["arguments"], positions, mode, level)
+    cell, call = memo(build, "mindspore layer", kind, spec["arguments"], positions, mode, level, by_kernels, residual)
     names = names_of(cell, kind)
     load(cell, inputs, names)
     half = level == "O2" and spec.get("half_input", True)
@@ -118,9 +147,10 @@ def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0")
 
 def network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0") -> Arrays:
     """A whole Unet: output, gradient of its input and of every parameter."""
+    by_kernels = bool(spec.get("kernels"))
 
     def build():
-        net = Unet(**spec["unet"], rng=RNG)
+        net = Unet(**spec["unet"], rng=RNG, use_kernels=by_kernels)
         amp.apply_amp(net, level)
 
         def call(x, time, x_self_cond=None):
@@ -128,7 +158,7 @@ def network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0
 
         return net, with_gradients(call, net, (0,), mode)
 
-    net, call = memo(build, "mindspore network", spec["unet"], "x_self_cond" in inputs, mode, level)
+    net, call = memo(build, "mindspore network", spec["unet"], "x_self_cond" in inputs, mode, level, by_kernels)
     names = names_of(net)
     if spec.get("convert"):
         convert.from_torch(net, given(inputs, "weight"))

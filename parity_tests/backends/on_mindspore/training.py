@@ -48,7 +48,7 @@ def optimizer(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     """An optimizer fed given gradients: the weights after every step of ``spec["shown"]``."""
     weights = given(inputs, "weight")
     parameters = [Parameter(Tensor(value), name=name) for name, value in weights.items()]
-    step = OPTIMIZERS[spec["optimizer"]](parameters, **spec["arguments"])
+    step = OPTIMIZERS[spec["optimizer"]](parameters, **spec["arguments"], fused=bool(spec.get("kernels")))
 
     def apply(lr, *gradients):
         return step(gradients, lr)
