@@ -98,7 +98,7 @@ class Config:
     device_target: str = _option("CPU", "str", "CPU, GPU or Ascend")
     device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)
     mode: int = _option(0, "int", "0 compiled graph, 1 PyNative (debugging)", low=0)
-    threads: Any = _option(None, "int?", "CPU threads (default: all)", low=1)
+    threads: Any = _option(None, "int?", "CPU cores to compute on (default: all)", low=1)
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}

@@ -118,3 +118,20 @@ def test_elementary_functions_are_exact_and_still_needed(mindspore, name, low, h
     if name == "exp":
         assert worst(elementary.exp) <= 1
     assert worst(own) > 4, f"MindSpore's own {name} is exact now: ops/elementary.py can go"
+
+
+def test_sums_by_products_are_those_of_the_arrays(mindspore):
+    from ms_ddpm.ops.sums import channel_sum, spread
+
+    rng = np.random.default_rng(0)
+    x, gain = rng.standard_normal((2, 5, 3, 4)).astype(np.float32), rng.standard_normal((2, 5, 1, 1)).astype(np.float32)
+    assert channel_sum(mindspore.Tensor(x)).asnumpy() == pytest.approx(x.sum(axis=1, keepdims=True), abs=1e-6)
+
+    def gained(g):
+        return (spread(g, mindspore.Tensor(x)) * mindspore.Tensor(x)).sum()
+
+    gradient = mindspore.grad(gained)(mindspore.Tensor(gain)).asnumpy()
+    assert gradient == pytest.approx(x.sum(axis=(2, 3), keepdims=True), abs=1e-5)
+    assert spread(mindspore.Tensor(gain), mindspore.Tensor(x)).asnumpy() == pytest.approx(
+        np.broadcast_to(gain, x.shape)
+    )
