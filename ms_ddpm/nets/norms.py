@@ -63,6 +63,8 @@ class RMSNorm(_Norm):
 
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if self.channels_last:
+            if scale is not None:
+                raise UserError("with channels last, scale and shift go through fused_silu")
             return self.fused(x)
         dtype = x.dtype
         x = ops.cast(x, ms.float32)
@@ -104,6 +106,8 @@ class GroupNorm(_Norm):
         return self.silu_add(x, self.weight, self.bias, residual)
 
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        if self.channels_last:
+            raise UserError("with channels last, GroupNorm is called through fused_silu")
         dtype, shape = x.dtype, x.shape
         x = ops.cast(x, ms.float32).reshape(shape[0], self.groups, -1)
         x = x - self.mean(x, 2)
