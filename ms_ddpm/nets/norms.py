@@ -64,7 +64,7 @@ class RMSNorm(_Norm):
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if self.channels_last:
             if scale is not None:
-                raise UserError("with channels last, scale and shift go through fused_silu")
+                raise ValueError("with channels last, scale and shift go through fused_silu")
             return self.fused(x)
         dtype = x.dtype
         x = ops.cast(x, ms.float32)
@@ -107,7 +107,7 @@ class GroupNorm(_Norm):
 
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if self.channels_last:
-            raise UserError("with channels last, GroupNorm is called through fused_silu")
+            raise ValueError("with channels last, GroupNorm is called through fused_silu")
         dtype, shape = x.dtype, x.shape
         x = ops.cast(x, ms.float32).reshape(shape[0], self.groups, -1)
         x = x - self.mean(x, 2)
