@@ -5,6 +5,7 @@ Whether they compute what PyTorch computes is for parity_tests (cases called "ke
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -372,3 +373,12 @@ def test_what_is_built_inside_switched_off_does_without_them(mindspore):
     with kernels.switched_off():
         assert not Unet(8, dim_mults=(1,), rng=0).channels_last
     assert kernels.why_not() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("g++"), reason="needs g++ on Linux")
+def test_where_there_is_a_compiler_the_kernels_are_built(mindspore):
+    from ms_ddpm.ops import kernels
+
+    if "0" in (os.environ.get("MS_DDPM_KERNELS"), os.environ.get("MS_DDPM_BUILD_KERNELS")):
+        pytest.skip("switched off")
+    assert kernels.why_not() == ""
