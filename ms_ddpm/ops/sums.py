@@ -28,7 +28,7 @@ def channel_sum(x: Tensor) -> Tensor:
 
 
 def spread(gain: Tensor, x: Tensor) -> Tensor:
-    """gain (1 or B, C, 1, 1) as an array of x's shape, whose gradient is a product with ones.
+    """gain (1 or B, C, 1, 1) as a float32 array of x's shape, whose gradient is a product with ones.
 
     Why: as for `channel_sum`; a broadcast's gradient is ``ops.ReduceSum``.
     """
@@ -36,4 +36,4 @@ def spread(gain: Tensor, x: Tensor) -> Tensor:
         return gain
     _, c, h, w = x.shape
     row = ops.ones((1, h * w), ms.float32)
-    return ops.MatMul()(gain.reshape(-1, 1), row).reshape(gain.shape[0], c, h, w)
+    return ops.MatMul()(ops.cast(gain, ms.float32).reshape(-1, 1), row).reshape(gain.shape[0], c, h, w)
