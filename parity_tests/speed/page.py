@@ -11,7 +11,7 @@ from . import results, tables
 from .contestants import REFERENCE
 from .sizes import GROWTH, MIDDLE, WHAT, Workload
 
-WIDTH, LEFT, ROW, BAR = 560, 148, 15, 9
+WIDTH, LEFT, ROW, BAR = 560, 172, 15, 9
 CLASSES = {
     "ours": "k-ours", "ours-no-kernels": "k-plain", "torch": "k-torch", "torch-compile": "k-compile",
     "stock": "k-stock",
