@@ -142,7 +142,7 @@ def why_not() -> str:
 @functools.cache
 def _say_once(reason: str) -> None:
     if ms.get_context("device_target") == "CPU":
-        log.warning("without the C++ kernels a training step takes about three times as long: %s", reason)
+        log.warning("without the C++ kernels a training step takes two to three times as long: %s", reason)
 
 
 def available() -> bool:
