@@ -38,7 +38,7 @@ class BuildKernels(build_ext):
         try:
             super().run()
         except Exception as error:  # whatever a compiler, a download or a file system may come up with
-            print(f"ms_ddpm: the C++ kernels were not built ({error}); CPU training will take two to three times as long")
+            print(f"ms_ddpm: the C++ kernels were not built ({error}); CPU training takes two to three times as long")
 
     def headers(self):
         """Directory that holds oneapi/dnnl/dnnl.h."""
