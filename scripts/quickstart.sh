@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to a picture of digits that a diffusion model drew: about 8 minutes on two CPU cores after the install.
+# From a fresh clone to a picture of digits that a diffusion model drew: about 3 minutes on two CPU cores after the install.
 #   bash scripts/quickstart.sh                       # everything
 #   bash scripts/quickstart.sh --train_num_steps 200 # any option of scripts/train.py
 # VENV chooses the environment's directory, PYTHON the interpreter, OUT the output directory (runs/quickstart).
