@@ -28,9 +28,6 @@ class Block(nn.Cell):
         self.dropout = HashDropout(dropout, layer)
         self.channels_last = False
 
-    def prepare_channels_last(self) -> None:
-        """Called by `layers.use_channels_last`."""
-
     def construct(self, x: Tensor, scale=None, shift=None, dropout_key=None, scale_shift=None, residual=None) -> Tensor:
         if self.channels_last:
             if scale is not None:
@@ -58,9 +55,6 @@ class ResnetBlock(nn.Cell):
         self.halves = ops.Split(axis=1, output_num=2)
         self.dim_out = dim_out
         self.channels_last = False
-
-    def prepare_channels_last(self) -> None:
-        """Called by `layers.use_channels_last`."""
 
     def construct(self, x: Tensor, time_act: Tensor, dropout_key=None) -> Tensor:
         if self.channels_last:

@@ -25,11 +25,15 @@ def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
 
 
 def use_channels_last(cell: nn.Cell, on: bool) -> None:
-    """Every layer inside ``cell`` then takes and gives (B, H, W, C), by the C++ kernels; or again (B, C, H, W)."""
+    """Every layer inside ``cell`` then takes and gives (B, H, W, C), by the C++ kernels; or again (B, C, H, W).
+
+    A layer that can has an attribute ``channels_last``; where it needs kernels of its own, its method
+    ``prepare_channels_last`` fetches them.
+    """
     for _, layer in cell.cells_and_names():
-        if hasattr(layer, "prepare_channels_last"):
+        if hasattr(layer, "channels_last"):
             layer.channels_last = on
-            if on:
+            if on and hasattr(layer, "prepare_channels_last"):
                 layer.prepare_channels_last()
 
 

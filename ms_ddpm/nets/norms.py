@@ -29,10 +29,6 @@ class _Norm(nn.Cell):
         super().__init__()
         self.channels_last = False
 
-    def prepare_channels_last(self) -> None:
-        """Called by `layers.use_channels_last`."""
-        raise NotImplementedError
-
 
 class RMSNorm(_Norm):
     """x / max(||x||_2 over channels, 1e-12) * sqrt(C) * g: (B, C, H, W) -> same.

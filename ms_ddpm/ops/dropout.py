@@ -31,10 +31,7 @@ class HashDropout(nn.Cell):
         self.p = p
         self.offset = Tensor(np.int64(layer * _LAYER_STRIDE).astype(np.int32))
         self.threshold = Tensor(np.int32(round(p * 2**24)))
-        self.channels_last = False
-
-    def prepare_channels_last(self) -> None:
-        """Called by `nets.layers.use_channels_last`: the mask of an element is the same in both layouts."""
+        self.channels_last = False  # set by `nets.layers.use_channels_last`; the mask of an element stays the same
 
     def index(self, shape: tuple[int, ...]) -> Tensor:
         """The number of every element of a (B, C, H, W) array, in the order of (B, H, W, C) with channels last."""

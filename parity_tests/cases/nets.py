@@ -123,7 +123,7 @@ KERNELS: dict[str, tuple] = {  # more for the C++ kernels: widths that fill no v
     "linear_attention_odd": (
         "linear_attention", {"dim": 5, "heads": 3, "dim_head": 5, "norm": "rms"}, ("x",), (5, 5, 7)
     ),
-    "linear_attention_pixels": (  # more than a block of 256, and none is full
+    "linear_attention_pixels": (  # more than a chunk of 128, and the last is not full
         "linear_attention", {"dim": 6, "heads": 1, "dim_head": 20, "norm": "rms"}, ("x",), (6, 17, 19)
     ),
     "linear_attention_residual": (

@@ -6,8 +6,9 @@ import os
 import platform
 import resource
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from ..bundles import versions
 
 _INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 
@@ -42,14 +43,9 @@ def describe() -> dict[str, str | int]:
         "cores": cores(),
         "memory (GiB)": round(int(memory[0]) / 2**20) if memory else 0,
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
     }
-    for package in ("mindspore", "torch", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    known = versions()
+    return found | {name: known[name] for name in ("python", "mindspore", "torch", "numpy")}
 
 
 class Others:

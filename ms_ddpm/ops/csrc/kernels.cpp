@@ -184,8 +184,8 @@ NORM(group_silu_time, kGroup, true, true, true)
 
 // --- attention: qkv (B, H, W, 3 heads d) -> (B, H, W, heads d) ------------------------------------------------------
 
-// Memory keys and values are (2, heads, d, M) for linear attention, (2, heads, M, d) for full; heads of arrays without
-// memory come as a one-number array, since nothing else tells them.
+// Memory keys and values are (2, heads, d, M) for linear attention, (2, heads, M, d) for full; without memory an array
+// (heads,) comes in their place, since nothing else tells how many heads there are.
 Attend attend_of(const Call& call, bool linear, bool memory) {
   const int64_t pixels = call.side(0, 1) * call.side(0, 2), hidden = call.side(0, 3) / 3;
   const int64_t heads = memory ? call.side(1, 1) : call.side(1, 0);
