@@ -81,6 +81,20 @@ class BuildKernels(build_ext):
 digits = ["scikit-learn>=1.3", "scipy>=1.10"]
 torch = ["torch>=2.1"]
 tensorboard = ["tensorboardX>=2.6"]
+# CUDA 11 for MindSpore's GPU plugin, 1.7 GB; the same list, with the reason, in ms_ddpm/cuda_wheels.py
+gpu = [
+    f"{requirement}; sys_platform == 'linux' and platform_machine == 'x86_64'"
+    for requirement in (
+        "nvidia-cuda-runtime-cu11>=11.7,<12",
+        "nvidia-cuda-nvrtc-cu11>=11.7,<12",
+        "nvidia-cublas-cu11>=11.10,<12",
+        "nvidia-curand-cu11>=10.2,<11",
+        "nvidia-cufft-cu11>=10.7,<11",
+        "nvidia-cusparse-cu11>=11.7,<12",
+        "nvidia-cusolver-cu11>=11.4,<12",
+        "nvidia-cudnn-cu11>=8.5,<9",
+    )
+]
 parity = [*torch, "tomli; python_version < '3.11'"]
 peers = [*parity, "diffusers>=0.30"]
 
@@ -107,6 +121,7 @@ setup(
     ],
     extras_require={
         "digits": digits,
+        "gpu": gpu,
         "evaluation": [*digits, "torch-fidelity>=0.3"],
         "torch": torch,
         "parity": parity,

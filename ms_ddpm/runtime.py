@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from . import cuda_wheels
 from .errors import UserError
 
 log = logging.getLogger("ms_ddpm")
@@ -131,7 +132,13 @@ def available_devices() -> list[str]:
     quietly_import()
     from mindspore import hal
 
-    return [name for name in DEVICES if name == "CPU" or hal.is_available(name)]
+    def answers(name: str) -> bool:
+        try:
+            return hal.is_available(name)
+        except RuntimeError:  # 2.10 with the GPU plugin loaded and no GPU
+            return False
+
+    return [name for name in DEVICES if name == "CPU" or answers(name)]
 
 
 def quietly_import() -> ModuleType:
@@ -175,6 +182,8 @@ def setup(
         use_cores(threads)
     if match == "CPU":
         prepare_cpu()
+    elif match == "GPU":
+        cuda_wheels.prepare(mindspore_root(), device_id)
     ms = quietly_import()
     if match != "CPU" and match not in available_devices():
         raise UserError(

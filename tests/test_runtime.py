@@ -87,8 +87,8 @@ def test_an_unknown_device_is_named_with_the_known_ones():
 
 @pytest.mark.skipif(runtime.accelerator_present(), reason="an accelerator is here")
 def test_a_missing_device_lists_what_is_there(mindspore):
-    with pytest.raises(UserError, match=r"GPU is not available here; available: CPU"):
-        runtime.setup("GPU")
+    with pytest.raises(UserError, match=r"Ascend is not available here; available: CPU"):
+        runtime.setup("Ascend")
 
 
 @pytest.mark.parametrize("options", [{"mode": 2}, {"threads": 0}])
