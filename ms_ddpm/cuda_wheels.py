@@ -120,11 +120,16 @@ def _is_private(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
+def user_cache(env: Mapping[str, str] = os.environ) -> Path:
+    """Where what can be made again belongs, whether it is there or not."""
+    return Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or "/nonexistent") / ".cache") / "ms_ddpm"
+
+
 def cache_folders(env: Mapping[str, str] = os.environ) -> Iterator[Path]:
     """Directories, made and private, for what can be made again: the user's cache, then one under the temporary
     directory where the first cannot be written, then one of this process's own."""
     for folder in (
-        Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or "/nonexistent") / ".cache") / "ms_ddpm",
+        user_cache(env),
         Path(tempfile.gettempdir()) / f"ms_ddpm-{os.getuid()}",
     ):
         with contextlib.suppress(OSError):

@@ -22,7 +22,7 @@ _PROBLEMS = {  # CUresult of cuInit
     34: "libcuda.so.1 is the CUDA toolkit's stub, not the driver; take the stubs directory off LD_LIBRARY_PATH",
     35: "the driver is older than its library; install one driver and restart the machine",
     100: "the driver shows no GPU; look at `nvidia-smi` and CUDA_VISIBLE_DEVICES; a container needs --gpus all",
-    101: "CUDA_VISIBLE_DEVICES names a GPU that is not there: unset CUDA_VISIBLE_DEVICES",
+    101: "CUDA_VISIBLE_DEVICES names a GPU that is not there; unset CUDA_VISIBLE_DEVICES",
     802: "the GPUs' fabric is not up: sudo systemctl start nvidia-fabricmanager",
     803: "the driver's library and kernel module are of different versions; restart the machine",
     804: "libcuda.so.1 is of a compatibility package that this GPU does not support; take it off LD_LIBRARY_PATH",
@@ -63,7 +63,7 @@ def _absence(root: Path) -> str:
     if (root / "dev/dxg").exists():
         return f"{LIBRARY} is not found; add WSL's: export LD_LIBRARY_PATH=/usr/lib/wsl/lib"
     return (
-        f"there is no NVIDIA driver ({LIBRARY} is not found); install it, then restart: https://www.nvidia.com/drivers"
+        f"there is no NVIDIA driver ({LIBRARY} is not found); install the driver, then restart: https://www.nvidia.com/drivers"
     )
 
 

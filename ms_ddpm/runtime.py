@@ -141,6 +141,15 @@ def available_devices() -> list[str]:
     return [name for name in DEVICES if name == "CPU" or answers(name)]
 
 
+def _plugin_error(device_target: str) -> str:
+    """What MindSpore's loader said about a device's plugin, to follow a sentence; empty where it said nothing."""
+    from mindspore._c_expression import MSContext
+
+    lines = MSContext.get_instance().load_plugin_error().splitlines()
+    said = [line for line in lines if f"libmindspore_{device_target.lower()}.so" in line]
+    return f" ({said[-1].strip()})" if said else ""
+
+
 def quietly_import() -> ModuleType:
     """Imports MindSpore without its start-up warnings (GLOG_v set by the user wins) and returns it."""
     os.environ.setdefault("GLOG_v", "3")
@@ -187,8 +196,8 @@ def setup(
     ms = quietly_import()
     if match != "CPU" and match not in available_devices():
         raise UserError(
-            f"device_target {match} is not available here; available: {', '.join(available_devices())}. "
-            f"Use --device_target {available_devices()[0]}, or install the {match} driver and libraries"
+            f"device_target {match} is not available here; available: {', '.join(available_devices())}"
+            f"{_plugin_error(match)}. What is missing: python -m ms_ddpm.doctor --device_target {match}"
         )
     try:
         ms.set_device(match, device_id) if device_id is not None else ms.set_device(match)
