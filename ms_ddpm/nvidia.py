@@ -62,9 +62,7 @@ def _absence(root: Path) -> str:
         )
     if (root / "dev/dxg").exists():
         return f"{LIBRARY} is not found; add WSL's: export LD_LIBRARY_PATH=/usr/lib/wsl/lib"
-    return (
-        f"there is no NVIDIA driver ({LIBRARY} is not found); install the driver, then restart: https://www.nvidia.com/drivers"
-    )
+    return f"there is no NVIDIA driver ({LIBRARY} is not found); install the driver, then restart: https://www.nvidia.com/drivers"
 
 
 def _gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
