@@ -169,6 +169,22 @@ def test_many_at_once_get_one_whole_home(tmp_path):
     assert [file.name for file in cache.iterdir() if file.name.startswith(".")] == []
 
 
+def test_the_slower_of_two_takes_the_others_home(tmp_path, monkeypatch):
+    libraries = cuda_wheels.find([str(fake_packages(tmp_path / "site"))])
+    cache, faster, rename = tmp_path / "cache", [], os.rename
+    cache.mkdir()
+
+    def slow_rename(source, target):
+        if not faster:
+            faster.append(None)
+            faster.append(cuda_wheels.make_home(cache, libraries))
+        rename(source, target)
+
+    monkeypatch.setattr(cuda_wheels.os, "rename", slow_rename)
+    assert cuda_wheels.make_home(cache, libraries) == faster[1]
+    assert list(cache.iterdir()) == [faster[1]]
+
+
 @pytest.mark.parametrize("trouble", ["not a directory", "others can write", "nothing runs there"])
 def test_an_unusable_cache_is_passed_over(tmp_path, monkeypatch, trouble):
     monkeypatch.setattr(cuda_wheels.tempfile, "tempdir", str(tmp_path))
