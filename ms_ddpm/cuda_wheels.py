@@ -110,8 +110,12 @@ def nvcc_release(home: str | Path) -> tuple[int, int] | None:
 
 
 def usable(release: tuple[int, int] | None) -> bool:
-    """Whether MindSpore finds a plugin for an nvcc of this release (11.1 and 11.8 do, 12.4 and 13.0 do not; 2.10)."""
-    return release is not None and (11, 1) <= release < (12, 0)
+    """Whether MindSpore, given an nvcc of this release, takes the plugin of `RELEASE`.
+
+    2.10 does for 11.6 and 11.8 and finds none for 12.4 and 13.0. For 11.1 to 11.5 it takes another plugin, which needs
+    11.1's libnvrtc: not one of `LIBRARIES`.
+    """
+    return release is not None and (11, 6) <= release < (12, 0)
 
 
 def _is_private(folder: Path) -> bool:
@@ -196,7 +200,7 @@ def own_toolkit(env: Mapping[str, str] = os.environ) -> Path | None:
     if usable(release):
         return Path(env["CUDA_HOME"])
     log.info(
-        "CUDA_HOME=%s is %s, MindSpore's GPU plugin needs CUDA 11: not used in this process",
+        "CUDA_HOME=%s is %s, MindSpore's GPU plugin needs 11.6 to 11.8: not used in this process",
         env["CUDA_HOME"],
         f"CUDA {release[0]}.{release[1]}" if release else "no CUDA toolkit",
     )

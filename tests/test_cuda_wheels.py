@@ -212,7 +212,9 @@ def test_where_no_script_runs_the_error_says_so(tmp_path, monkeypatch):
         cuda_wheels.home_for({}, {"XDG_CACHE_HOME": str(tmp_path)})
 
 
-@pytest.mark.parametrize(("release", "kept"), [("11.1", True), ("11.8", True), ("10.2", False), ("12.4", False)])
+@pytest.mark.parametrize(
+    ("release", "kept"), [("11.1", False), ("11.6", True), ("11.8", True), ("10.2", False), ("12.4", False)]
+)
 def test_a_toolkit_of_the_users_is_kept_where_mindspore_can_use_it(tmp_path, release, kept):
     home = toolkit(tmp_path / "cuda", release)
     assert cuda_wheels.own_toolkit({"CUDA_HOME": str(home)}) == (home if kept else None)

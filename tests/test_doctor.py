@@ -402,3 +402,16 @@ def test_a_device_that_computes_something_else_is_found_out(mindspore, monkeypat
     monkeypatch.setattr(ops, wrong, lambda *args, **kwargs: lambda a, b: right(*args, **kwargs)(a, b) * 1.001)
     with pytest.raises(ArithmeticError, match="of whole numbers is wrong"):
         start.compute("CPU")
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments", "named"),
+    [({"DEVICE": "TPU"}, [], "'TPU'"), ({"STEPS": "0"}, [], "'0'"), ({}, ["--fast"], "'--fast'")],
+)
+def test_the_check_of_a_device_names_wrong_usage_and_writes_nothing(tmp_path, env, arguments, named):
+    run = ["bash", str(ROOT / "scripts" / "gpu_check.sh"), *arguments]
+    env = {**os.environ, **env, "OUT": str(tmp_path / "out")}
+    done = subprocess.run(run, capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert not (tmp_path / "out").exists()

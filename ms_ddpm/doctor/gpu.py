@@ -116,7 +116,7 @@ def home(machine: Machine) -> Iterator[Finding]:
     if cuda_wheels.usable(release):
         yield Finding(OK, f"{words}: used as it is")
     else:
-        yield Finding(NOTE, f"{words}: MindSpore's plugin needs 11.1 to 11.8; {made} and uses that")
+        yield Finding(NOTE, f"{words}: MindSpore's plugin needs 11.6 to 11.8; {made} and uses that")
 
 
 def cache(machine: Machine) -> Iterator[Finding]:
