@@ -2,8 +2,8 @@
 
 Why: when any worker ends with an error, and on Ctrl-C, msrun (2.10) sends SIGKILL to the process groups of all the
 others; a worker that msrun started itself could neither save a checkpoint nor say what happened. The worker proper is
-therefore a child in a session of its own, and the kernel sends it SIGTERM when this process is gone. Still needed as
-long as ``_ProcessManager.kill_worker_processes`` of mindspore/parallel/cluster uses SIGKILL.
+therefore a child in a session of its own, and the kernel sends it SIGTERM when this process is gone, and this one when
+msrun is: SIGTERM ends msrun alone. Still needed as long as ``_ProcessManager.kill_worker_processes`` of mindspore/parallel/cluster uses SIGKILL.
 
 Imports neither MindSpore nor numpy: this process only waits.
 """
@@ -29,6 +29,7 @@ def supervise() -> None:
     if parent is not None:
         _end_with(int(parent))
         return
+    msrun = os.getppid()
     environment = {**os.environ, _PARENT: str(os.getpid())}
     worker = subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment, start_new_session=True)
 
@@ -37,12 +38,13 @@ def supervise() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, pass_on)
+    _end_with(msrun)
     code = worker.wait()
     sys.exit(128 - code if code < 0 else code)
 
 
 def _end_with(parent: int) -> None:
-    """Has the kernel send this process SIGTERM when ``parent`` ends (Linux; elsewhere nothing)."""
+    """Has the kernel send this process SIGTERM when its ``parent`` ends (Linux; elsewhere nothing)."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -1,5 +1,6 @@
 """Several workers: what they compute together, what they leave behind, and how a job ends that loses one."""
 
+import contextlib
 import json
 import os
 import random
@@ -44,16 +45,16 @@ class Job:
         ]  # fmt: skip
         environment = {**os.environ, "MS_NODE_TIMEOUT": "6"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        self.terminal = folder.with_name(f"{folder.name}-terminal")
+        with open(self.terminal, "w") as terminal:
+            self.process = subprocess.Popen(command, env=environment, stdout=terminal, stderr=subprocess.STDOUT)
 
     def wait(self):
         """(exit code, everything that was said)."""
-        said, _ = self.process.communicate(timeout=300)
-        logs = "".join(path.read_text(errors="replace") for path in sorted(self.logs.glob("*.log")))
+        code = self.process.wait(timeout=500)
         self.gone()
-        return self.process.returncode, said + logs
+        logs = [self.terminal, *sorted(self.logs.glob("*.log"))]
+        return code, "".join(path.read_text(errors="replace") for path in logs)
 
     def worker(self, rank):
         """Process number of a worker proper: the child of the process that msrun started."""
@@ -73,8 +74,13 @@ class Job:
 
     def gone(self):
         """Waits for the workers to end, which outlive msrun by what it takes to save."""
-        while any(self.worker(rank) for rank in range(2)):
+        while any(self.worker(rank) for rank in range(3)):
             time.sleep(0.05)
+        for command in Path("/proc").glob("[0-9]*/cmdline"):  # msrun's `tail -f`, when msrun itself was killed
+            with contextlib.suppress(OSError, IndexError):
+                words = command.read_text().split("\0")
+                if Path(words[0]).name == "tail" and str(self.logs) in words[2]:
+                    os.kill(int(command.parent.name), signal.SIGKILL)
 
     def reach(self, step):
         """Waits until worker 0 has written the log line of ``step``."""
@@ -113,9 +119,8 @@ def test_two_workers_train_as_one_with_twice_the_batches(two, tmp_path):
     """The same images, flips, draws; gradients and weights differ by the order of a sum."""
     folder, _ = two
     alone = tmp_path / "alone"
-    assert (
-        script("train", *RUN, "--gradient_accumulate_every", 2, "--log_every", 1, "--output_dir", alone).returncode == 0
-    )
+    options = ["--log_every", 1, "--gradient_accumulate_every", 2]
+    assert script("train", *RUN, *options, "--output_dir", alone).returncode == 0
     assert_same_run(arrays(folder), arrays(alone), 2e-6)
     for ours, theirs in zip(log_of(folder), log_of(alone), strict=True):
         for key in ("loss", "grad_norm"):
