@@ -3,7 +3,8 @@
 Why: when any worker ends with an error, and on Ctrl-C, msrun (2.10) sends SIGKILL to the process groups of all the
 others; a worker that msrun started itself could neither save a checkpoint nor say what happened. The worker proper is
 therefore a child in a session of its own, and the kernel sends it SIGTERM when this process is gone, and this one when
-msrun is: SIGTERM ends msrun alone. Still needed as long as ``_ProcessManager.kill_worker_processes`` of mindspore/parallel/cluster uses SIGKILL.
+msrun is: SIGTERM ends msrun alone. Still needed as long as ``_ProcessManager.kill_worker_processes`` of
+mindspore/parallel/cluster uses SIGKILL.
 
 Imports neither MindSpore nor numpy: this process only waits.
 """

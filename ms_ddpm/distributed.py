@@ -64,7 +64,7 @@ def share_cores(threads: int | None) -> None:
         runtime.use_cores(threads, first=rank * threads % cores)
 
 
-def run_scheduler(config: Config) -> int:
+def run_scheduler(output_dir: str | Path) -> int:
     """Brings the workers together and stays until they are done; returns the exit code."""
     runtime.setup("CPU")
     from mindspore.communication import init
@@ -75,7 +75,7 @@ def run_scheduler(config: Config) -> int:
         # When a job fails, msrun shows the lines of the scheduler's log that hold "ERROR".
         first = re.search(r"worker (\d+) is the first", str(error))
         what = f"worker {first[1]} was lost" if first else f"workers were lost ({_first_line(error)})"
-        print(f"ERROR: {what}; {_how_to_go_on(config.output_dir)}", flush=True)
+        print(f"ERROR: {what}; {_how_to_go_on(output_dir)}", flush=True)
         return 1
     return 0
 

@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     distributed.check_launch(config.distribute)
     if distributed.is_scheduler():
-        return distributed.run_scheduler(config)
+        return distributed.run_scheduler(config.output_dir)
     if config.distribute:
         group = distributed.start_worker(config)
     else:
