@@ -99,6 +99,7 @@ class Config:
     device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)
     mode: int = _option(0, "int", "0 compiled graph, 1 PyNative (debugging)", low=0)
     threads: Any = _option(None, "int?", "CPU cores to compute on (default: all)", low=1)
+    distribute: bool = _option(False, "bool", "one of several workers; started by msrun --worker_num N ...")
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
@@ -119,6 +120,7 @@ FREE_ON_RESUME = frozenset(
         "device_id",
         "mode",
         "threads",
+        "distribute",
         "workers",
         "max_nonfinite",
         "train_lr",  # what the message about non-finite steps advises to change
@@ -292,8 +294,8 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What makes ``new`` another run than ``old``, one phrase per key.
+def differences(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] = ()) -> list[str]:
+    """What makes ``new`` another run than ``old``, one phrase per key; ``also_free`` may differ too.
 
     A run may be made longer, unless its learning rate depends on its length.
     """
@@ -301,5 +303,5 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [
         f"{name} was {old[name]!r}, now {new[name]!r}"
         for name in FIELDS
-        if name not in free and name in old and old[name] != new[name]
+        if name not in free and name not in also_free and name in old and old[name] != new[name]
     ]

@@ -5,7 +5,7 @@
     for images in iterate(Batches(train, 16, seed=0, start=step, count=1000 - step, flip=True)):
         ...
 
-The order of the images is a function of (seed, batch number, rank, world, batch size) and of nothing else, so a run
+The order of the images is a function of (seed, batch number, batch size) and of nothing else, so a run
 that stops may go on at any batch, on any number of worker threads, and see what it would have seen. All random numbers
 come from `ms_ddpm.random.stream`. Importing this module imports neither MindSpore nor Pillow.
 """
@@ -203,17 +203,18 @@ def split(source: ImageSource, validation_images: int, seed: int) -> tuple[Image
 class Batches(Sequence):
     """The batches ``start`` to ``start + count - 1`` of an endless run over ``source``, in any order of asking.
 
-    Item i is batch number start + i: float32 (B, C, H, W) in [0, 1]. The whole set is shuffled anew every epoch.
-    Image j of a batch is at position p = number * B * world + rank * B + j of the run, that is image p % N of epoch
-    p // N: every image once an epoch, no image twice among the ranks, no batch cut short at an epoch's end.
+    Item i is batch number start + i * world + rank of the run: float32 (B, C, H, W) in [0, 1]. The whole set is
+    shuffled anew every epoch. Image j of batch m is at position p = m * B + j of the run, that is image p % N of epoch
+    p // N: every image once an epoch, no image twice among the ranks, no batch cut short at an epoch's end, and none
+    skipped or seen twice when a run goes on with another number of processes.
 
     Args:
-        batch_size: B, images per batch and rank.
+        batch_size: B, images per batch.
         seed: of the order and of the flips.
-        start: number of the first batch; a resumed run gives its step.
-        count: how many batches.
+        start: number of the first batch of rank 0; a resumed run gives how many all ranks have had.
+        count: how many batches this rank gets.
         flip: mirror each image left to right with probability 1/2.
-        rank, world: which of how many processes this is; each gets other images.
+        rank, world: which of how many processes this is; they take turns.
 
     Raises:
         UserError: for an empty source and for numbers out of range.
@@ -239,16 +240,20 @@ class Batches(Sequence):
     def __getitem__(self, item: int) -> np.ndarray:
         if not 0 <= item < self.count:
             raise IndexError(f"batch {item} of {self.count}")
-        number = self.start + int(item)
+        number = self.number(item)
         images = self.source.batch(self.indices(number))
         if self.flip:
-            chosen = stream(self.seed, Stream.FLIP, number, self.rank).random(self.batch_size) < 0.5
+            chosen = stream(self.seed, Stream.FLIP, number, 0).random(self.batch_size) < 0.5
             images[chosen] = images[chosen, ..., ::-1]
         return np.divide(images, 255, dtype=np.float32)
 
+    def number(self, item: int) -> int:
+        """Which batch of the run item ``item`` is; the streams of its random numbers are named by it."""
+        return self.start + int(item) * self.world + self.rank
+
     def indices(self, number: int) -> list[int]:
         """The numbers in the source of the images of batch ``number``, [B]."""
-        first = (number * self.world + self.rank) * self.batch_size
+        first = number * self.batch_size
         places = (divmod(p, len(self.source)) for p in range(first, first + self.batch_size))
         return [int(self._permutation(epoch)[place]) for epoch, place in places]
 

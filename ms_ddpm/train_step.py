@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .amp import DynamicLossScale
+from .distributed import ALONE, Group
 from .optim import Adam, clip_by_global_norm, clip_factor
 from .runtime import compiled
 
@@ -18,17 +20,38 @@ def to_inputs(values: tuple) -> tuple:
     return tuple(Tensor(v) if isinstance(v, (np.ndarray, np.generic)) else v for v in values)
 
 
+class StepResult(NamedTuple):
+    """What one update came to: mean loss, norm of the gradient, whether it was applied, the loss scale it had.
+
+    ``stop``: some worker asked to stop.
+    """
+
+    loss: float
+    norm: float
+    applied: bool
+    scale: float
+    stop: bool = False
+
+
 class TrainStep:
     """Loss, gradients, clipping and the optimizer's update as compiled graphs.
 
     With ``accumulate`` = 1 one graph does it all. Otherwise one graph adds the gradient of a batch to a buffer, and
-    another applies the mean.
+    another applies the mean. In a ``group`` of workers loss and gradients are averaged over them first, in one vector
+    and so in one operation, and every worker makes the same update.
     """
 
     def __init__(
-        self, cell: nn.Cell, optimizer: Adam, scaler: DynamicLossScale, *, max_grad_norm: float, accumulate: int
+        self,
+        cell: nn.Cell,
+        optimizer: Adam,
+        scaler: DynamicLossScale,
+        *,
+        max_grad_norm: float,
+        accumulate: int,
+        group: Group = ALONE,
     ):
-        self.accumulate = accumulate
+        self.accumulate, self.group = accumulate, group
         view = optimizer.view
         total = Parameter(
             Tensor(np.zeros(view.size if accumulate > 1 else 1, np.float32)), name="accumulated", requires_grad=False
@@ -40,54 +63,67 @@ class TrainStep:
 
         gradients = ms.value_and_grad(scaled_loss, None, optimizer.trained)
 
-        def outcome(loss, norm, acts):
+        alone, all_reduce = group.world == 1, ops.AllReduce() if group.world > 1 else None
+
+        def outcome(loss, norm, acts, stop):
             scale = scaler.scale * 1.0  # of this step, before it adapts
             scaler.update(acts)
-            return ops.stack((loss, norm, ops.cast(acts, ms.float32), scale))
+            return ops.stack((loss, norm, ops.cast(acts, ms.float32), scale, stop))
 
-        def apply(loss, flat, lr):
+        def mean_of_workers(loss, flat, stop):
+            if alone:
+                return loss, flat, stop
+            joined = ops.concat((flat, ops.stack((loss, stop))))
+            mean = all_reduce(joined) / group.world
+            flat, ends = ops.split(mean, (view.size, 2))
+            loss, stop = ops.split(ends, 1)
+            return loss.reshape(()), flat, stop.reshape(())
+
+        def apply(loss, flat, lr, stop):
+            loss, flat, stop = mean_of_workers(loss, flat, stop)
             flat, norm = clip_by_global_norm(flat, max_grad_norm)
             acts = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
             optimizer.apply(flat, lr, acts)
-            return outcome(loss, norm, acts)
+            return outcome(loss, norm, acts, stop)
 
-        def apply_fused(loss, grads, lr):
+        def apply_fused(loss, grads, lr, stop):
             norm = optimizer.norm(*grads).reshape(()) / scaler.scale
             acts = ops.logical_and(ops.isfinite(norm), ops.isfinite(loss))
             optimizer.apply_fused(grads, lr, acts, clip_factor(norm, max_grad_norm) / scaler.scale)
-            return outcome(loss, norm, acts)
+            return outcome(loss, norm, acts, stop)
 
-        def whole(lr, *inputs):
+        def whole(lr, stop, *inputs):
             loss, grads = gradients(*inputs)
-            if optimizer.fused:
-                return apply_fused(loss / scaler.scale, grads, lr)
-            return apply(loss / scaler.scale, view.flatten(grads) / scaler.scale, lr)
+            if optimizer.fused and alone:
+                return apply_fused(loss / scaler.scale, grads, lr, stop)
+            return apply(loss / scaler.scale, view.flatten(grads) / scaler.scale, lr, stop)
 
         def add(*inputs):
             loss, grads = gradients(*inputs)
             ops.assign(total, total + view.flatten(grads))
             return ops.assign(loss_sum, loss_sum + loss)
 
-        def finish(lr):
+        def finish(lr, stop):
             factor = scaler.scale * accumulate
             loss, flat = loss_sum / factor, total / factor
             ops.assign(total, ops.zeros_like(total))
             ops.assign(loss_sum, loss_sum * 0)
-            return apply(loss, flat, lr)
+            return apply(loss, flat, lr, stop)
 
         self._whole, self._add, self._finish = compiled(whole), compiled(add), compiled(finish)
 
-    def __call__(self, lr: float, batches: list[tuple]) -> tuple[float, float, bool, float]:
-        """One update from ``accumulate`` batches: (loss, gradient norm, whether it was applied, loss scale)."""
-        rate = Tensor(lr, ms.float32)
-        if self.accumulate == 1:
-            result = self._whole(rate, *to_inputs(batches[0]))
-        else:
-            for inputs in batches:
-                self._add(*to_inputs(inputs))
-            result = self._finish(rate)
-        loss, norm, applied, scale = result.asnumpy().tolist()
-        return loss, norm, bool(applied), scale
+    def __call__(self, lr: float, batches: list[tuple], stop: bool = False) -> StepResult:
+        """One update from ``accumulate`` batches; ``stop`` asks every worker to stop after it."""
+        host = Tensor(lr, ms.float32), Tensor(float(stop), ms.float32)
+        with self.group.step():
+            if self.accumulate == 1:
+                result = self._whole(*host, *to_inputs(batches[0]))
+            else:
+                for inputs in batches:
+                    self._add(*to_inputs(inputs))
+                result = self._finish(*host)
+            loss, norm, applied, scale, stop = result.asnumpy().tolist()
+        return StepResult(loss, norm, bool(applied), scale, stop > 0)
 
 
 def as_function(cell: nn.Cell) -> Callable:

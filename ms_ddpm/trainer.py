@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from . import checkpoint, data
 from .amp import DynamicLossScale, apply_amp
 from .checkpoint import log
 from .config import differences
+from .distributed import ALONE, Group
 from .ema import EMA
 from .errors import NonFiniteError, UserError
 from .images import save_grid
@@ -71,6 +73,8 @@ class Trainer:
         config: configuration to keep in checkpoints (`config.Config` as a dict).
         workers: threads that load images. progress: show progress bars.
         on_step: called as ``on_step(record)`` after every step, with a dict of step, loss, lr and grad_norm.
+        group: the workers among which a step's images are shared, each with ``train_batch_size`` times
+            ``gradient_accumulate_every`` of its own; see `ms_ddpm.distributed`. Worker 0 alone writes.
 
     Raises:
         UserError: for values that do not fit, a dataset or folder that cannot be used, a checkpoint of another run.
@@ -110,6 +114,7 @@ class Trainer:
         workers: int = 1,
         progress: bool = True,
         on_step: Callable[[dict], None] | None = None,
+        group: Group = ALONE,
     ):
         positive = {
             "train_batch_size": train_batch_size, "gradient_accumulate_every": gradient_accumulate_every,
@@ -128,7 +133,9 @@ class Trainer:
             self.train_set, self.validation_set = data.split(dataset, validation_images, seed)
         self.cell = cell
         self.batch_size, self.accumulate = train_batch_size, gradient_accumulate_every
-        self.flip, self.workers, self.progress = augment_horizontal_flip, workers, progress
+        self.flip, self.workers, self.progress = augment_horizontal_flip, workers, progress and group.writer
+        self.group = group
+        self.per_step = gradient_accumulate_every * group.world  # batches of all workers
         self.total_steps, self.every, self.num_samples = train_num_steps, save_and_sample_every, num_samples
         self.seed, self.log_every, self.max_nonfinite = seed, log_every, max_nonfinite
         self.sample_fn, self.config, self.on_step = sample_fn, config, on_step
@@ -137,6 +144,7 @@ class Trainer:
             lr_schedule, base_lr=train_lr, total_steps=train_num_steps, warmup_steps=warmup_steps
         )
         self.step, self.skipped, self.best_loss, self.best_step = 0, 0, math.inf, None
+        self.batches_seen = 0  # by all workers
         self.bad_in_a_row, self._before_bad = 0, None
         self.arguments = {
             "train_batch_size": train_batch_size, "gradient_accumulate_every": gradient_accumulate_every,
@@ -153,8 +161,9 @@ class Trainer:
         self.scaler = DynamicLossScale(enabled=amp_level != "O0")
         self.ema = EMA(cell, beta=ema_decay, update_every=ema_update_every)
         self.train_step = TrainStep(
-            cell, self.optimizer, self.scaler, max_grad_norm=max_grad_norm, accumulate=gradient_accumulate_every
-        )
+            cell, self.optimizer, self.scaler, max_grad_norm=max_grad_norm, accumulate=gradient_accumulate_every,
+            group=group,
+        )  # fmt: skip
         self._loss_only = compiled(as_function(cell))
 
         # Everything that can be wrong with the request is found before the directory is made.
@@ -165,10 +174,12 @@ class Trainer:
         self.folder = Path(results_folder)
         self.checkpoints = self.folder / "checkpoints"
         path = self._resumed_path(resume)
-        self._lock = lock_directory(self.folder)
-        checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
+        if group.writer:
+            self._lock = lock_directory(self.folder)
+            checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
         if path is not None:
             self.load(path)
+        self._check_agreement()
 
     # --- resuming and saving -------------------------------------------------------------------------------------
 
@@ -199,11 +210,12 @@ class Trainer:
         training = loaded.state.get("training")
         if not isinstance(training, dict):
             raise UserError(f"checkpoint {path} holds no training state to continue from")
-        changed = []
-        if self.config is not None and isinstance(loaded.state.get("config"), dict):
-            changed = differences(loaded.state["config"], self.config)
         before = training.get("arguments", {})
-        changed += [f"{k} was {before[k]!r}, now {v!r}" for k, v in self.arguments.items() if before.get(k, v) != v]
+        changed, free = [], self._continues_with_other_workers(training.get("workers", 1), before)
+        if self.config is not None and isinstance(loaded.state.get("config"), dict):
+            changed = differences(loaded.state["config"], self.config, free)
+        now = {key: value for key, value in self.arguments.items() if key not in free}
+        changed += [f"{k} was {before[k]!r}, now {v!r}" for k, v in now.items() if before.get(k, v) != v]
         if changed:
             raise UserError(
                 f"checkpoint {path} is of another run: {'; '.join(changed[:3])}; "
@@ -223,13 +235,52 @@ class Trainer:
             checkpoint.mark_best(self.checkpoints, self.best_step)
         self.skipped = training["skipped_steps"]
         self.step = loaded.step
+        self.batches_seen = training.get("batches_seen", self.step * self.accumulate)
+
+    def _continues_with_other_workers(self, workers: int, before: dict) -> tuple[str, ...]:
+        """Configuration keys that may differ because the number of workers does; warns where the batch changes."""
+        accumulated = before.get("gradient_accumulate_every", self.accumulate)
+        if workers == self.group.world:
+            return ()
+        if workers * accumulated != self.per_step:
+            log.warning(
+                "the checkpoint is of %d worker(s), now there are %d: %d batches of %d a step instead of %d; with the "
+                "product of workers and gradient_accumulate_every as before, the run would go on as it was",
+                workers, self.group.world, self.per_step, self.batch_size, workers * accumulated,
+            )  # fmt: skip
+        return ("gradient_accumulate_every",)
+
+    def _check_agreement(self) -> None:
+        """Raises UserError, on every worker, where they do not start alike."""
+        if self.group.world > 1:
+            text = repr([self.config, sorted(self.arguments.items()), self.total_steps, self.every, self.accumulate])
+            self.group.agree(
+                {
+                    "step": self.step,
+                    "number of images": len(self.train_set),
+                    "configuration": zlib.crc32(text.encode()),
+                },
+                "give every worker the same options, data set and --output_dir, on a file system that all of them see",
+            )
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        """Raises UserError where the workers' weights are not the same, bit for bit."""
+        if self.group.world > 1:
+            sums = [zlib.crc32(p.asnumpy().tobytes()) for _, p in self.cell.parameters_and_names()]
+            self.group.agree(
+                {f"checksum of its weights at step {self.step}": zlib.crc32(repr(sums).encode())},
+                "this is a defect of the collective operations, or the workers' programs differ",
+            )
 
     def save(self) -> Path:
         """Writes a checkpoint of the current weights, averaged weights and optimizer.
 
         In a row of skipped steps it is that of the step before them: they changed no weight, and will be done again.
         """
-        step, skipped, scaler = self._before_bad or (self.step, self.skipped, self.scaler.state())
+        step, skipped, batches_seen, scaler = self._before_bad or self._counters()
+        if not self.group.writer:
+            return self.checkpoints / checkpoint.step_name(step)
         state = {
             "seed": self.seed,
             "config": self.config,
@@ -241,6 +292,8 @@ class Trainer:
                 "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
                 "best_step": self.best_step,
                 "skipped_steps": skipped,
+                "batches_seen": batches_seen,
+                "workers": self.group.world,
             },
         }
         arrays = {
@@ -249,6 +302,9 @@ class Trainer:
             "optimizer": self.optimizer.state(self.names),
         }
         return checkpoint.save(self.checkpoints, step, arrays, state, keep_max=self.keep_max)
+
+    def _counters(self) -> tuple[int, int, int, dict]:
+        return self.step, self.skipped, self.batches_seen, self.scaler.state()
 
     # --- what happens every so many steps --------------------------------------------------------------------------
 
@@ -290,6 +346,9 @@ class Trainer:
 
     def checkpoint_and_sample(self, record: dict) -> None:
         """Validation loss, log line, checkpoint, sample grid: in this order, so that a kill in between loses none."""
+        self._check_weights()
+        if not self.group.writer:
+            return
         with self.ema.swapped():
             validation = self.validation_loss()
         best = validation is not None and math.isfinite(validation) and validation < self.best_loss
@@ -307,11 +366,13 @@ class Trainer:
 
     def _inputs(self) -> Iterator[list[tuple]]:
         """The inputs of every step that is left: a list of one tuple per accumulated batch."""
-        first, left = self.step * self.accumulate, (self.total_steps - self.step) * self.accumulate
-        batches = data.Batches(self.train_set, self.batch_size, seed=self.seed, start=first, count=left, flip=self.flip)
+        batches = data.Batches(
+            self.train_set, self.batch_size, seed=self.seed, start=self.batches_seen, flip=self.flip,
+            count=(self.total_steps - self.step) * self.accumulate, rank=self.group.rank, world=self.group.world,
+        )  # fmt: skip
         step_inputs = []
-        for number, images in enumerate(data.iterate(batches, self.workers), start=first):
-            draws = self.cell.draw(stream(self.seed, Stream.DRAW, number), (images,))
+        for item, images in enumerate(data.iterate(batches, self.workers)):
+            draws = self.cell.draw(stream(self.seed, Stream.DRAW, batches.number(item)), (images,))
             step_inputs.append((images, *draws))
             if len(step_inputs) == self.accumulate:
                 yield step_inputs
@@ -321,7 +382,8 @@ class Trainer:
         """Counts skipped steps and stops after too many in a row, with a checkpoint from before the first."""
         if applied:
             self.bad_in_a_row, self._before_bad = 0, None
-            self.ema.update()
+            if self.group.writer:
+                self.ema.update()
             return
         self.skipped += 1
         self.bad_in_a_row += 1
@@ -337,11 +399,13 @@ class Trainer:
 
     def train(self) -> TrainResult:
         """Trains to ``train_num_steps``, or until SIGTERM or Ctrl-C, which save a checkpoint first."""
-        self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
+        if self.group.writer:
+            self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
+        self.group.output_dir = self.folder
         stopped: list[int] = []
 
         def on_signal(number, frame):
-            if stopped:
+            if stopped and self.group.world == 1:  # of several workers each may be told twice, by msrun and the system
                 raise KeyboardInterrupt
             stopped.append(number)
 
@@ -356,26 +420,34 @@ class Trainer:
         )  # fmt: skip
         self.cell.set_train(True)
         try:
-            if self.step and self.step % self.every == 0 and not self.picture.exists():
+            if self.group.writer and self.step and self.step % self.every == 0 and not self.picture.exists():
                 self.sample_grid()  # a kill came before it
             self._loop(inputs, bar, stopped, listen)
+            self.group.close()
+        except NonFiniteError:
+            self.group.close()
+            raise
         finally:
             inputs.close()
             bar.close()
-            self.run_log.close()
+            if self.group.writer:
+                self.run_log.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return TrainResult(self.step, stopped[0] if stopped else None, self.skipped)
 
     def _loop(self, inputs: Iterator[list[tuple]], bar, stopped: list[int], listen: Callable) -> None:
-        images_per_step = self.batch_size * self.accumulate
+        images_per_step = self.batch_size * self.per_step
         losses, since, images = [], time.perf_counter(), 0
-        while self.step < self.total_steps and not stopped:
+        stop = False  # of several workers all stop after the same step
+        while self.step < self.total_steps and not (stopped if self.group.world == 1 else stop):
             lr = self.rate(self.step)
             # The loss scale adapts on the device; on the host it is needed only if this step turns out bad.
-            before = (self.step, self.skipped, self.scaler.state()) if self.bad_in_a_row == 0 else ()
-            loss, norm, applied, scale = self.train_step(lr, next(inputs))
+            before = self._counters() if self.bad_in_a_row == 0 else ()
+            self.group.save_before_step = self._save_unless_saved
+            loss, norm, applied, scale, stop = self.train_step(lr, next(inputs), stop=bool(stopped))
             self.step += 1
+            self.batches_seen += self.per_step
             images += images_per_step
             if applied:
                 losses.append(loss)
@@ -397,10 +469,16 @@ class Trainer:
                 bar.set_postfix(loss=f"{record['loss']:.4f}", lr=f"{lr:.1e}", img_s=f"{rate:.0f}", refresh=False)
             if due and self.bad_in_a_row == 0:
                 self.checkpoint_and_sample(record)
-            elif "images_per_s" in record:
+            elif "images_per_s" in record and self.group.writer:
                 self.run_log.write(record)
             if "images_per_s" in record:
                 losses, since, images = [], time.perf_counter(), 0
             bar.update(1)
-        if stopped and checkpoint.steps(self.checkpoints)[-1:] != [self.step]:
+        if stop and not stopped:  # another worker was asked to
+            stopped.append(signal.SIGTERM)
+        if stopped:
+            self._save_unless_saved()
+
+    def _save_unless_saved(self) -> None:
+        if checkpoint.steps(self.checkpoints)[-1:] != [self.step]:
             self.save()

@@ -4,6 +4,7 @@
   python scripts/train.py --config configs/digits.yaml
   python scripts/train.py --config configs/flowers64.yaml --dataset ~/flowers --device_target GPU
   python scripts/train.py --config configs/digits.yaml --output_dir runs/digits --train_num_steps 4000
+  msrun --worker_num 2 --local_worker_num 2 scripts/train.py --distribute --config configs/digits.yaml
 
 A flag overrides the YAML file. The same command again continues the run where it stopped, bit for bit; Ctrl-C saves a
 checkpoint first. What is written to --output_dir: checkpoints/, samples/, log.jsonl, config.yaml.
@@ -21,8 +22,8 @@ from ms_ddpm.cli import Parser, run
 from ms_ddpm.config import Config, add_options, resolve, to_dict
 
 
-def build_trainer(config: Config):
-    """The Trainer of a configuration, resumed where there is something to resume."""
+def build_trainer(config: Config, group):
+    """The Trainer of a configuration in a group of workers, resumed where there is something to resume."""
     from ms_ddpm import data, recipes, samplers
     from ms_ddpm.trainer import Trainer
 
@@ -39,6 +40,7 @@ def build_trainer(config: Config):
         results_folder=config.output_dir,
         sample_fn=sample_fn,
         config=to_dict(config),
+        group=group,
         **{
             name: getattr(config, name)
             for name in [
@@ -80,6 +82,24 @@ def show_data(trainer) -> None:
     save_grid(real.astype(np.float32) / 255, trainer.folder / "samples" / "real.png")
 
 
+def introduce(trainer, config: Config) -> None:
+    """Writes config.yaml and samples/real.png, and says what is going to be trained."""
+    import yaml
+
+    from ms_ddpm.files import write_atomically
+
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    write_atomically(trainer.folder / "config.yaml", text.encode())
+    show_data(trainer)
+    parameters = sum(p.size for p in trainer.cell.trainable_params())
+    workers = f"{trainer.group.world} workers, " if trainer.group.world > 1 else ""
+    print(
+        f"{workers}{len(trainer.train_set)} training images {trainer.train_set.shape}, {parameters:,} parameters, "
+        + (f"resuming at step {trainer.step}" if trainer.step else "first step compiles the graph"),
+        flush=True,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains; exit code 0, 128 + signal after SIGTERM or Ctrl-C, 1 where training diverged."""
     parser = Parser(prog="train.py", description=__doc__)
@@ -88,37 +108,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = vars(parser.parse_args(argv))
     config = resolve(flags, flags.pop("config"))
 
-    from ms_ddpm import runtime
+    from ms_ddpm import distributed, runtime
 
-    runtime.setup(
-        config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed
-    )
-    trainer = build_trainer(config)
-
-    import yaml
+    distributed.check_launch(config.distribute)
+    if distributed.is_scheduler():
+        return distributed.run_scheduler(config.output_dir)
+    if config.distribute:
+        group = distributed.start_worker(config)
+    else:
+        group = distributed.ALONE
+        runtime.setup(
+            config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed
+        )
+    trainer = build_trainer(config, group)
+    if group.writer:
+        introduce(trainer, config)
 
     from ms_ddpm.errors import NonFiniteError
-    from ms_ddpm.files import write_atomically
 
-    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-    write_atomically(trainer.folder / "config.yaml", text.encode())
-    show_data(trainer)
-    parameters = sum(p.size for p in trainer.cell.trainable_params())
-    print(
-        f"{len(trainer.train_set)} training images {trainer.train_set.shape}, {parameters:,} parameters, "
-        + (f"resuming at step {trainer.step}" if trainer.step else "first step compiles the graph"),
-        flush=True,
-    )
     try:
         result = trainer.train()
     except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if result.stopped_by:
+    code = 128 + result.stopped_by if result.stopped_by else 0
+    if group.writer and code:
         print(f"stopped at step {result.step}; the same command continues from there")
-        return 128 + result.stopped_by
-    print(f"trained to step {result.step}: {trainer.checkpoints}, samples in {trainer.folder / 'samples'}")
-    return 0
+    elif group.writer:
+        print(f"trained to step {result.step}: {trainer.checkpoints}, samples in {trainer.folder / 'samples'}")
+    return code
 
 
 if __name__ == "__main__":

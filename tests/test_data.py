@@ -499,12 +499,21 @@ def test_shards_share_no_image_and_together_are_the_epoch(tmp_path, world):
     assert one == [list(chain(*(rank[number] for rank in ranks))) for number in range(6)]
 
 
+def test_a_run_that_goes_on_with_other_workers_skips_and_repeats_no_image(tmp_path):
+    source = numbered(tmp_path / "a.npz", 100)
+    alone = seen(Batches(source, 4, seed=1, count=24, flip=True))
+    two = [seen(Batches(source, 4, seed=1, count=3, flip=True, rank=r, world=2)) for r in range(2)]
+    three = [seen(Batches(source, 4, seed=1, start=6, count=6, flip=True, rank=r, world=3)) for r in range(3)]
+    assert [batch for turn in zip(*two, strict=True) for batch in turn] == alone[:6]
+    assert [batch for turn in zip(*three, strict=True) for batch in turn] == alone[6:]
+
+
 @pytest.mark.parametrize("start", [1, 2, 7, 1000])
 def test_a_run_resumed_at_any_batch_sees_identical_batches(start):
     options = {"seed": 5, "flip": True, "rank": 1, "world": 2}
     source = opened("digits", channels=1)
     whole, resumed = Batches(source, 96, count=start + 3, **options), Batches(
-        opened("digits", channels=1), 96, start=start, count=3, **options
+        opened("digits", channels=1), 96, start=2 * start, count=3, **options
     )  # fmt: skip
     for item in (2, 0, 1):
         np.testing.assert_array_equal(resumed[item], whole[start + item])
@@ -521,7 +530,7 @@ def test_flips_mirror_half_of_the_images_as_their_stream_says(tmp_path):
     source = opened(tmp_path / "a.npz", (2, 6), 1)
     plain = Batches(source, 200, seed=0, count=2, rank=1, world=2)[1]
     flipped = Batches(source, 200, seed=0, count=2, rank=1, world=2, flip=True)[1]
-    chosen = stream(0, Stream.FLIP, 1, 1).random(200) < 0.5
+    chosen = stream(0, Stream.FLIP, 3, 0).random(200) < 0.5
     np.testing.assert_array_equal(flipped[chosen], plain[chosen][..., ::-1])
     np.testing.assert_array_equal(flipped[~chosen], plain[~chosen])
     assert 70 < chosen.sum() < 130

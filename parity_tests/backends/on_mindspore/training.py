@@ -130,7 +130,7 @@ class Run:
     def steps(self, first: int, last: int) -> None:
         """Optimizer steps ``first`` to ``last`` - 1."""
         for i in range(first, last):
-            loss, norm, _, _ = self.update(self.spec["arguments"]["lr"], batches_of(self.spec, self.inputs, i))
+            loss, norm, *_ = self.update(self.spec["arguments"]["lr"], batches_of(self.spec, self.inputs, i))
             if self.average is not None:
                 self.average.update()
             self.log.append((loss, norm))
