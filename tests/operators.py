@@ -215,9 +215,7 @@ def page(found: dict[str, dict[str, list[str]]]) -> str:
         kernel = "aclnn" if {name, name.lower()} & aclnn else "-"
         training = [recipe for recipe in recipes if "training" in recipe]
         use = "both" if training and len(training) < len(recipes) else "training" if training else "sampling"
-        lines.append(
-            f"| `{name}` | {role} | {', '.join(platforms(name))} | {', '.join(dtypes)} | {kernel} | {use} |"
-        )
+        lines.append(f"| `{name}` | {role} | {', '.join(platforms(name))} | {', '.join(dtypes)} | {kernel} | {use} |")
     return "\n".join([*lines, NOTES])
 
 
@@ -227,16 +225,17 @@ Written by `python tests/operators.py > docs/operators.md`; `tests/test_operator
 or a dtype that does not stand here, and when the installed MindSpore's documentation says something else of one.
 
 How it was found: each recipe below was compiled on a CPU with the choices that are made for Ascend (no C++ kernels,
-float32 where the CPU widens to float64, plain sums), and the primitives were read from MindSpore's own dump of the graph
-after the last pass of its frontend, gradients expanded. That is what a backend is handed. None of it was run on an
-Ascend.
+float32 where the CPU widens to float64, plain sums), and the primitives were read from MindSpore's own dump of the
+graph after the last pass of its frontend, gradients expanded. That is what a backend is handed. None of it was run on
+an Ascend.
 
 - Platforms: the words "Supported Platforms" in the documentation of MindSpore {version}, as it is installed, of the
   public function or class in the second column. A gradient has no documentation of its own; there the words are those
   of the function it belongs to.
 - Dtypes: of all tensors that go in or come out. There is no float64 and no int64.
-- Kernel: "aclnn" where the Ascend library inside the wheel holds an aclnn kernel of this name. Where it holds none
-  MindSpore goes through the older operator interface (ACL), by which convolutions have always run.
+- Kernel: "aclnn" where the Ascend library inside the wheel holds an aclnn kernel of this name. Of the others MindSpore's
+  source (2.7, the newest that was at hand) has each under the older operator interface (ACL), as convolutions have
+  always run, but for `ClampScalar`, which it expands into a minimum and a maximum.
 
 Recipes:
 
@@ -246,16 +245,18 @@ Recipes:
 |---|---|---|---|---|---|"""
 
 NOTES = """
-What the documentation restricts on Ascend, and what we do:
+What the documentation restricts, and what we do:
 
 | Restriction | Here |
 |---|---|
-| `ops.Conv2D`: of group convolutions only depthwise ones | there are no groups |
-| `ops.MatMul`: no float64 | no float64 in any graph; `ms_ddpm/ops/elementary.py` widens on the CPU alone |
-| `ops.gather`: an index out of range is not noticed | t comes from the host, between 0 and T - 1 |
-| `ops.tile`: at most 8 axes | 4 |
-| overflow of int32: nothing found | the dropout hash does without overflow there (`ms_ddpm/ops/modular.py`) |
-| aclnnRightShift (CANN): Atlas A2 and A3; not the Atlas training series (910A) | only with dropout; on a 910A MindSpore has to fall back to its AI CPU kernel, or leave `dropout` at 0 |
+| `ops.Conv2D` on Ascend: of group convolutions only depthwise ones | there are no groups |
+| `ops.MatMul` on Ascend: no float64 | only the CPU is given float64 (`ms_ddpm/ops/elementary.py`) |
+| `ops.gather` on Ascend: an index out of range is not noticed | t comes from the host, between 0 and T - 1 |
+| `ops.tile` on Ascend: at most 8 axes | 4 |
+| `PowTensorScalar`, `ZerosLikeExt`: as classes documented for Ascend alone | MindSpore makes them itself, of \
+documented functions; where a backend lacks them it expands them, which was seen on the CPU |
+| overflow of int32 on Ascend: nothing found | the dropout hash goes without (`ms_ddpm/ops/modular.py`) |
+| `aclnnRightShift` of CANN: Atlas A2 and A3, not the Atlas training series (910A) | only dropout needs it |
 """
 
 

@@ -23,7 +23,7 @@ def compilations(mindspore):
     return counting
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def diffusion(mindspore):
     from ms_ddpm import GaussianDiffusion, Unet
 
@@ -32,6 +32,12 @@ def diffusion(mindspore):
         return GaussianDiffusion(network, image_size=8, timesteps=8)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def sampled(diffusion):
+    """A diffusion that two tests sample from."""
+    return diffusion()
 
 
 def test_the_counter_counts(mindspore, compilations):
@@ -90,25 +96,23 @@ def test_self_conditioning_is_two_graphs_and_dropout_none(diffusion, compilation
     assert made == {"whole": 2}
 
 
-def test_sampling_compiles_one_step_for_any_number_steps_and_eta(diffusion, compilations):
+def test_sampling_compiles_one_step_for_any_number_steps_and_eta(sampled, compilations):
     from ms_ddpm import samplers
 
-    cell = diffusion()
     with compilations() as made:
         for num, steps, eta in ((10, 3, 0.0), (4, 5, 1.0), (5, 2, 0.5)):  # 10 and 5 are no multiples of the batch
             images = samplers.sample_images(
-                cell, num, batch_size=4, sampler="ddim", steps=steps, eta=eta, progress=False
+                sampled, num, batch_size=4, sampler="ddim", steps=steps, eta=eta, progress=False
             )
             assert images.shape == (num, 1, 8, 8)
     assert made == {"ddim_step": 1}
 
 
-def test_the_images_of_a_batch_that_was_filled_up_are_those_of_a_full_one(diffusion):
+def test_the_images_of_a_batch_that_was_filled_up_are_those_of_a_full_one(sampled):
     """Each image has a noise stream of its own, so what fills the last batch up changes none of the others."""
     from ms_ddpm import samplers
 
-    cell = diffusion()
     options = {"sampler": "ddim", "steps": 3, "eta": 1.0, "progress": False}
-    filled = samplers.sample_images(cell, 6, batch_size=4, **options)
-    whole = samplers.sample_images(cell, 8, batch_size=4, **options)
+    filled = samplers.sample_images(sampled, 6, batch_size=4, **options)
+    whole = samplers.sample_images(sampled, 8, batch_size=4, **options)
     assert np.array_equal(filled, whole[:6])
