@@ -37,7 +37,9 @@ def _diffusion(unet: dict, **options):
     return GaussianDiffusion(network, image_size=8, timesteps=8, **options)
 
 
-def _train(diffusion, *, optimizer: str = "adam", amp: str = "O0", accumulate: int = 1, weight_decay=None):
+def _train(
+    diffusion, *, optimizer: str = "adam", amp: str = "O0", accumulate: int = 1, weight_decay=None, self_cond=False
+):
     import numpy as np
 
     from ms_ddpm.amp import DynamicLossScale, apply_amp
@@ -51,7 +53,7 @@ def _train(diffusion, *, optimizer: str = "adam", amp: str = "O0", accumulate: i
     made = OPTIMIZERS[optimizer](diffusion.trainable_params(), weight_decay=weight_decay)
     step = TrainStep(diffusion, made, DynamicLossScale(enabled=amp != "O0"), max_grad_norm=1.0, accumulate=accumulate)
     t, noise, _, offset, key = diffusion.draw(rng, (images,))
-    inputs = to_inputs((images, t, noise, diffusion.self_condition, offset, key))
+    inputs = to_inputs((images, t, noise, self_cond, offset, key))
     rate = to_inputs((np.float32(1e-3),))[0]
     if accumulate == 1:
         step._whole(rate, *inputs)
@@ -90,7 +92,7 @@ RECIPES: dict[str, Callable[[], None]] = {
     "B training, pred_x0, O1": lambda: _train(_diffusion({}, objective="pred_x0"), amp="O1"),
     "B training, attention in blocks": lambda: _train(_diffusion({"flash_attn": True, "full_attn": True})),
     "B training, 2022 layout": lambda: _train(_diffusion({"norm": "group", "downsample": "conv"})),
-    "B training, 2.3 layout, O2": lambda: _train(_diffusion(NEW), amp="O2"),
+    "B training, 2.3 layout, O2": lambda: _train(_diffusion(NEW), amp="O2", self_cond=True),
     "B sampling, pred_x0": lambda: _sample(_diffusion({}, objective="pred_x0"), "ddim_step"),
     "B sampling, pred_noise": lambda: _sample(_diffusion(OLD, objective="pred_noise"), "p_sample"),
 }  # fmt: skip
@@ -233,8 +235,8 @@ an Ascend.
   public function or class in the second column. A gradient has no documentation of its own; there the words are those
   of the function it belongs to.
 - Dtypes: of all tensors that go in or come out. There is no float64 and no int64.
-- Kernel: "aclnn" where the Ascend library inside the wheel holds an aclnn kernel of this name. Of the others MindSpore's
-  source (2.7, the newest that was at hand) has each under the older operator interface (ACL), as convolutions have
+- Kernel: "aclnn" where the Ascend library inside the wheel holds an aclnn kernel of this name. Of the others the source
+  of MindSpore 2.7, the newest that was at hand, has each under the older operator interface (ACL), as convolutions have
   always run, but for `ClampScalar`, which it expands into a minimum and a maximum.
 
 Recipes:
