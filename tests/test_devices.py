@@ -74,12 +74,27 @@ def test_setup_starts_the_device_it_is_told_and_repairs_no_cpu(mindspore, monkey
     monkeypatch.setattr(runtime, "available_devices", lambda: ["CPU", "Ascend"])
     monkeypatch.setattr(runtime, "cap_onednn", lambda: started.append("cap"))
     monkeypatch.setattr(mindspore, "set_device", lambda *arguments: started.append(arguments))
+    if hasattr(runtime, "precision"):  # its switches need the device
+        monkeypatch.setattr(runtime.precision, "set_matmul_precision", lambda *arguments: None)
     monkeypatch.setattr(mindspore, "set_context", lambda **options: contexts.append(options))
     runtime.setup("ascend", device_id=3)
     assert started == [("Ascend", 3)]
     assert {"mode": mindspore.GRAPH_MODE} in contexts
     assert "MS_DEV_HOST_BLOCKING_RUN" not in os.environ
     assert not runtime._cpu_prepared
+
+
+def test_a_dry_run_needs_no_device_to_be_there(mindspore, monkeypatch):
+    """MindSpore itself says what it lacks: here the plugin, which needs CANN."""
+    from ms_ddpm import UserError
+
+    if runtime.accelerator_present():
+        pytest.skip("an accelerator is here")
+    with pytest.raises(UserError, match="Ascend is not available here"):
+        runtime.setup("Ascend")
+    monkeypatch.setenv("MS_SIMULATION_LEVEL", "0")
+    with pytest.raises(UserError, match="Ascend could not be started"):
+        runtime.setup("Ascend")
 
 
 def test_graphs_are_compiled_at_the_level_that_is_said(other, monkeypatch):
