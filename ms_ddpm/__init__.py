@@ -43,7 +43,7 @@ def _prepare() -> None:
     """The CPU repairs of `runtime`, for those who use the library without calling `runtime.setup`."""
     from . import runtime
 
-    runtime.prepare_cpu(only_cpu=not runtime.accelerator_present())
+    runtime.prepare_library()
 
 
 def __dir__():

@@ -23,6 +23,7 @@ log = logging.getLogger("ms_ddpm")
 
 DEVICES = ("CPU", "GPU", "Ascend")
 ISA_VARIABLE = "MS_DDPM_ONEDNN_ISA"  # "keep": leave oneDNN alone
+JIT_LEVEL = "O0"
 _DNNL_CPU_ISA_AVX2 = 0x7  # oneDNN's dnnl_cpu_isa_avx2
 
 _graph_mode = True
@@ -101,6 +102,16 @@ def prepare_cpu(only_cpu: bool = True) -> None:
         )
 
 
+def prepare_library() -> None:
+    """What the first use of `ms_ddpm` without `setup` does: the CPU's repairs, unless the program chose another device.
+
+    Before a choice, graphs run in the calling thread only where the machine has no accelerator to choose.
+    """
+    if "mindspore" in sys.modules and device_target() != "CPU":
+        return
+    prepare_cpu(only_cpu=not accelerator_present())
+
+
 def use_cores(count: int, first: int = 0) -> None:
     """Keeps this process, and the threads it is going to start, on ``count`` of the cores it has, from ``first`` on.
 
@@ -124,7 +135,16 @@ def thread_count() -> int:
 
 def accelerator_present() -> bool:
     """Whether this machine shows an Ascend or NVIDIA device."""
-    return any(Path("/dev").glob("davinci[0-9]*")) or Path("/dev/nvidia0").exists()
+    devices = Path("/dev")
+    return any(devices.glob("davinci[0-9]*")) or any(devices.glob("nvidia[0-9]*"))
+
+
+def device_target() -> str:
+    """Where MindSpore computes, "CPU", "GPU" or "Ascend", whoever set it; the one place that asks.
+
+    Networks, optimizers and graphs take their choice when they are made, so ``set_device`` comes before them.
+    """
+    return quietly_import().get_context("device_target")
 
 
 def available_devices() -> list[str]:
@@ -194,7 +214,8 @@ def setup(
     elif match == "GPU":
         cuda_wheels.prepare(mindspore_root(), device_id)
     ms = quietly_import()
-    if match != "CPU" and match not in available_devices():
+    dry_run = os.environ.get("MS_SIMULATION_LEVEL")  # of MindSpore, which compiles for an Ascend that is not there
+    if match != "CPU" and not dry_run and match not in available_devices():
         raise UserError(
             f"device_target {match} is not available here; available: {', '.join(available_devices())}"
             f"{_plugin_error(match)}. What is missing: python -m ms_ddpm.doctor --device_target {match}"
@@ -211,12 +232,17 @@ def setup(
 
 
 def compiled(function: Callable) -> Callable:
-    """``function`` as one compiled graph, or unchanged when `setup` was called with mode 1."""
+    """``function`` as one compiled graph, or unchanged when `setup` was called with mode 1.
+
+    ``jit_level`` is said, not left to the default: O0 launches the operators of the graph one by one, as they stand,
+    on every device. O1 fuses them (experimental) and so rounds otherwise, and O2, the graph sunk whole onto an Ascend
+    device by GE, is no level of ``ms.jit`` any more (2.10).
+    """
     if not _graph_mode:
         return function
     import mindspore
 
-    return mindspore.jit(function)
+    return mindspore.jit(function, jit_level=JIT_LEVEL)
 
 
 @contextmanager

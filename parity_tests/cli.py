@@ -132,7 +132,10 @@ def here(cases: list, candidate: str) -> list:
 
 def flags(options: argparse.Namespace) -> dict:
     """What besides versions has a say in the numbers."""
-    return {"device_target": getattr(options, "device_target", "CPU"), "cpu_count": os.cpu_count() or 0}
+    from .device import facts
+
+    target = getattr(options, "device_target", "CPU")
+    return {"device_target": target, "cpu_count": os.cpu_count() or 0} | facts(target)
 
 
 def environment(options: argparse.Namespace) -> dict:

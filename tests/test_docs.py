@@ -9,6 +9,7 @@ from ms_ddpm import config
 from .conftest import ROOT
 
 READMES = ("README.md", "README_CN.md")
+ASCEND = ("docs/ascend.md", "docs/ascend_CN.md")
 
 
 def rows(readme):
@@ -38,3 +39,37 @@ def test_links_to_files_lead_somewhere(readme):
         assert (ROOT / target).exists(), target
     for target in re.findall(r"(?:scripts|configs)/\w+\.(?:py|sh|yaml)", text):
         assert (ROOT / target).exists(), target
+
+
+def commands(page):
+    """The lines of a page's code blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_the_pages_on_ascend_give_the_same_commands_in_both_languages():
+    english, chinese = map(commands, ASCEND)
+    assert english == chinese
+    assert sum("--device_target Ascend" in line for line in english) >= 8
+
+
+@pytest.mark.parametrize("page", ASCEND)
+def test_the_pages_on_ascend_name_files_and_checks_that_are_there(page):
+    from parity_tests.cases import all_cases, select
+
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / "docs" / target).exists(), target
+    for target in re.findall(r"(?:scripts|configs|tests|docs|ms_ddpm)/[\w/]+\.(?:py|sh|yaml|md)", text):
+        assert (ROOT / target).exists(), target
+    cases = all_cases()
+    for name in re.findall(r"bisect (\S+)", text):
+        assert select(cases, [name])
+    judged = sum(len(select(cases, [key])) for key in small_set())
+    assert f"{judged} of {judged} checks agree" in text
+
+
+def small_set():
+    from parity_tests.cases import SMALL_SET
+
+    return SMALL_SET

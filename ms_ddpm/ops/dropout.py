@@ -13,6 +13,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from . import modular
+
 # Multipliers of the 32-bit mixer "lowbias32" (C. Wellons, hash-prospector), as signed numbers.
 _MIX1 = 0x7FEB352D
 _MIX2 = 0x846CA68B - 2**32
@@ -45,13 +47,15 @@ class HashDropout(nn.Cell):
             high = ops.bitwise_and(
                 ops.bitwise_right_shift(x, Tensor(shift, ms.int32)), Tensor((1 << (32 - shift)) - 1, ms.int32)
             )
-            x = ops.bitwise_xor(x, high) * Tensor(multiplier, ms.int32)
+            x = ops.bitwise_xor(x, high)
+            if multiplier != 1:
+                x = modular.multiply(x, multiplier)
         return x
 
     def construct(self, x: Tensor, key=None) -> Tensor:
         if self.p == 0.0 or key is None:
             return x
         index = self.index(x.shape)
-        bits = self._mix(self._mix(index + self.offset) + key)
+        bits = self._mix(modular.add(self._mix(modular.add(index, self.offset)), key))
         kept = ops.bitwise_and(bits, Tensor(0xFFFFFF, ms.int32)) >= self.threshold
         return x * ops.cast(kept, x.dtype).reshape(x.shape) / (1 - self.p)

@@ -6,11 +6,13 @@ import mindspore as ms
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
+from .. import runtime
+
 
 @constexpr
 def _wide() -> ms.Type:
     """The dtype in which the device's own kernels are exact enough; known when a graph is compiled."""
-    return ms.float64 if ms.get_context("device_target") == "CPU" else ms.float32
+    return ms.float64 if runtime.device_target() == "CPU" else ms.float32
 
 
 def exp(x: Tensor) -> Tensor:

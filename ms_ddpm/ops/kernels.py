@@ -22,6 +22,7 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Tensor, ops
 
+from .. import runtime
 from ..errors import UserError
 from ..runtime import mindspore_root, onednn_is_capped, thread_count
 
@@ -130,7 +131,7 @@ def why_not() -> str:
     """Why the kernels are not used, in a few words; nothing where they are."""
     if _off:
         return "switched off by the program"
-    if ms.get_context("device_target") != "CPU":
+    if runtime.device_target() != "CPU":
         return "they are for CPU"
     try:
         _load()
@@ -141,7 +142,7 @@ def why_not() -> str:
 
 @functools.cache
 def _say_once(reason: str) -> None:
-    if ms.get_context("device_target") == "CPU":
+    if runtime.device_target() == "CPU":
         log.warning("without the C++ kernels a training step takes two to three times as long: %s", reason)
 
 

@@ -6,11 +6,13 @@ import mindspore as ms
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
+from .. import runtime
+
 
 @constexpr
 def _by_product() -> bool:
     """Whether the device sums faster, and as exactly, by a product with ones; known when a graph is compiled."""
-    return ms.get_context("device_target") == "CPU"
+    return runtime.device_target() == "CPU"
 
 
 def channel_sum(x: Tensor) -> Tensor:

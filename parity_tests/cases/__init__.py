@@ -28,6 +28,7 @@ SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB 
     "layers/linear_attention-scale1-pynative", "layers/attention-scale30-pynative", "layers/time_mlp-scale1-pynative",
     "network/tiny_2_3-pynative", "network/tiny_2022-pynative", "training/loss-pred_v-l2-learned-plain-pynative",
     "training/adam-pynative", "training/ema", "sampling/ddim_eta1-pred_v-fixed-selfcond",
+    "layers/block_dropout-scale1-graph",
 )  # fmt: skip
 
 
