@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from .errors import UserError
+from .errors import UserError, one_line, reason_of
 
 BAD_INPUT = 2
 
@@ -23,8 +23,16 @@ class Parser(argparse.ArgumentParser):
             **kwargs,
         )
 
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        """As argparse does. No operating system lets a null byte into an argument or a path, but a caller may."""
+        args = sys.argv[1:] if args is None else list(args)
+        for arg in args:
+            if "\0" in arg:
+                self.error(f"argument {arg!r} holds a null byte")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str):
-        self.exit(BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
+        self.exit(BAD_INPUT, f"error: {one_line(message)}; see {self.prog} --help\n")
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
@@ -67,8 +75,8 @@ def output_directory(path: str):
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError, RecursionError) as error:  # pathlib makes a chain of a thousand parents recursively
         raise UserError(
-            f"cannot write to output directory {folder}: {error.strerror or error}; choose another --output_dir"
+            f"cannot write to output directory {folder}: {reason_of(error)}; choose another --output_dir"
         ) from None
     return folder

@@ -25,7 +25,7 @@ from .amp import DynamicLossScale, apply_amp
 from .checkpoint import log
 from .config import differences
 from .ema import EMA
-from .errors import NonFiniteError, UserError
+from .errors import NonFiniteError, UserError, quoted
 from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
@@ -196,14 +196,13 @@ class Trainer:
     def load(self, path: str | Path) -> None:
         """Continues from a checkpoint directory. Raises UserError where it is damaged or of another run."""
         loaded = checkpoint.load(Path(path))
-        training = loaded.state.get("training")
-        if not isinstance(training, dict):
-            raise UserError(f"checkpoint {path} holds no training state to continue from")
-        changed = []
-        if self.config is not None and isinstance(loaded.state.get("config"), dict):
+        training = checkpoint.training_state(loaded)
+        before, changed = training["arguments"], []
+        if None not in (self.config, loaded.state.get("config")):
             changed = differences(loaded.state["config"], self.config)
-        before = training.get("arguments", {})
-        changed += [f"{k} was {before[k]!r}, now {v!r}" for k, v in self.arguments.items() if before.get(k, v) != v]
+        changed += [
+            f"{k} was {quoted(before[k])}, now {v!r}" for k, v in self.arguments.items() if before.get(k, v) != v
+        ]
         if changed:
             raise UserError(
                 f"checkpoint {path} is of another run: {'; '.join(changed[:3])}; "

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ms_ddpm.cli import Parser
+from ms_ddpm.errors import UserError
 
 from .errors import AGREE, DIFFER, HarnessError, NothingRan
 
@@ -332,6 +333,9 @@ def run_report(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; harness errors become one line and their exit code."""
     options = build_parser().parse_args(argv)
+    for name in ("seed", "seeds", "variants"):
+        if not 0 <= getattr(options, name, 0) < 2**63:
+            raise UserError(f"--{name} is {getattr(options, name)}, expected 0 or more, below 2^63")
     try:
         return options.run(options)
     except HarnessError as error:

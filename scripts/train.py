@@ -88,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = vars(parser.parse_args(argv))
     config = resolve(flags, flags.pop("config"))
 
-    from ms_ddpm import runtime
+    from ms_ddpm import runtime, sizes
 
+    sizes.check_training(config)
     runtime.setup(
         config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed
     )
