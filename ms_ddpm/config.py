@@ -265,7 +265,10 @@ def from_mapping(values: dict, origin: str) -> dict[str, Any]:
             near = difflib.get_close_matches(name[:50], FIELDS, 1) if isinstance(name, str) else []
             hint = f"; did you mean {near[0]}?" if near else f"; keys are: {', '.join(FIELDS)}"
             raise UserError(f"{origin} has the unknown configuration key {quoted(name)}{hint}")
-        result[name] = read_value(name, value)
+        try:
+            result[name] = read_value(name, value)
+        except UserError as error:
+            raise UserError(f"{origin}: {error}") from None
     return result
 
 

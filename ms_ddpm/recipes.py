@@ -75,7 +75,10 @@ def load_diffusion(path: Path, weights: str = "ema") -> tuple[GaussianDiffusion,
     """
     config = config_of(path)
     loaded = checkpoint.load(path, (("model", "ema") if weights == "ema" else ("model",)))
-    diffusion = build_diffusion(config)
+    try:
+        diffusion = build_diffusion(config)
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
     arrays = dict(loaded.arrays["model"])
     if weights == "ema":
         arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average

@@ -101,9 +101,12 @@ def read_torch_file(path: Path) -> dict:
         tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
         # A tensor of stride 0 is as large as it says and takes four bytes in the file.
         memory.require(sum(4 * v.numel() for v in tensors.values()), f"what {path} holds", "it may be damaged")
+        odd = [k for k, v in tensors.items() if v.is_complex() or v.is_quantized]
+        if odd:
+            raise UserError(f"{path}: {quoted(odd[0])} holds {tensors[odd[0]].dtype}, expected real numbers")
         try:
             return {k: v.detach().float().contiguous().numpy() for k, v in tensors.items()}
-        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # quantised, sparse, complex
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # sparse, or without values
             raise UserError(f"{path} holds tensors that numpy cannot: {reason_of(error)}") from None
 
     model = content.get("model", content)
