@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from .errors import UserError, one_line, reason_of
@@ -39,6 +40,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     """Runs a script's ``main`` and exits: 0 or what it returns, 2 with one line for bad input, 130 on Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ms_ddpm").setLevel(logging.INFO)
+    # Images that cannot be read are skipped by name; what Pillow remarks on the others names none.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         code = main(argv) or 0
     except UserError as error:

@@ -52,7 +52,10 @@ def open_images(dataset: str | Path, *, image_size: tuple[int, int], channels: i
         raise UserError(f"image_size is {tuple(image_size)}, expected a height and a width of at least 1")
     if str(dataset) == "digits":
         return _array_source(str(dataset), _files.read_digits(), (height, width), channels)
-    path = Path(dataset).expanduser()
+    try:
+        path = Path(dataset).expanduser()
+    except RuntimeError:  # ~somebody who is not known here
+        path = Path(dataset)
     try:
         if not path.exists():
             raise UserError(f"data set {path} does not exist; expected {_files.EXPECTED}; check the path")
