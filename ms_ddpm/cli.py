@@ -51,6 +51,10 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         code = 130
     except BrokenPipeError:
         code = 141
+    except OSError as error:  # a path that is too long, a disk that is full
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {one_line(where)}{reason_of(error)}", file=sys.stderr)
+        code = BAD_INPUT
     sys.stderr.flush()
     sys.exit(code)
 
