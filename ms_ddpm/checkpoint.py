@@ -254,6 +254,8 @@ def training_state(loaded: Checkpoint) -> dict:
     if config is not None and not isinstance(config, dict):
         raise _broken(loaded.path / "state.json", f"config is {quoted(config)}, expected a mapping or null")
     for name, (fits, expected) in _TRAINING.items():
+        if name != "arguments" and name not in training:
+            raise _broken(loaded.path / "state.json", f"training.{name} is missing")
         if not fits(training.get(name)):
             raise _broken(
                 loaded.path / "state.json", f"training.{name} is {quoted(training.get(name))}, expected {expected}"

@@ -131,21 +131,21 @@ def test_known_mischief(path, text):
     try_file(path)
 
 
-@settings(max_examples=count(60, 6000))
+@settings(max_examples=count(60, 2000))
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(lambda t: t.encode("utf-8", "surrogatepass"))))
 def test_any_bytes(path, data):
     path.write_bytes(data)
     try_file(path)
 
 
-@settings(max_examples=count(60, 6000))
+@settings(max_examples=count(60, 2000))
 @given(st.text(alphabet="dim:_ [],{}&*!<>|-#'\"%@?\n\t01.eE~ab=", max_size=120))
 def test_yamls_own_characters(path, text):
     path.write_text(text)
     try_file(path)
 
 
-@settings(max_examples=count(60, 10000))
+@settings(max_examples=count(60, 4000))
 @given(mappings)
 @example({"dim": 10**5000})
 @example({"full_attn": [[[[[1]]]]]})
@@ -166,7 +166,7 @@ def test_any_mapping(path, mapping):
             check_types(resolved)
 
 
-@settings(max_examples=count(100, 5000))
+@settings(max_examples=count(100, 3000))
 @given(st.one_of(st.text(), st.text().map(lambda t: t * 1000), st.integers().map(lambda i: 7 ** abs(i % 9999)), values))
 def test_anything_can_be_quoted_in_one_short_line(value):
     assert quoted(value).isprintable()
@@ -229,7 +229,7 @@ process = {
 }  # fmt: skip
 
 
-@settings(max_examples=count(100, 5000))
+@settings(max_examples=count(100, 3000))
 @given(st.fixed_dictionaries(process))
 def test_a_schedule_is_finite_or_refused(mindspore, given_values):
     import numpy as np
@@ -249,7 +249,7 @@ def test_a_schedule_is_finite_or_refused(mindspore, given_values):
         assert np.isfinite(table.astype(np.float32)).all(), name
 
 
-@settings(max_examples=count(10, 400))
+@settings(max_examples=count(10, 200))
 @given(st.fixed_dictionaries({}, optional=small))
 def test_a_network_is_built_or_refused_and_its_parameters_are_counted_beforehand(mindspore, given_values):
     from ms_ddpm import recipes

@@ -234,7 +234,7 @@ def test_archives_that_swell_do_not_fill_the_memory(tmp_path):
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10, 4, 4)})
         with archive.open("arr_0.npy", "w", force_zip64=True) as file:
             file.write(header.getvalue())
-            for _ in range(count(20, 600)):
+            for _ in range(20):
                 file.write(bytes(1 << 24))
     with zipfile.ZipFile(tmp_path / "liar.npz", "w") as archive:
         header = io.BytesIO()
