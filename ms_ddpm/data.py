@@ -181,10 +181,15 @@ class ImageSource:
     def _read(self, index: int) -> np.ndarray:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        for ahead in range(len(self)):
-            image = self._store.read(int(self._indices[(index + ahead) % len(self)]))
-            if image is not None:
-                return image
+        image = self._store.read(int(self._indices[index]))
+        while image is None:  # every turn finds one more unreadable, and none is looked at twice
+            readable = np.flatnonzero(self._store.state[self._indices] != _UNREADABLE)
+            if not len(readable):
+                break
+            place = readable[np.searchsorted(readable, index) % len(readable)]
+            image = self._store.read(int(self._indices[place]))
+        if image is not None:
+            return image
         first, reason = next(iter(self.skipped.items()))
         raise UserError(
             f"none of the {len(self)} images can be read; the first is {first} ({reason}); check the data set"
