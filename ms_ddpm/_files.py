@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import threading
 import warnings
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
+from . import memory, untrusted
+from .errors import UserError, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for so many channels
@@ -28,6 +29,7 @@ EXPECTED = (
 )
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # by content; GIF because it often travels under .png
 _CIFAR_PIXELS = 3 * 32 * 32
+_CIFAR_BYTES = 1 << 30  # the largest file of the two sets has 154 MB
 _open_lock = threading.Lock()
 
 
@@ -157,7 +159,14 @@ def image_paths(folder: Path) -> list[Path]:
     """The image files in ``folder`` and the folders below it, sorted by path. Hidden files are left out."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a data set; expected {EXPECTED}; give the folder, not one image")
-    paths = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file()]
+    paths, waiting = [], [folder]
+    while waiting:  # pathlib's rglob is recursive, and folders may be nested more deeply than Python's stack
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif Path(entry.name).suffix.lower() in SUFFIXES and entry.name[0] != "." and entry.is_file():
+                    paths.append(Path(entry.path))
     if not paths:
         what = "has no images" if any(folder.iterdir()) else "is empty"
         raise UserError(f"folder {folder} {what}; expected {EXPECTED}; put images in it or give another folder")
@@ -168,18 +177,24 @@ def _read_npz(path: Path) -> Pixels | None:
     """`images`, `arr_0` or the only array: uint8, or floats in [0, 1], (N, H, W) or (N, H, W, C); perhaps `labels`."""
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
-    damage = (OSError, EOFError, ValueError, KeyError, NotImplementedError, MemoryError, zlib.error, RuntimeError)
+
+    def choose(names: list[str]) -> list[str]:
+        others = [name for name in names if name != "labels"]
+        known = {"images", "arr_0", "labels", *(others if len(others) == 1 else ())}
+        return [name for name in names if name in known]
+
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in ("images", "arr_0", "labels")}
-            others = [name for name in archive.files if name != "labels"]
-            if len(others) == 1:
-                arrays["images"] = archive[others[0]]
-    except (*damage, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        names, arrays = untrusted.read_npz(path, choose, copies=2)  # one of them with channels first
+    except UserError:
+        raise
+    except Exception as error:  # of any type, see read_npz
         raise UserError(f"{path} cannot be read as an .npz file of plain arrays ({_one_line(error)})") from None
+    others = [name for name in names if name != "labels"]
+    if len(others) == 1:
+        arrays["images"] = arrays[others[0]]
     images = arrays.get("images", arrays.get("arr_0"))
     if images is None:
-        raise UserError(f"{path} holds {', '.join(others) or 'nothing'}; name the array of images `images`")
+        raise UserError(f"{path} holds {', '.join(others[:10]) or 'nothing'}; name the array of images `images`")
     return Pixels(_npz_images(path, images), _npz_labels(path, arrays.get("labels"), len(images)))
 
 
@@ -230,24 +245,34 @@ def _idx_labels(images_path: Path, count: int) -> np.ndarray | None:
 
 def _idx_array(path: Path, dimensions: int) -> np.ndarray:
     """The unsigned bytes of an idx file: 0, 0, 8 (unsigned byte), number of dimensions; big-endian sizes; values."""
-    data = _bytes(path)
     start = 4 + 4 * dimensions
-    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < start:
+    header = _bytes(path, start)
+    if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < start:
         raise UserError(f"{path} is not an idx file of bytes with {dimensions} dimensions; download it again")
-    shape = tuple(int(size) for size in np.frombuffer(data[4:start], dtype=">u4"))
+    shape = tuple(int(size) for size in np.frombuffer(header[4:], dtype=">u4"))
+    memory.require(math.prod(shape), f"{path}, whose header says {shape},", "if that is not so, download it again")
+    data = _bytes(path, start + math.prod(shape) + 1)
     if len(data) - start != math.prod(shape):
+        more = len(data) - start > math.prod(shape)
         raise UserError(
             f"{path} is truncated or damaged: its header says {shape}, {math.prod(shape)} bytes, "
-            f"but {len(data) - start} follow; download it again"
+            f"but {'more' if more else len(data) - start} follow; download it again"
         )
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
 
 
-def _bytes(path: Path) -> bytes:
-    """The contents of ``path``, unzipped where it is gzip by its first bytes."""
+def _bytes(path: Path, limit: int) -> bytearray:
+    """The first ``limit`` bytes of ``path``, unzipped where it is gzip by its first bytes."""
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        untrusted.check_regular(path)
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        data = bytearray()
+        with gzip.open(path) if zipped else open(path, "rb") as file:
+            # Piece by piece: Python takes memory for all that is asked for, there or not.
+            while len(data) < limit and (piece := file.read(min(limit - len(data), 1 << 24))):
+                data += piece
+        return data
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is truncated or unreadable ({_one_line(error)}); download it again") from None
 
@@ -274,7 +299,9 @@ def _read_cifar(path: Path, pattern: str, subfolder: str, label_bytes: int) -> P
 
 
 def _cifar_records(path: Path, record: int) -> np.ndarray:
-    data = _bytes(path)
+    data = _bytes(path, _CIFAR_BYTES + 1)
+    if len(data) > _CIFAR_BYTES:
+        raise UserError(f"{path} holds more than {_CIFAR_BYTES} bytes, which no CIFAR file does; download it again")
     if not data or len(data) % record:
         raise UserError(
             f"{path} is truncated or not a CIFAR file: {len(data)} bytes are not whole records of {record}; "
@@ -298,7 +325,7 @@ def _refuse_pickled_cifar(path: Path) -> None:
 def _one_line(error: BaseException) -> str:
     """The type and the first line of what ``error`` says."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return one_line(f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__)
 
 
 READERS: dict[str, Callable[[Path], Pixels | None]] = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
-from .errors import UserError
+from .errors import UserError, one_line, reason_of
 
 BAD_INPUT = 2
 
@@ -23,14 +24,24 @@ class Parser(argparse.ArgumentParser):
             **kwargs,
         )
 
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        """As argparse does. No operating system lets a null byte into an argument or a path, but a caller may."""
+        args = sys.argv[1:] if args is None else list(args)
+        for arg in args:
+            if "\0" in arg:
+                self.error(f"argument {arg!r} holds a null byte")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str):
-        self.exit(BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
+        self.exit(BAD_INPUT, f"error: {one_line(message)}; see {self.prog} --help\n")
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
     """Runs a script's ``main`` and exits: 0 or what it returns, 2 with one line for bad input, 130 on Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ms_ddpm").setLevel(logging.INFO)
+    # Images that cannot be read are skipped by name; what Pillow remarks on the others names none.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         code = main(argv) or 0
     except UserError as error:
@@ -40,6 +51,10 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         code = 130
     except BrokenPipeError:
         code = 141
+    except OSError as error:  # a path that is too long, a disk that is full
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {one_line(where)}{reason_of(error)}", file=sys.stderr)
+        code = BAD_INPUT
     sys.stderr.flush()
     sys.exit(code)
 
@@ -67,8 +82,8 @@ def output_directory(path: str):
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError, RecursionError) as error:  # pathlib makes a chain of a thousand parents recursively
         raise UserError(
-            f"cannot write to output directory {folder}: {error.strerror or error}; choose another --output_dir"
+            f"cannot write to output directory {folder}: {reason_of(error)}; choose another --output_dir"
         ) from None
     return folder

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, quoted, reason_of
+
+MAX_YAML = 100_000  # bytes; PyYAML reads about 100 kB a second
+MAX_YAML_VALUES = 10_000  # once aliases are written out; a recipe has fewer than a hundred
+MAX_NUMBER = 3.4e38  # of float32, in which everything is computed
 
 
-def _option(default: Any, kind: str, help: str, *, choices: Sequence[str] = (), low: float | None = None) -> Any:
+def _option(
+    default: Any, kind: str, help: str, *, choices: Sequence[str] = (), low: float | None = None,
+    high: float | None = None,
+) -> Any:  # fmt: skip
     """A field: ``kind`` is a key of _READERS, with "?" behind it where null is allowed."""
-    metadata = {"kind": kind, "help": help, "choices": tuple(choices), "low": low}
+    metadata = {"kind": kind, "help": help, "choices": tuple(choices), "low": low, "high": high}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -28,12 +34,12 @@ class Config:
 
     source: str = _option("", "str", "paper or document the recipe comes from (a note)")
     # data
-    dataset: str = _option("digits", "str", "'digits' (built in), or a path: image folder, MNIST/CIFAR files, .npz")
+    dataset: str = _option("digits", "name", "'digits' (built in), or a path: image folder, MNIST/CIFAR files, .npz")
     image_size: Any = _option(8, "size", "side of the images, or height and width", low=1)
     channels: int = _option(1, "int", "1 grayscale, 3 RGB, 4 RGBA", low=1)
     flip: bool = _option(False, "bool", "mirror each image with probability 1/2")
     validation_images: int = _option(128, "int", "images held out for the validation loss; 0: none", low=0)
-    workers: int = _option(1, "int", "threads that load images", low=1)
+    workers: int = _option(1, "int", "threads that load images", low=1, high=1024)
     # network
     dim: int = _option(64, "int", "width of the first stage", low=4)
     init_dim: Any = _option(None, "int?", "channels after the first convolution (default: dim)", low=1)
@@ -54,7 +60,7 @@ class Config:
     norm: str = _option("rms", "str", "'rms': today's PyTorch layout; 'group': the 2022 one", choices=("rms", "group"))
     downsample: str = _option("unshuffle", "str", "'unshuffle': today's; 'conv': 2022's", choices=("unshuffle", "conv"))
     # diffusion
-    timesteps: int = _option(1000, "int", "T", low=1)
+    timesteps: int = _option(1000, "int", "T", low=1, high=1_000_000)
     sampling_timesteps: Any = _option(None, "int?", "steps of sampling; fewer than T: DDIM", low=1)
     objective: str = _option("pred_v", "str", "what is predicted", choices=("pred_v", "pred_noise", "pred_x0"))
     beta_schedule: str = _option(
@@ -70,7 +76,7 @@ class Config:
     p2_loss_weight_k: float = _option(1.0, "float", "P2 loss weight: k", low=0)
     immiscible: bool = _option(False, "bool", "assign each image the nearest noise of the batch")
     # training
-    train_num_steps: int = _option(100000, "int", "optimizer steps", low=1)
+    train_num_steps: int = _option(100000, "int", "optimizer steps", low=1, high=10**9)
     train_batch_size: int = _option(16, "int", "images per step and accumulation", low=1)
     gradient_accumulate_every: int = _option(1, "int", "batches per optimizer step", low=1)
     train_lr: float = _option(1e-4, "float", "learning rate", low=0)
@@ -87,18 +93,18 @@ class Config:
     max_nonfinite: int = _option(20, "int", "stop after so many non-finite steps in a row", low=1)
     seed: int = _option(0, "int", "one seed gives one run", low=0)
     # output
-    output_dir: str = _option("runs/default", "str", "where checkpoints, log and samples go")
+    output_dir: str = _option("runs/default", "name", "where checkpoints, log and samples go")
     save_and_sample_every: int = _option(1000, "int", "steps between checkpoints and sample grids", low=1)
     num_samples: int = _option(25, "int", "images in the sample grid", low=1)
     keep_checkpoint_max: int = _option(3, "int", "newest checkpoints kept (best is kept too); 0: all", low=0)
     log_every: int = _option(10, "int", "steps between log lines", low=1)
     tensorboard: bool = _option(False, "bool", "write TensorBoard files too")
-    resume: str = _option("auto", "str", "auto: continue what is in output_dir; never; or a checkpoint's path")
+    resume: str = _option("auto", "name", "auto: continue what is in output_dir; never; or a checkpoint's path")
     # machine
-    device_target: str = _option("CPU", "str", "CPU, GPU or Ascend")
+    device_target: str = _option("CPU", "name", "CPU, GPU or Ascend")
     device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)
     mode: int = _option(0, "int", "0 compiled graph, 1 PyNative (debugging)", low=0)
-    threads: Any = _option(None, "int?", "CPU cores to compute on (default: all)", low=1)
+    threads: Any = _option(None, "int?", "CPU cores to compute on (default: all)", low=1, high=4096)
     distribute: bool = _option(False, "bool", "one of several workers; started by msrun --worker_num N ...")
 
 
@@ -136,14 +142,17 @@ def _number(value: Any, kind: type) -> Any:
     """``value`` as int or float; strings too (YAML reads 1e-4 as one)."""
     if isinstance(value, bool):
         raise ValueError
-    if kind is int and isinstance(value, (int, str)):
-        return int(value)  # not through float, which rounds above 2^53
-    number = float(value)
-    if kind is int:
-        if not math.isfinite(number) or number != int(number):
+    if not isinstance(value, (int, float, str)):
+        raise ValueError
+    if kind is float:
+        number = float(value)
+        if not abs(number) <= MAX_NUMBER:
             raise ValueError
-        return int(number)
-    if not math.isfinite(number):
+        return number
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError
+    number = int(value)  # a text not through float, which rounds above 2^53
+    if abs(number) >= 2**63:
         raise ValueError
     return number
 
@@ -158,7 +167,13 @@ def _boolean(value: Any) -> bool:
 
 
 def _string(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError
+    return value
+
+
+def _name(value: Any) -> str:
+    if not _string(value).strip():
         raise ValueError
     return value
 
@@ -196,16 +211,20 @@ def _int_or_ints(value: Any) -> int | list[int]:
 
 def _mapping(value: Any) -> dict[str, float]:
     if isinstance(value, list):
-        value = dict(part.split("=", 1) for part in value)
+        pairs = [_string(part).split("=", 1) for part in value]
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            raise ValueError
     if not isinstance(value, dict):
         raise ValueError
     return {_string(key): _float(number) for key, number in value.items()}
 
 
 _READERS = {
-    "int": (_int, "an integer"),
-    "float": (_float, "a number"),
+    "int": (_int, "an integer below 2^63"),
+    "float": (_float, "a number that float32 can hold"),
     "str": (_string, "a text"),
+    "name": (_name, "a text that is not empty"),
     "bool": (_boolean, "true or false"),
     "ints": (_list_of(_int), "a list of integers"),
     "floats": (_list_of(_float), "a list of numbers"),
@@ -226,12 +245,15 @@ def read_value(name: str, value: Any) -> Any:
     try:
         result = read(value)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"configuration key {name} is {value!r}, expected {expected}") from None
+        raise UserError(f"configuration key {name} is {quoted(value)}, expected {expected}") from None
     if meta["choices"] and result not in meta["choices"]:
-        raise UserError(f"configuration key {name} is {value!r}, expected one of: {', '.join(meta['choices'])}")
-    low = meta["low"]
-    if low is not None and any(item < low for item in (result if isinstance(result, list) else [result])):
-        raise UserError(f"configuration key {name} is {value!r}, expected at least {low:g}")
+        raise UserError(f"configuration key {name} is {quoted(value)}, expected one of: {', '.join(meta['choices'])}")
+    low, high = meta["low"], meta["high"]
+    items = result if isinstance(result, list) else [result]
+    if low is not None and any(item < low for item in items):
+        raise UserError(f"configuration key {name} is {quoted(value)}, expected at least {low:g}")
+    if high is not None and any(item > high for item in items):
+        raise UserError(f"configuration key {name} is {quoted(value)}, expected at most {high}")
     return result
 
 
@@ -242,24 +264,68 @@ def from_mapping(values: dict, origin: str) -> dict[str, Any]:
     result = {}
     for name, value in values.items():
         if name not in FIELDS:
-            near = difflib.get_close_matches(str(name), FIELDS, 1)
+            near = difflib.get_close_matches(name[:50], FIELDS, 1) if isinstance(name, str) else []
             hint = f"; did you mean {near[0]}?" if near else f"; keys are: {', '.join(FIELDS)}"
-            raise UserError(f"{origin} has the unknown configuration key {name!r}{hint}")
-        result[name] = read_value(name, value)
+            raise UserError(f"{origin} has the unknown configuration key {quoted(name)}{hint}")
+        try:
+            result[name] = read_value(name, value)
+        except UserError as error:
+            raise UserError(f"{origin}: {error}") from None
     return result
+
+
+def _check_nodes(root: Any) -> None:
+    """Raises ValueError where a YAML document is a bomb of aliases or gives a key twice."""
+    import yaml
+
+    left, waiting = MAX_YAML_VALUES, [root]
+    while waiting:
+        node = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise ValueError(f"it holds more than {MAX_YAML_VALUES} values")
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+    seen = set()
+    for key in (key.value for key, _ in root.value) if isinstance(root, yaml.MappingNode) else ():
+        if isinstance(key, str) and key in seen:
+            raise ValueError(f"it gives the key {quoted(key)} more than once")
+        seen.add(key if isinstance(key, str) else None)
+
+
+def _parse(text: str) -> Any:
+    """The values of a YAML text. Raises ValueError where it is none, in one line."""
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return {}
+        _check_nodes(root)
+        return loader.construct_document(root)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError) as error:
+        raise ValueError(reason_of(error)) from None  # PyYAML's constructors let all of these through
 
 
 def from_yaml(path: str | Path) -> dict[str, Any]:
     """Typed values of a YAML file. Raises UserError where it cannot be read or a key or value is wrong."""
-    import yaml
+    from .untrusted import read_text
 
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = _parse(read_text(path, MAX_YAML))
     except OSError as error:
         raise UserError(f"cannot read --config {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
-    return from_mapping(values if values is not None else {}, f"--config {path}")
+    except ValueError as error:
+        raise UserError(f"--config {path} is not YAML: {reason_of(error)}") from None
+    return from_mapping(values, f"--config {path}")
+
+
+_SCALARS = {"int": "INT", "float": "FLOAT", "str": "STR", "name": "STR"}  # kinds of one value -> how help shows it
 
 
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
@@ -273,12 +339,12 @@ def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = N
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{help} [{default}]", "dest": name}
         if kind == "bool":
             options["action"] = argparse.BooleanOptionalAction
-        elif kind not in ("int", "float", "str"):
+        elif kind not in _SCALARS:
             options["nargs"] = "+"
         if f.metadata["choices"]:
             options["metavar"] = "{" + ",".join(f.metadata["choices"]) + "}"
         elif kind != "bool":
-            options["metavar"] = kind.upper() if kind in ("int", "float", "str") else "X"
+            options["metavar"] = _SCALARS.get(kind, "X")
         parser.add_argument(f"--{name}", **options)
 
 
@@ -301,7 +367,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[st
     """
     free = FREE_ON_RESUME if new["lr_schedule"] == "constant" else FREE_ON_RESUME - {"train_num_steps"}
     return [
-        f"{name} was {old[name]!r}, now {new[name]!r}"
+        f"{name} was {quoted(old[name])}, now {quoted(new[name])}"
         for name in FIELDS
         if name not in free and name not in also_free and name in old and old[name] != new[name]
     ]

@@ -13,8 +13,9 @@ import numpy as np
 from mindspore import nn
 
 from . import schedules
+from .config import FIELDS
 from .diffusion import GaussianDiffusion
-from .errors import UserError
+from .errors import UserError, reason_of
 from .nets.attention import Attention, LinearAttention
 from .nets.unet import Unet
 from .ops.assign import set_value
@@ -105,7 +106,8 @@ def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.nda
         elif np.shape(given) != own.shape:
             problems.append(f"table {name} has shape {np.shape(given)}, expected {own.shape}")
         else:
-            error = np.abs(np.asarray(given, np.float64) - own) / np.maximum(np.abs(own), 1e-12)
+            with np.errstate(all="ignore"):
+                error = np.abs(np.asarray(given, np.float64) - own) / np.maximum(np.abs(own), 1e-12)
             if not error.max() <= TABLE_TOLERANCE:
                 problems.append(
                     f"table {name} differs by {error.max():.1e} at t={int(np.argmax(error))} "
@@ -130,6 +132,8 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
     for ours, theirs in names.items():
         if theirs in state and tuple(np.shape(state[theirs])) != tuple(parameters[ours].shape):
             problems.append(f"{theirs} has shape {np.shape(state[theirs])}, expected {tuple(parameters[ours].shape)}")
+        elif theirs in state and not (np.asarray(state[theirs]).dtype.kind == "f" and np.isfinite(state[theirs]).all()):
+            problems.append(f"{theirs} holds values that are not finite numbers")
     problems += _table_problems(tables, state)
     if problems:
         raise UserError(f"the PyTorch weights do not fit this {type(cell).__name__}: " + "; ".join(problems))
@@ -153,12 +157,14 @@ def infer_unet(state: Mapping[str, np.ndarray]) -> dict:
         return _read_unet(state)
     except UserError:
         raise
-    except (KeyError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(f"the checkpoint holds no whole U-Net of denoising-diffusion-pytorch: {error}") from None
+    except (KeyError, ValueError, AttributeError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise UserError(
+            f"the checkpoint holds no whole U-Net of denoising-diffusion-pytorch: {reason_of(error)}"
+        ) from None
 
 
 def _read_unet(state: Mapping[str, np.ndarray]) -> dict:
-    stages = 1 + max(int(match[1]) for match in (re.match(r"downs\.(\d+)\.", name) for name in state) if match)
+    stages = 1 + max(int(match[1]) for match in (re.match(r"downs\.([0-9]{1,3})\.", name) for name in state) if match)
     group = "downs.0.0.block1.norm.weight" in state
     dim = state["time_mlp.1.weight"].shape[0] // 4
     inputs, outputs = state["init_conv.weight"].shape[1], state["final_conv.weight"].shape[0]
@@ -204,6 +210,9 @@ def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
     """
     if "betas" not in state:
         raise UserError("the checkpoint holds no diffusion tables (no 'betas'); give a --config that describes it")
+    most = FIELDS["timesteps"].metadata["high"]
+    if np.ndim(state["betas"]) != 1 or not 1 <= len(state["betas"]) <= most or state["betas"].dtype.kind != "f":
+        raise UserError(f"the checkpoint's 'betas' has shape {np.shape(state['betas'])}, expected 1 to {most} numbers")
     betas = np.asarray(state["betas"], np.float64)
     candidates = {}
     for name, schedule in schedules.BETA_SCHEDULES.items():
@@ -213,5 +222,6 @@ def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
     found = {"timesteps": len(betas), "beta_schedule": schedule}
     if "loss_weight" in state:
         weights = {name: schedules.loss_weight(tables["alphas_cumprod"], name) for name in schedules.OBJECTIVE_WEIGHT}
-        found["objective"] = _closest(weights, np.asarray(state["loss_weight"], np.float64), "objective (loss_weight)")
+        weight = np.asarray(state["loss_weight"], np.float64)
+        found["objective"] = _closest(weights, weight, "objective (loss_weight)")
     return found

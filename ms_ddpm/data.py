@@ -23,12 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from . import _files, runtime
-from .errors import UserError
+from .errors import UserError, one_line
 from .random import Stream, stream
 
 log = logging.getLogger("ms_ddpm")
 
 CACHE_BYTES = 1 << 30  # fitted images are kept in memory up to this many bytes
+SEGMENT = 1 << 20  # batches in one MindSpore data set, which takes 15 bytes for each before the first is read (2.10)
 PREFETCH = 2  # batches each MindSpore queue holds; measured: batches made ahead are two more than that
 _UNSEEN, _READY, _UNREADABLE = 0, 1, 2
 
@@ -51,7 +52,10 @@ def open_images(dataset: str | Path, *, image_size: tuple[int, int], channels: i
         raise UserError(f"image_size is {tuple(image_size)}, expected a height and a width of at least 1")
     if str(dataset) == "digits":
         return _array_source(str(dataset), _files.read_digits(), (height, width), channels)
-    path = Path(dataset).expanduser()
+    try:
+        path = Path(dataset).expanduser()
+    except RuntimeError:  # ~somebody who is not known here
+        path = Path(dataset)
     try:
         if not path.exists():
             raise UserError(f"data set {path} does not exist; expected {_files.EXPECTED}; check the path")
@@ -122,7 +126,9 @@ class _Store:
             self.state[index] = _UNREADABLE
             name, reason = str(self.names[index]), _files._one_line(error)
             self.skipped[name] = reason
-            log.warning("skipped unreadable image %s (%s); %d skipped so far", name, reason, len(self.skipped))
+            log.warning(
+                "skipped unreadable image %s (%s); %d skipped so far", one_line(name), reason, len(self.skipped)
+            )
 
 
 class ImageSource:
@@ -175,10 +181,15 @@ class ImageSource:
     def _read(self, index: int) -> np.ndarray:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        for ahead in range(len(self)):
-            image = self._store.read(int(self._indices[(index + ahead) % len(self)]))
-            if image is not None:
-                return image
+        image = self._store.read(int(self._indices[index]))
+        while image is None:  # every turn finds one more unreadable, and none is looked at twice
+            readable = np.flatnonzero(self._store.state[self._indices] != _UNREADABLE)
+            if not len(readable):
+                break
+            place = readable[np.searchsorted(readable, index) % len(readable)]
+            image = self._store.read(int(self._indices[place]))
+        if image is not None:
+            return image
         first, reason = next(iter(self.skipped.items()))
         raise UserError(
             f"none of the {len(self)} images can be read; the first is {first} ({reason}); check the data set"
@@ -335,8 +346,24 @@ def iterate(batches: Sequence[np.ndarray], workers: int = 1) -> Iterator[np.ndar
     Raises:
         UserError: (or whatever ``batches`` raised) in place of the batch that could not be made.
     """
-    if not len(batches):
-        return
+    for first in range(0, len(batches), SEGMENT):
+        yield from _iterate_part(_Part(batches, first, min(SEGMENT, len(batches) - first)), workers)
+
+
+class _Part:
+    """Items ``first`` to ``first + count - 1`` of ``batches``."""
+
+    def __init__(self, batches: Sequence[np.ndarray], first: int, count: int):
+        self.batches, self.first, self.count = batches, first, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, item: int) -> np.ndarray:
+        return self.batches[self.first + int(item)]
+
+
+def _iterate_part(batches: _Part, workers: int) -> Iterator[np.ndarray]:
     guard = _Guard(batches)
     iterator = _started(to_dataset(guard, workers))
     try:

@@ -115,15 +115,17 @@ class GaussianDiffusion(nn.Cell):
             raise UserError("immiscible noise needs scipy; run: pip install 'ms_ddpm[digits]'")
 
         betas = schedules.beta_schedule(beta_schedule, timesteps, **(schedule_fn_kwargs or {}))
-        self.tables = schedules.diffusion_tables(betas)  # float64, for coefficients computed on the host
-        self.tables["loss_weight"] = schedules.loss_weight(
-            self.tables["alphas_cumprod"],
-            objective,
-            min_snr_loss_weight=min_snr_loss_weight,
-            min_snr_gamma=min_snr_gamma,
-            p2_loss_weight_gamma=p2_loss_weight_gamma,
-            p2_loss_weight_k=p2_loss_weight_k,
-        )
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            self.tables = schedules.diffusion_tables(betas)  # float64, for coefficients computed on the host
+            self.tables["loss_weight"] = schedules.loss_weight(
+                self.tables["alphas_cumprod"],
+                objective,
+                min_snr_loss_weight=min_snr_loss_weight,
+                min_snr_gamma=min_snr_gamma,
+                p2_loss_weight_gamma=p2_loss_weight_gamma,
+                p2_loss_weight_k=p2_loss_weight_k,
+            )
+        schedules.check_tables(self.tables, beta_schedule, timesteps)
         for name, table in self.tables.items():
             self.register_buffer(name, Tensor(table.astype(np.float32)))
         self.log_betas = Tensor(np.log(betas).astype(np.float32))

@@ -1,8 +1,48 @@
 """Errors that are the user's to mend. Scripts print them as one line and exit with code 2."""
 
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import Any
+
+_WORD = 300  # a longer run of characters without a space is cut in the middle: a path, a number, a tag
+_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
+
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxlist, _repr.maxtuple, _repr.maxdict = 3, 10, 10, 5
+_repr.maxstring = _repr.maxother = 80
+_repr.maxlong = 50
+
+
+def one_line(text: object) -> str:
+    """``text`` as one line: control characters, line breaks and lone surrogates escaped, very long words cut."""
+    escaped = "".join(
+        ch if ch.isprintable() else " " if ch == "\u3000" else ch.encode("unicode_escape").decode() for ch in str(text)
+    )
+    return _LONG_WORD.sub(lambda match: f"{match[0][:200]}...{match[0][-60:]}", escaped)
+
+
+def reason_of(error: BaseException) -> str:
+    """What ``error`` says of why a file could not be read or written, in one line of at most 200 characters."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    line = one_line(text)
+    return line if len(line) <= 200 else f"{line[:200]}..."
+
+
+def quoted(value: Any) -> str:
+    """``repr(value)``, short whatever the value is: a nest of aliases, a number of ten thousand digits."""
+    try:
+        return one_line(_repr.repr(value))
+    except ValueError:  # Python refuses to write out integers of more than 4300 digits
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+
 
 class UserError(ValueError):
-    """Bad input: the message names the value, what was expected and what to do."""
+    """Bad input: the message names the value, what was expected and what to do. It is always one line."""
+
+    def __init__(self, message: object):
+        super().__init__(one_line(message))
 
 
 class NonFiniteError(RuntimeError):

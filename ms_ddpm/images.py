@@ -6,14 +6,13 @@ beside their place and moved into it, so a reader never meets half a file.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import UserError
+from . import untrusted
+from .errors import UserError, reason_of
 from .files import atomic
 
 if TYPE_CHECKING:
@@ -127,16 +126,21 @@ def load_npz(path: str | Path) -> np.ndarray:
     Raises:
         UserError: no such file, not an npz file, no ``arr_0``, another dtype or shape.
     """
+
+    def choose(names: list[str]) -> list[str]:
+        if "arr_0" not in names:
+            raise KeyError(f"it has no arr_0, only {', '.join(names[:10]) or 'nothing'}")
+        return ["arr_0"]
+
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            pixels = archive["arr_0"]
+        pixels = untrusted.read_npz(Path(path), choose)[1]["arr_0"]
     except FileNotFoundError:
         raise UserError(f"no file {path}; expected an npz file with arr_0, as sample.py writes it") from None
-    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, MemoryError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        reason = " ".join(str(error).split())
+    except UserError:
+        raise
+    except Exception as error:  # of any type, see read_npz
         raise UserError(
-            f"cannot read arr_0 from {path}: {reason}; expected an npz file as sample.py writes it"
+            f"cannot read arr_0 from {path}: {reason_of(error)}; expected an npz file as sample.py writes it"
         ) from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in CHANNELS or pixels.size == 0:
         raise UserError(

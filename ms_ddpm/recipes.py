@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import checkpoint
+from . import checkpoint, sizes
 from .config import Config, from_mapping
 from .diffusion import GaussianDiffusion
 from .errors import UserError
@@ -15,12 +15,12 @@ from .random import Stream, stream
 
 def image_shape(config: Config) -> tuple[int, int]:
     """(height, width) of the configuration's images."""
-    size = config.image_size
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    return sizes.image_sides(config)
 
 
 def build_diffusion(config: Config) -> GaussianDiffusion:
     """The U-Net and diffusion of ``config``, with the initial weights of its seed."""
+    sizes.check_network(config)
     unet = Unet(
         config.dim,
         init_dim=config.init_dim,
@@ -75,7 +75,10 @@ def load_diffusion(path: Path, weights: str = "ema") -> tuple[GaussianDiffusion,
     """
     config = config_of(path)
     loaded = checkpoint.load(path, (("model", "ema") if weights == "ema" else ("model",)))
-    diffusion = build_diffusion(config)
+    try:
+        diffusion = build_diffusion(config)
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
     arrays = dict(loaded.arrays["model"])
     if weights == "ema":
         arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average

@@ -6,8 +6,9 @@ import json
 import math
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, reason_of
 from .files import write_atomically
+from .untrusted import check_regular
 
 
 def lock_directory(folder: Path):
@@ -15,9 +16,9 @@ def lock_directory(folder: Path):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (held until the process ends)
-    except OSError as error:
+    except (OSError, ValueError, RecursionError) as error:  # pathlib makes a chain of a thousand parents recursively
         raise UserError(
-            f"cannot write to output directory {folder}: {error.strerror or error}; choose another --output_dir"
+            f"cannot write to output directory {folder}: {reason_of(error)}; choose another --output_dir"
         ) from None
     try:
         import fcntl
@@ -65,12 +66,13 @@ class RunLog:
     def _keep_up_to(self, step: int) -> None:
         if not self.path.exists():
             return
+        check_regular(self.path)
         kept = []
         for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # cut short by a kill
         write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
 

@@ -208,7 +208,10 @@ def setup(
     if threads is not None:
         if threads < 1:
             raise UserError(f"threads is {threads}, expected at least 1")
-        use_cores(threads)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if threads > cores:
+            log.info("threads is %d, but this process may use %d cores: %d are used", threads, cores, cores)
+        use_cores(min(threads, cores))
     if match == "CPU":
         prepare_cpu()
     elif match == "GPU":
@@ -222,12 +225,12 @@ def setup(
         )
     try:
         ms.set_device(match, device_id) if device_id is not None else ms.set_device(match)
-    except (RuntimeError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"device_target {match} could not be started: {first_line}") from None
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
     if seed is not None:
-        ms.set_seed(seed)
+        ms.set_seed(seed % 2**32)  # all that it takes
     _graph_mode = mode == 0
 
 

@@ -71,7 +71,11 @@ def beta_schedule(name: str, timesteps: int, **kwargs) -> np.ndarray:
     for key in ("beta_start", "beta_end"):
         if kwargs.get(key) is not None and not 0 < kwargs[key] < 1:
             raise UserError(f"schedule_fn_kwargs {key} is {kwargs[key]}, expected between 0 and 1")
-    betas = schedule(timesteps, **kwargs)
+    try:
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            betas = schedule(timesteps, **kwargs)
+    except (ZeroDivisionError, OverflowError):  # of a number the schedule divides by
+        betas = np.full(1, np.nan)
     if not (np.isfinite(betas).all() and betas.min() > 0 and betas.max() < 1):
         raise UserError(
             f"the {name} schedule with {timesteps} steps gives betas from {betas.min():.4g} to {betas.max():.4g}, "
@@ -101,6 +105,20 @@ def diffusion_tables(betas: np.ndarray) -> dict[str, np.ndarray]:
         "posterior_mean_coef1": betas * np.sqrt(abar_prev) / (1 - abar),
         "posterior_mean_coef2": (1 - abar_prev) * np.sqrt(alphas) / (1 - abar),
     }
+
+
+def check_tables(tables: dict[str, np.ndarray], name: str, timesteps: int) -> None:
+    """Raises UserError where a table of schedule ``name`` is not finite in float32, or no step has a loss."""
+    for key, table in tables.items():
+        with np.errstate(all="ignore"):
+            bad = np.flatnonzero(~np.isfinite(table.astype(np.float32)))
+        if len(bad):
+            raise UserError(
+                f"the {name} schedule with {timesteps} steps makes {key} {table[bad[0]]:.4g} at t={bad[0]}, expected "
+                "finite numbers; change timesteps, schedule_fn_kwargs, min_snr_gamma or p2_loss_weight_gamma"
+            )
+    if not tables["loss_weight"].astype(np.float32).any():
+        raise UserError("the loss weight is 0 at every t; raise min_snr_gamma or lower p2_loss_weight_gamma")
 
 
 # What the loss on each objective is multiplied by, from snr and the (possibly clipped) snr

@@ -27,7 +27,7 @@ from .checkpoint import log
 from .config import differences
 from .distributed import ALONE, Group
 from .ema import EMA
-from .errors import NonFiniteError, UserError
+from .errors import NonFiniteError, UserError, quoted
 from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
@@ -207,15 +207,13 @@ class Trainer:
     def load(self, path: str | Path) -> None:
         """Continues from a checkpoint directory. Raises UserError where it is damaged or of another run."""
         loaded = checkpoint.load(Path(path))
-        training = loaded.state.get("training")
-        if not isinstance(training, dict):
-            raise UserError(f"checkpoint {path} holds no training state to continue from")
-        before = training.get("arguments", {})
-        changed, free = [], self._continues_with_other_workers(training.get("workers", 1), before)
-        if self.config is not None and isinstance(loaded.state.get("config"), dict):
+        training = checkpoint.training_state(loaded)
+        before = training["arguments"]
+        changed, free = [], self._continues_with_other_workers(training["workers"], before)
+        if None not in (self.config, loaded.state.get("config")):
             changed = differences(loaded.state["config"], self.config, free)
         now = {key: value for key, value in self.arguments.items() if key not in free}
-        changed += [f"{k} was {before[k]!r}, now {v!r}" for k, v in now.items() if before.get(k, v) != v]
+        changed += [f"{k} was {quoted(before[k])}, now {v!r}" for k, v in now.items() if before.get(k, v) != v]
         if changed:
             raise UserError(
                 f"checkpoint {path} is of another run: {'; '.join(changed[:3])}; "
@@ -231,15 +229,21 @@ class Trainer:
         self.scaler.load_state(training["scaler"])
         self.best_loss = math.inf if training["best_loss"] is None else training["best_loss"]
         self.best_step = training["best_step"]
-        if self.best_step in checkpoint.steps(self.checkpoints):  # a kill may have come before it was named
+        if self.group.writer and self.best_step in checkpoint.steps(
+            self.checkpoints
+        ):  # a kill may have come before it was named
             checkpoint.mark_best(self.checkpoints, self.best_step)
         self.skipped = training["skipped_steps"]
         self.step = loaded.step
-        self.batches_seen = training.get("batches_seen", self.step * self.accumulate)
+        self.batches_seen = training["batches_seen"]
+        if self.batches_seen is None:
+            self.batches_seen = self.step * self.accumulate
 
     def _continues_with_other_workers(self, workers: int, before: dict) -> tuple[str, ...]:
         """Configuration keys that may differ because the number of workers does; warns where the batch changes."""
-        accumulated = before.get("gradient_accumulate_every", self.accumulate)
+        accumulated = before.get("gradient_accumulate_every")
+        if type(accumulated) is not int:
+            accumulated = self.accumulate
         if workers == self.group.world:
             return ()
         if workers * accumulated != self.per_step:

@@ -17,11 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
+from ms_ddpm.checkpoint import parse_tensors
+from ms_ddpm.errors import UserError, quoted, reason_of
 from ms_ddpm.files import write_atomically
+from ms_ddpm.untrusted import read_bytes, read_text
 
 from .case import Arrays, Case, Computation
 from .errors import BundleError, NothingRan, UnknownCase
@@ -30,6 +31,7 @@ from .runner import Outcome, Record, outcome_of, record
 FORMAT = 1
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "bundles"
+DATA = "data.safetensors"
 TRUSTED = ("../torch_ref", "oracle", "backends/on_torch", "backends/on_numpy.py")  # whose results a bundle holds
 
 
@@ -99,7 +101,7 @@ def write(computation: Computation, known: Record, directory: Path, framework: s
     """Writes one bundle, whole or not at all; returns its folder."""
     folder = folder_of(computation.key, directory)
     folder.mkdir(parents=True, exist_ok=True)
-    data = folder / "data.safetensors"
+    data = folder / DATA
     write_atomically(data, to_bytes(_pack(known)))
     manifest = {
         "format": FORMAT,
@@ -138,39 +140,52 @@ def _own_error(known: Record) -> dict[str, float]:
 def _manifest(folder: Path) -> dict:
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"format", "computation", "fingerprint", "inputs", "framework", "sha256"} - set(manifest)
+        manifest = json.loads(read_text(path))
     except FileNotFoundError:
         raise BundleError(f"{folder} is no bundle: it has no manifest.json; record it anew") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise BundleError(f"{path} is cut short or damaged ({error}); record it anew") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is cut short or damaged ({reason_of(error)}); record it anew") from None
+    fields = set(manifest) if isinstance(manifest, dict) else set()
+    missing = {"format", "computation", "fingerprint", "inputs", "framework", "sha256"} - fields
     if missing:
         raise BundleError(f"{path} lacks {', '.join(sorted(missing))}; record it anew")
     if manifest["format"] != FORMAT:
-        raise BundleError(f"{path} has format {manifest['format']}, this harness reads {FORMAT}; record it anew")
+        raise BundleError(
+            f"{path} has format {quoted(manifest['format'])}, this harness reads {FORMAT}; record it anew"
+        )
+    sums = manifest["sha256"]
+    if not (isinstance(manifest["computation"], str) and isinstance(sums, dict) and DATA in sums):
+        raise BundleError(f"{path} does not name its computation, or holds no checksum of {DATA}; record it anew")
     return manifest
 
 
 def read(folder: Path) -> tuple[dict, Record]:
     """A bundle's manifest and arrays. Raises BundleError for one that is not whole."""
-    manifest = _manifest(folder)
+    manifest, data = _manifest(folder), {}
     for name, expected in manifest["sha256"].items():
         path = folder / Path(name).name
-        if not path.is_file():
-            raise BundleError(f"{path} is missing; copy the whole folder, or record it anew")
-        if _sha256(path) != expected:
+        try:
+            data[path.name] = read_bytes(path)
+        except (OSError, UserError) as error:
+            raise BundleError(
+                f"{path} is missing or cannot be read ({reason_of(error)}); copy the whole folder, or record it anew"
+            ) from None
+        if hashlib.sha256(data[path.name]).hexdigest() != expected:
             raise BundleError(
                 f"{path} is not what was recorded (sha256): cut short on the way, or changed; copy or record it anew"
             )
     try:
-        arrays = load_file(folder / "data.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{folder / 'data.safetensors'} cannot be read ({error}); record it anew") from None
+        arrays = parse_tensors(data[DATA])
+    except ValueError as error:
+        raise BundleError(f"{folder / DATA} cannot be read ({reason_of(error)}); record it anew") from None
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
 
-    count = 1 + max((int(name.split("/")[1]) for name in arrays if name.startswith("output/")), default=-1)
+    numbers = {name.split("/")[1] for name in arrays if name.startswith("output/")}
+    count = len(numbers)
+    if numbers != set(map(str, range(count))):
+        raise BundleError(f"{folder / DATA} has outputs {quoted(sorted(numbers))}, expected 0 to N; record it anew")
     known = Record(part("input/"), part("truth/"), [part(f"output/{i}/") for i in range(count)], part("scale/") or None)
     if not known.references:
         raise BundleError(f"{folder} holds no outputs; record it anew")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ms_ddpm.cli import Parser
+from ms_ddpm.errors import UserError, reason_of
 
 from .errors import AGREE, DIFFER, HarnessError, NothingRan
 
@@ -325,16 +326,26 @@ def run_report(options: argparse.Namespace) -> int:
     """Renders a results.json again."""
     from . import report
 
-    found = report.load(options.results)
-    written = report.write(found, options.output_dir or options.results.parent)
-    print(report.terminal.summary(found))
+    try:
+        found = report.load(options.results)
+        summary, code = report.terminal.summary(found), int(found["summary"]["exit_code"])
+        written = report.write(found, options.output_dir or options.results.parent)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise HarnessError(f"{options.results} is not what scripts/parity.py wrote ({reason})") from error
+    print(summary)
     print("\n" + "  ".join(str(path) for path in written))
-    return found["summary"]["exit_code"]
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; harness errors become one line and their exit code."""
     options = build_parser().parse_args(argv)
+    for name in ("seed", "seeds", "variants"):
+        if not 0 <= getattr(options, name, 0) < 2**63:
+            raise UserError(f"--{name} is {getattr(options, name)}, expected 0 or more, below 2^63")
     try:
         return options.run(options)
     except HarnessError as error:

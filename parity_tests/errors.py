@@ -1,5 +1,7 @@
 """What can go wrong with the harness itself, each with its exit code. Never green."""
 
+from ms_ddpm.errors import one_line
+
 AGREE, DIFFER, BROKEN, NOTHING_RAN = 0, 1, 2, 3
 
 
@@ -7,6 +9,9 @@ class HarnessError(Exception):
     """The harness or a bundle is broken, or was asked for what does not exist."""
 
     exit_code = BROKEN
+
+    def __init__(self, message: object):
+        super().__init__(one_line(message))
 
 
 class UnknownCase(HarnessError):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ms_ddpm.cli import Parser, add_machine_options, output_directory, run, start_machine
 from ms_ddpm.config import Config, from_mapping, from_yaml, read_value, to_dict
-from ms_ddpm.errors import UserError
+from ms_ddpm.errors import UserError, quoted, reason_of
 
 
 def build_parser() -> Parser:
@@ -64,16 +64,22 @@ def _torch():
 
 def read_torch_file(path: Path) -> dict:
     """{"model": state, "ema": state or None, "step": int} of numpy arrays. Raises UserError where it cannot be read."""
-    if not path.is_file():
-        raise UserError(f"no file {path}; expected a PyTorch checkpoint")
+    from ms_ddpm import memory
+    from ms_ddpm.untrusted import check_regular, read_bytes
+
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        raise UserError(f"no file {path}; expected a PyTorch checkpoint") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason_of(error)}; expected a PyTorch checkpoint") from None
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from ms_ddpm.checkpoint import parse_tensors
 
         try:
-            return {"model": load_file(path), "ema": None, "step": 0}
-        except SafetensorError as error:
-            raise UserError(f"{path} is not a safetensors file: {error}") from None
+            return {"model": parse_tensors(read_bytes(path)), "ema": None, "step": 0}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be converted: {reason_of(error)}") from None
     torch = _torch()
     try:
         with warnings.catch_warnings():
@@ -92,7 +98,16 @@ def read_torch_file(path: Path) -> dict:
         raise UserError(f"{path} holds a {type(content).__name__}, expected a checkpoint or state dict")
 
     def arrays(state) -> dict:
-        return {k: v.detach().float().numpy() for k, v in state.items() if isinstance(v, torch.Tensor)}
+        tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+        # A tensor of stride 0 is as large as it says and takes four bytes in the file.
+        memory.require(sum(4 * v.numel() for v in tensors.values()), f"what {path} holds", "it may be damaged")
+        odd = [k for k, v in tensors.items() if v.is_complex() or v.is_quantized]
+        if odd:
+            raise UserError(f"{path}: {quoted(odd[0])} holds {tensors[odd[0]].dtype}, expected real numbers")
+        try:
+            return {k: v.detach().float().contiguous().numpy() for k, v in tensors.items()}
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # sparse, or without values
+            raise UserError(f"{path} holds tensors that numpy cannot: {reason_of(error)}") from None
 
     model = content.get("model", content)
     if not isinstance(model, dict):
@@ -100,12 +115,16 @@ def read_torch_file(path: Path) -> dict:
     ema = content.get("ema")
     if isinstance(ema, dict):
         prefix = "ema_model."
-        ema = arrays({k[len(prefix) :]: v for k, v in ema.items() if k.startswith(prefix)}) or None
+        ema = arrays({str(k)[len(prefix) :]: v for k, v in ema.items() if str(k).startswith(prefix)}) or None
     step = content.get("step", 0)
+    if isinstance(step, torch.Tensor) and step.numel() == 1 and step.device.type == "cpu":
+        step = step.item()
+    if type(step) is not int or not 0 <= step < 10**18:
+        raise UserError(f"{path}: 'step' is {quoted(step)}, expected a whole number")
     return {
         "model": arrays(model),
         "ema": ema if isinstance(ema, dict) else None,
-        "step": step if isinstance(step, int) else 0,
+        "step": step,
     }
 
 

@@ -89,18 +89,20 @@ def draw_interpolation(diffusion, ends, args: dict):
 def main(argv: Sequence[str] | None = None) -> int:
     """Samples and writes the pictures."""
     args = vars(build_parser().parse_args(argv))
-    lowest = {
-        "num": 1,
-        "batch_size": 1,
-        "seed": 0,
-        "grid": 1,
-        "sampling_steps": 1,
-        "interpolate": 3,
-        "interpolate_t": 1,
+    ranges = {
+        "num": (1, None),
+        "batch_size": (1, None),
+        "seed": (0, None),
+        "grid": (1, 10000),
+        "sampling_steps": (1, None),
+        "interpolate": (3, 1000),
+        "interpolate_t": (1, None),
     }
-    for name, low in lowest.items():
+    for name, (low, high) in ranges.items():
         if args[name] is not None and args[name] < low:
             raise UserError(f"--{name} is {args[name]}, expected at least {low}")
+        if args[name] is not None and high is not None and args[name] > high:
+            raise UserError(f"--{name} is {args[name]}, expected at most {high}")
     from ms_ddpm import checkpoint
 
     path = checkpoint.locate(Path(args["checkpoint"]), args["which"])
@@ -108,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import images, recipes, samplers
+    from ms_ddpm import images, recipes, samplers, sizes
+
+    sizes.check_sampling(recipes.config_of(path), args["num"], min(args["batch_size"], args["num"]))
 
     diffusion, config = recipes.load_diffusion(path, args["weights"])
     options = {"steps": args["sampling_steps"], "eta": args["eta"], "seed": args["seed"]}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test, in an environment of its own.
 #   bash scripts/test.sh          # what CI runs: under 25 minutes on two cores
-#   bash scripts/test.sh --all    # and what takes longer: many kills, long runs
+#   bash scripts/test.sh --all    # and what takes longer: many kills, long runs, thousands of damaged inputs
 #   bash scripts/test.sh -k data  # anything pytest takes
 # VENV chooses the environment's directory, PYTHON the interpreter.
 set -euo pipefail
@@ -11,7 +11,7 @@ venv=${VENV:-.venv-test}
 args=()
 selection=(-m "not slow")
 for arg in "$@"; do
-  if [ "$arg" = --all ]; then selection=(); else args+=("$arg"); fi
+  if [ "$arg" = --all ]; then selection=(); export MS_DDPM_FUZZ=all; else args+=("$arg"); fi
 done
 make_venv "$venv" test
 "$venv/bin/python" -m ruff check .

@@ -108,11 +108,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = vars(parser.parse_args(argv))
     config = resolve(flags, flags.pop("config"))
 
-    from ms_ddpm import distributed, runtime
+    from ms_ddpm import distributed, runtime, sizes
 
     distributed.check_launch(config.distribute)
     if distributed.is_scheduler():
         return distributed.run_scheduler(config.output_dir)
+    sizes.check_training(config)
     if config.distribute:
         group = distributed.start_worker(config)
     else:

@@ -446,7 +446,7 @@ def test_damaged_npz_files_are_named(tmp_path, rng):
 
 def test_a_path_that_is_no_data_set_is_refused_in_one_line(tmp_path, rng):
     for path, words in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "is empty"), ("x" * 5000, "cannot be")):
-        complaint(lambda path=path: opened(path), path, words)
+        complaint(lambda path=path: opened(path), str(path)[:150], words)
     (tmp_path / "notes.txt").write_text("hello")
     complaint(lambda: opened(tmp_path), tmp_path, "has no images", ".png", ".npz")
     complaint(lambda: opened(tmp_path / "notes.txt"), "notes.txt", "is not a data set")

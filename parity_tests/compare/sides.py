@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from ms_ddpm import sizes
 from ms_ddpm.config import Config
 from ms_ddpm.errors import UserError
 from ms_ddpm.random import noise_tape
@@ -47,6 +48,7 @@ def check(config: Config) -> None:
         )
     if config.amp_level != "O0":
         raise UserError(f"amp_level is {config.amp_level!r}; the comparison is of float32, add --amp_level O0")
+    sizes.check_training(config)
 
 
 def tapes(config: Config, num: int, seed: int) -> Iterator[tuple[int, Iterator[np.ndarray]]]:

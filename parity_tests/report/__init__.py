@@ -30,8 +30,9 @@ def write(found: Mapping, directory: str | Path) -> list[Path]:
         The files, results.json first.
     """
     directory = Path(directory)
+    # an undecodable byte in a message must not cost the report
+    pages = {name: render(found).encode("utf-8", "replace") for name, render in RENDERERS.items()}
     save(directory / "results.json", found)
-    for name, render in RENDERERS.items():
-        # an undecodable byte in a message must not cost the report
-        write_atomically(directory / name, render(found).encode("utf-8", "replace"))
+    for name, page in pages.items():
+        write_atomically(directory / name, page)
     return [directory / name for name in ("results.json", *RENDERERS)]

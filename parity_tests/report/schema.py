@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ms_ddpm.files import write_atomically
+from ms_ddpm.untrusted import read_text
 
 from .. import errors
 from ..runner import BROKEN, Outcome
@@ -137,8 +138,8 @@ def load(path: str | Path) -> dict:
         HarnessError: the file is missing, cut short, or of another format.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.HarnessError(f"{path} is no results.json: {error}") from error
     version = found.get("format") if isinstance(found, dict) else None
     if version != FORMAT:

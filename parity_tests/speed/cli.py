@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ms_ddpm.cli import Parser
-from ms_ddpm.errors import UserError
+from ms_ddpm.errors import UserError, reason_of
 
 DESCRIPTION = """How fast, and how large: MindSpore against PyTorch, same weights, same inputs, same cores.
 
@@ -198,7 +198,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from . import machine, results
 
     if options.source:
-        _show(results.load(options.source), options)
+        try:
+            _show(results.load(options.source), options)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            if isinstance(error, UserError):
+                raise
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            raise UserError(f"{options.source} is not what bench.py wrote ({reason}); measure again") from error
         return 0
     import dataclasses
     import datetime

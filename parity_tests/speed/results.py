@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ms_ddpm.errors import UserError
 from ms_ddpm.files import write_atomically
+from ms_ddpm.untrusted import read_text
 
 from .contestants import REFERENCE
 
@@ -38,10 +39,10 @@ def save(path: Path, found: Mapping) -> None:
 def load(path: Path) -> dict:
     """Reads what `save` wrote. Raises UserError for anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not a JSON file that bench.py wrote") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT or "rows" not in found:
         raise UserError(f"{path} is not of bench.py's format {FORMAT}; measure again")
