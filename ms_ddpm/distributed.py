@@ -120,8 +120,8 @@ class Group:
     def __init__(self, rank: int = 0, world: int = 1):
         self.rank, self.world = rank, world
         self.writer = rank == 0
-        self.save_before_step: Callable[[], Path] | None = None  # set by the Trainer: see `_lost`
-        self.output_dir: str | Path = "."
+        self._output_dir: str | Path = "."
+        self._save: Callable[[], None] | None = None
         self._step_since: float | None = None
         self._durations: deque[float] = deque([0.0], maxlen=5)
         self._losing = threading.Event()
@@ -165,6 +165,11 @@ class Group:
 
     # --- the end, wanted or not ------------------------------------------------------------------------------------
 
+    def on_loss(self, output_dir: str | Path, save: Callable[[], None]) -> None:
+        """When another worker is lost in a step, worker 0 calls ``save``, which saves the weights from before it."""
+        if self.world > 1:
+            self._output_dir, self._save = output_dir, save
+
     def close(self) -> None:
         """Waits for all workers to come to their end. Without it the others take this one's end for a loss."""
         if self._watch is not None:
@@ -195,13 +200,13 @@ class Group:
         self._losing.set()
         print(f"error: worker {rank} of {self.world} was lost; see its log for why", file=sys.stderr, flush=True)
         try:
-            if self.writer and self.save_before_step is not None:
+            if self.writer and self._save is not None:
                 self._wait_until_stuck()
-                self.save_before_step()
+                self._save()
         except Exception as error:  # whatever comes, the process is to end
             print(f"error: {error}", file=sys.stderr, flush=True)
         if self.writer:
-            print(f"error: {_how_to_go_on(self.output_dir)}", file=sys.stderr, flush=True)
+            print(f"error: {_how_to_go_on(self._output_dir)}", file=sys.stderr, flush=True)
         os._exit(1)
 
     def _wait_until_stuck(self) -> None:

@@ -405,7 +405,7 @@ class Trainer:
         """Trains to ``train_num_steps``, or until SIGTERM or Ctrl-C, which save a checkpoint first."""
         if self.group.writer:
             self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
-        self.group.output_dir = self.folder
+        self.group.on_loss(self.folder, self._save_unless_saved)
         stopped: list[int] = []
 
         def on_signal(number, frame):
@@ -448,7 +448,6 @@ class Trainer:
             lr = self.rate(self.step)
             # The loss scale adapts on the device; on the host it is needed only if this step turns out bad.
             before = self._counters() if self.bad_in_a_row == 0 else ()
-            self.group.save_before_step = self._save_unless_saved
             loss, norm, applied, scale, stop = self.train_step(lr, next(inputs), stop=bool(stopped))
             self.step += 1
             self.batches_seen += self.per_step
