@@ -53,6 +53,7 @@ def build_trainer(config: Config):
                 "num_samples",
                 "max_grad_norm",
                 "amp_level",
+                "amp_dtype",
                 "optimizer",
                 "weight_decay",
                 "lr_schedule",
@@ -91,8 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ms_ddpm import runtime
 
     runtime.setup(
-        config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed
-    )
+        config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed,
+        matmul_precision=config.matmul_precision,
+    )  # fmt: skip
     trainer = build_trainer(config)
 
     import yaml
