@@ -1,4 +1,4 @@
-"""How exactly a device multiplies float32 matrices, said explicitly: MindSpore's defaults differ by device and operator.
+"""How exactly a device multiplies float32 matrices, said explicitly: MindSpore's defaults differ by device.
 
 "highest"  true float32 products everywhere. The default here, and what the parity harness proves.
 "high"     TF32 on GPU (10 bits after the point), HF32 on Ascend (11): faster, with float32's range.

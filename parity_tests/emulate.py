@@ -19,9 +19,9 @@ BITS = {"tf32": 10, "hf32": 11, "bfloat16": 7}  # after the point
 
 @contextmanager
 def rounded_products(precision: str) -> Iterator[None]:
-    """Inside the ``with`` block MindSpore's products, in PyNative mode and without the C++ kernels, are ``precision``'s.
+    """Inside the ``with`` block MindSpore's products are ``precision``'s: in PyNative mode, without the C++ kernels.
 
-    "bfloat16" rounds operands like that type, and results not at all: O1's products, but for one rounding.
+    "bfloat16" rounds operands like that type, and results not at all.
     """
     backend("mindspore")
     from mindspore import ops

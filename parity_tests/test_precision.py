@@ -1,16 +1,16 @@
 """Precision classes: each tells its own from the others', and nothing passes in a class that the device lacks."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from parity_tests import classes, cli, emulate
+from parity_tests import classes, emulate
 from parity_tests.backends import leg, why_not
 from parity_tests.cases import all_cases, select
 from parity_tests.cases.nets import layer_computation, network_computation
 from parity_tests.errors import HarnessError
+from parity_tests.mutants._edit import edit
 from parity_tests.runner import possible, run
 from parity_tests.verdict import AGREE, DIFFER
 
@@ -171,7 +171,7 @@ def test_the_rounded_classes_run_on_their_device_alone(on):
 
 def test_what_did_not_run_is_in_the_report_and_never_agrees(main, tmp_path):  # noqa: F811
     pytest.importorskip("mindspore")
-    patterns = ("modes/linear-float16_O1-*", "modes/linear-bfloat16_O1-*", "modes/linear-tf32-*")
+    patterns = ("modes/linear-scale1-float16_O1-*", "modes/linear-scale1-bfloat16_O1-*", "modes/linear-scale1-tf32-*")
     selected = [word for pattern in patterns for word in ("--case", pattern)]
     code, out, _ = main("check", *selected, "--output_dir", tmp_path, "--quiet")
     assert code == 0
@@ -179,7 +179,8 @@ def test_what_did_not_run_is_in_the_report_and_never_agrees(main, tmp_path):  # 
     found = json.loads((tmp_path / "results.json").read_text())
     assert found["summary"]["total"] == found["summary"]["agree"] == 2
     left_out = sorted(name for ids in found["left_out"].values() for name in ids)
-    assert left_out == [f"modes/linear-{label}-{part}" for label in ("bfloat16_O1", "tf32") for part in ("forward", "vjp")]
+    parts = ("bfloat16_O1-forward", "bfloat16_O1-vjp", "tf32-forward", "tf32-vjp")
+    assert left_out == [f"modes/linear-scale1-{part}" for part in parts]
     assert "2: tf32 is for" in found["environment"]["not run here"]
     assert "not run here" in (tmp_path / "summary.md").read_text()
     code, _, err = main("check", "--tier", "7", "--dtype", "bfloat16", "--output_dir", tmp_path)
@@ -196,17 +197,36 @@ def test_every_class_has_layers_networks_and_a_training_step():
 
 # --- every class can fail -------------------------------------------------------------------------------------------
 
+STEP, SCALE = "ms_ddpm.train_step:TrainStep.__init__", "ms_ddpm.amp:DynamicLossScale.update"
+BUGS = {  # name: (checks that must differ, the edit)
+    "the gradient keeps its loss scale": ("modes/one_step_2_3-float16_O1-loss", edit(
+        STEP, ("view.flatten(grads) / scaler.scale", "view.flatten(grads)"),
+        ("optimizer.norm(*grads).reshape(()) / scaler.scale", "optimizer.norm(*grads).reshape(())"),
+    )),
+    "backs off too far": ("modes/loss_scale-defaults-*", edit(
+        SCALE, ("self.backoff_factor", "self.backoff_factor / 2"))),
+    "grows a step late": ("modes/loss_scale-short_interval-*", edit(
+        SCALE, ("good >= self.growth_interval", "good > self.growth_interval"))),
+    "an overflow does not end the row": ("modes/loss_scale-short_interval-*", edit(
+        SCALE, ("ops.logical_and(finite, ops.logical_not(due))", "ops.logical_not(due)"))),
+}  # fmt: skip
 
-@pytest.mark.parametrize("level", ["O1", "O2"])
-def test_a_step_whose_gradient_keeps_its_loss_scale_is_found(level):
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_of_the_loss_scale_is_found(name):
     pytest.importorskip("mindspore")
-    (made,) = {case.computation for case in cases_of([f"modes/one_step_2_3-float16_{level}-*"], "7")}
+    pattern, bug = BUGS[name]
+    outcomes = run(cases_of([pattern], "7"), around=bug)
+    assert [outcome.verdict for outcome in outcomes] == [DIFFER] * len(outcomes), outcomes[0].message
 
-    def unscaled(inputs):
-        found = dict(made.candidates["mindspore"](inputs))
-        return found | {"grad_norm": found["grad_norm"] * np.float32(2.0**12)}
 
-    members = [case for case in cases_of([f"modes/one_step_2_3-float16_{level}-*"], "7")]
-    wrong = replace(made, candidates={"mindspore": unscaled})
-    verdicts = {case.id: run([replace(case, computation=wrong)])[0].verdict for case in members}
-    assert DIFFER in verdicts.values()
+def test_our_defaults_are_gradscalers():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("mindspore")
+    import inspect
+
+    from ms_ddpm.amp import DynamicLossScale
+
+    theirs = inspect.signature(torch.amp.GradScaler.__init__).parameters
+    for name, parameter in inspect.signature(DynamicLossScale.__init__).parameters.items():
+        assert name == "self" or parameter.default == theirs[name].default, name

@@ -202,7 +202,7 @@ def test_impossible_scales_are_named(mindspore, options):
 
 
 def test_the_cpu_computes_in_float16_and_not_in_bfloat16(mindspore):
-    """Where this fails, MindSpore has learnt bfloat16: docs/precision.md is to be corrected, and the harness runs it."""
+    """Where this fails, MindSpore has learnt bfloat16: the harness then runs it; correct docs/precision.md."""
     from ms_ddpm import amp
 
     assert amp.why_not("float16") == ""

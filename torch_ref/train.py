@@ -60,7 +60,8 @@ def train_step(
         loss = diffusion(*batch) / len(batches)
         grads = [sum_ + g for sum_, g in zip(grads, torch.autograd.grad(loss * loss_scale, parameters), strict=True)]
         total += loss.item()
-    grads, norm = clip_by_global_norm([g / loss_scale for g in grads], max_grad_norm)
+    grads = [g / loss_scale for g in grads]
+    grads, norm = clip_by_global_norm(grads, max_grad_norm)
     optimizer.step(dict(zip(optimizer.parameters, grads, strict=True)))
     return total, norm.item()
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..backends import backend, leg
-from ..classes import class_of
 from ..case import Arrays, Case, Computation, Leg
+from ..classes import class_of
 from ..tolerances import tolerance
 
 FLOAT32 = np.float32

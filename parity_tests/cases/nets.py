@@ -265,7 +265,8 @@ def layer_computation(
     made = computation(
         f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec | residual | by(kernels),
         scales=leg("torch", "layer_scales", spec), inputs=partial(layer_inputs, name=name, scale=scale), mode=mode,
-        seed=seed, precision=precision, rule="layers", mindspore=amp_of(precision, level), other_kernels=precision == "float32",
+        seed=seed, precision=precision, rule="layers", mindspore=amp_of(precision, level),
+        other_kernels=precision == "float32",
     )  # fmt: skip
     if residual:
         references = [_with_residual(run) for run in made.references]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
