@@ -66,10 +66,10 @@ LAYERS = ("conv3", "linear", "resnet_block_rms", "linear_attention", "attention"
 
 
 def judged(made, precision):
-    """The verdicts on MindSpore with products rounded to ``precision``, on ``made``."""
+    """The verdict on MindSpore made to compute in ``precision``, on ``made``."""
     from parity_tests.case import Case
 
-    return run([Case(made.key, "2", made)], around=lambda: emulate.rounded_products(precision))[0]
+    return run([Case(made.key, "2", made)], around=lambda: emulate.computing_in(precision))[0]
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -91,10 +91,14 @@ def test_a_whole_network_in_tf32_passes_as_tf32_alone():
     assert verdicts == {"float32": DIFFER, "tf32": AGREE}
 
 
-def test_fewer_bits_than_a_class_has_do_not_pass_in_it():
-    """bfloat16's 7 bits, judged as TF32."""
+def test_a_whole_network_in_bfloat16_passes_as_bfloat16_alone():
     pytest.importorskip("mindspore")
-    assert judged(network_computation("unet_2_3", "pynative", precision="tf32"), "bfloat16").verdict == DIFFER
+    found = {
+        precision: judged(network_computation("unet_2_3", "pynative", 0, precision, level), "bfloat16")
+        for precision, level in (("bfloat16", "O1"), ("float16", "O1"), ("tf32", "O0"))
+    }
+    verdicts = {precision: outcome.verdict for precision, outcome in found.items()}
+    assert verdicts == {"bfloat16": AGREE, "float16": DIFFER, "tf32": DIFFER}, found["bfloat16"].message
 
 
 # --- which class a device is judged in ------------------------------------------------------------------------------
