@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity_tests import classes, emulate
-from parity_tests.backends import leg, why_not
+from parity_tests.backends import backend, installed, leg, why_not
 from parity_tests.cases import all_cases, select
 from parity_tests.cases.nets import layer_computation, network_computation
 from parity_tests.errors import HarnessError
@@ -19,7 +19,9 @@ from .test_cli import main  # noqa: F401  a fixture
 
 @pytest.fixture
 def on(monkeypatch):
-    """As if MindSpore's device were another."""
+    """As if MindSpore's device were another; it has started, where it is installed, on the one there is."""
+    if installed("mindspore"):
+        backend("mindspore")
 
     def pretend(device, level="highest"):
         monkeypatch.setenv(classes.DEVICE, device)
@@ -73,7 +75,7 @@ def judged(made, precision):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("precision", classes.ROUNDED)
+@pytest.mark.parametrize("precision", ["tf32", pytest.param("hf32", marks=pytest.mark.slow)])
 def test_rounded_products_pass_in_their_class_and_not_as_float32(name, precision):
     pytest.importorskip("mindspore")
     assert judged(layer_computation(name, 1, "pynative"), precision).verdict == DIFFER
@@ -89,6 +91,19 @@ def test_a_whole_network_in_tf32_passes_as_tf32_alone():
         for precision in ("float32", "tf32")
     }
     assert verdicts == {"float32": DIFFER, "tf32": AGREE}
+
+
+@pytest.mark.slow
+def test_a_training_step_in_tf32_passes_as_tf32_alone(on):
+    """With the product's own Adam, whose first step is the gradient's sign."""
+    pytest.importorskip("mindspore")
+    pattern = ["training/one_step_2022-*pynative"]
+    as_float32 = cases_of(pattern, "4")
+    on("GPU", "high")
+    as_tf32 = cases_of(pattern, "4")
+    for cases, verdict in ((as_float32, DIFFER), (as_tf32, AGREE)):
+        outcomes = run(cases, around=lambda: emulate.computing_in("tf32"))
+        assert {outcome.verdict for outcome in outcomes} == {verdict}, [outcome.message for outcome in outcomes]
 
 
 def test_a_whole_network_in_bfloat16_passes_as_bfloat16_alone():
