@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from .errors import UserError, one_line, reason_of
 
 BAD_INPUT = 2
+MACHINE_OPTIONS = ("device_target", "device_id", "mode", "threads", "matmul_precision")
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,10 +61,10 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """--device_target, --device_id, --mode, --threads, for scripts whose configuration comes from a checkpoint."""
+    """--device_target, --device_id, --mode, ..., for scripts whose configuration comes from a checkpoint."""
     from .config import add_options
 
-    add_options(parser.add_argument_group("machine"), ("device_target", "device_id", "mode", "threads"))
+    add_options(parser.add_argument_group("machine"), MACHINE_OPTIONS)
 
 
 def start_machine(flags: dict) -> None:
@@ -71,8 +72,8 @@ def start_machine(flags: dict) -> None:
     from . import runtime
     from .config import read_value
 
-    options = {name: read_value(name, flags[name]) for name in ("device_id", "mode", "threads") if name in flags}
-    runtime.setup(flags.get("device_target", "CPU"), **options)
+    options = {name: read_value(name, flags[name]) for name in MACHINE_OPTIONS if name in flags}
+    runtime.setup(**options)
 
 
 def output_directory(path: str):

@@ -88,8 +88,9 @@ class Config:
     warmup_steps: int = _option(0, "int", "steps of linear warm-up", low=0)
     ema_decay: float = _option(0.995, "float", "decay of the averaged weights", low=0)
     ema_update_every: int = _option(10, "int", "steps between their updates", low=1)
-    amp_level: str = _option("O0", "str", "O0 float32; O1 matrix products in float16; O2 activations too",
+    amp_level: str = _option("O0", "str", "O0 float32; O1 matrix products in half precision; O2 activations too",
                              choices=("O0", "O1", "O2"))  # fmt: skip
+    amp_dtype: str = _option("float16", "str", "half precision of O1 and O2", choices=("float16", "bfloat16"))
     max_nonfinite: int = _option(20, "int", "stop after so many non-finite steps in a row", low=1)
     seed: int = _option(0, "int", "one seed gives one run", low=0)
     # output
@@ -104,6 +105,8 @@ class Config:
     device_target: str = _option("CPU", "name", "CPU, GPU or Ascend")
     device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)
     mode: int = _option(0, "int", "0 compiled graph, 1 PyNative (debugging)", low=0)
+    matmul_precision: str = _option("highest", "str", "float32 products: highest: true float32; high: TF32 or HF32",
+                                    choices=("highest", "high"))  # fmt: skip
     threads: Any = _option(None, "int?", "CPU cores to compute on (default: all)", low=1, high=4096)
     distribute: bool = _option(False, "bool", "one of several workers; started by msrun --worker_num N ...")
 
@@ -132,6 +135,8 @@ FREE_ON_RESUME = frozenset(
         "train_lr",  # what the message about non-finite steps advises to change
         "max_grad_norm",
         "amp_level",
+        "amp_dtype",
+        "matmul_precision",
         "sampling_timesteps",
         "ddim_sampling_eta",
     ]

@@ -90,7 +90,10 @@ def start_worker(config: Config) -> Group:
         share_cores(config.threads)
     elif device_id is None:
         device_id = int(os.environ.get("DEVICE_ID", "0"))  # from msrun: number of the worker on this machine
-    runtime.setup(config.device_target, mode=config.mode, device_id=device_id, seed=config.seed)
+    runtime.setup(
+        config.device_target, mode=config.mode, device_id=device_id, seed=config.seed,
+        matmul_precision=config.matmul_precision,
+    )  # fmt: skip
     return start()
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from . import cuda_wheels
+from . import cuda_wheels, precision
 from .errors import UserError
 
 log = logging.getLogger("ms_ddpm")
@@ -186,6 +186,7 @@ def setup(
     threads: int | None = None,
     device_id: int | None = None,
     seed: int | None = None,
+    matmul_precision: str = "highest",
 ) -> None:
     """Starts MindSpore on ``device_target``; call it before the first tensor.
 
@@ -195,6 +196,7 @@ def setup(
         threads: CPU cores to compute on (default: all that this process may use).
         device_id: which GPU or Ascend device.
         seed: for MindSpore's own generators. Nothing in `ms_ddpm` reads them (see `ms_ddpm.random`); your code may.
+        matmul_precision: "highest" or "high", see `ms_ddpm.precision`.
 
     Raises:
         UserError: for a device that is unknown or not there; the message lists what is.
@@ -228,6 +230,7 @@ def setup(
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"device_target {match} could not be started: {first_line}") from None
+    precision.set_matmul_precision(ms, match, matmul_precision)  # after set_device, before any kernel
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
     if seed is not None:
         ms.set_seed(seed % 2**32)  # all that it takes

@@ -21,8 +21,8 @@ import numpy as np
 from mindspore import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import checkpoint, data
-from .amp import DynamicLossScale, apply_amp
+from . import checkpoint, data, precision
+from .amp import DynamicLossScale, apply_amp, needs_loss_scale
 from .checkpoint import log
 from .config import differences
 from .distributed import ALONE, Group
@@ -62,13 +62,14 @@ class Trainer:
         ema_update_every, ema_decay: see `EMA`.
         save_and_sample_every, num_samples: checkpoint, validation loss and EMA sample grid every so many steps.
         results_folder: where everything is written.
-        amp_level: "O0", "O1" or "O2", see `ms_ddpm.amp`.
+        amp_level, amp_dtype: "O0", "O1" or "O2", in "float16" or "bfloat16"; see `ms_ddpm.amp`.
         validation_images: how many are held out; the checkpoint of the lowest EMA validation loss is named ``best``.
         seed: one seed gives one run.
         resume: "auto" continues what ``results_folder`` holds, "never" refuses to, a path continues that checkpoint.
         keep_checkpoint_max: newest checkpoints kept, 0 for all.
         log_every: steps between lines of log.jsonl; tensorboard: write TensorBoard files too.
-        max_nonfinite: stop after so many steps in a row whose loss or gradient is not finite; each is skipped.
+        max_nonfinite: stop after so many steps in a row whose loss or gradient is not finite; each is skipped. Steps
+            by which the loss scale finds its size, overflows above a scale of 1 whose loss is finite, do not count.
         sample_fn: ``sample_fn(cell, num) -> (num, C, H, W)`` images in [0, 1] for the grid.
         config: configuration to keep in checkpoints (`config.Config` as a dict).
         workers: threads that load images. progress: show progress bars.
@@ -98,6 +99,7 @@ class Trainer:
         results_folder: str | Path = "./results",
         max_grad_norm: float = 1.0,
         amp_level: str = "O0",
+        amp_dtype: str = "float16",
         optimizer: str = "adam",
         weight_decay: float | None = None,
         lr_schedule: str | Callable[[int], float] = "constant",
@@ -152,13 +154,13 @@ class Trainer:
             "seed": seed, "optimizer": optimizer, "images": len(dataset),
         }  # fmt: skip
 
-        apply_amp(cell, amp_level)
+        apply_amp(cell, amp_level, amp_dtype)
         named = [(name, p) for name, p in cell.parameters_and_names() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.optimizer = OPTIMIZERS[optimizer](
             [p for _, p in named], train_lr, betas=tuple(adam_betas), weight_decay=weight_decay
         )
-        self.scaler = DynamicLossScale(enabled=amp_level != "O0")
+        self.scaler = DynamicLossScale(enabled=needs_loss_scale(amp_level, amp_dtype))
         self.ema = EMA(cell, beta=ema_decay, update_every=ema_update_every)
         self.train_step = TrainStep(
             cell, self.optimizer, self.scaler, max_grad_norm=max_grad_norm, accumulate=gradient_accumulate_every,
@@ -289,6 +291,7 @@ class Trainer:
             "seed": self.seed,
             "config": self.config,
             "versions": checkpoint.versions(),
+            "precision": precision.flags(),
             "training": {
                 "arguments": self.arguments,
                 "ema_calls": self.ema.calls,
@@ -382,14 +385,21 @@ class Trainer:
                 yield step_inputs
                 step_inputs = []
 
-    def _record_outcome(self, loss: float, applied: bool, before: tuple) -> None:
-        """Counts skipped steps and stops after too many in a row, with a checkpoint from before the first."""
+    def _record_outcome(self, loss: float, applied: bool, scale: float, before: tuple) -> None:
+        """Counts skipped steps and stops after too many in a row, with a checkpoint from before the first.
+
+        Overflows by which the loss scale comes down to its size are no sign of a diverging run, and are as many as
+        there are halvings of it down to 1: they are skipped, and not counted to the row.
+        """
         if applied:
             self.bad_in_a_row, self._before_bad = 0, None
             if self.group.writer:
                 self.ema.update()
             return
         self.skipped += 1
+        if self.scaler.enabled and scale > 1 and math.isfinite(loss):
+            log.info("step %d skipped: its gradients overflow at a loss scale of %g, now lowered", self.step, scale)
+            return
         self.bad_in_a_row += 1
         if self._before_bad is None:
             self._before_bad = before
@@ -454,7 +464,7 @@ class Trainer:
             images += images_per_step
             if applied:
                 losses.append(loss)
-            self._record_outcome(loss, applied, before)
+            self._record_outcome(loss, applied, scale, before)
             listen()  # MindSpore puts a handler of its own in place of Ctrl-C's when a graph runs (2.10)
             record = {"step": self.step, "loss": loss, "lr": lr, "grad_norm": norm}
             if self.on_step is not None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
+from . import classes
 from .bundles import versions
 from .case import Case, Computation
 from .runner import Outcome, Record, possible, record, run
@@ -36,6 +37,11 @@ class Pair(NamedTuple):
 def group_of(precision: str, rule: str) -> str:
     """The table of tolerances.toml that judges such a tensor."""
     return rule if precision == "float32" else precision
+
+
+def class_and_rule(group: str) -> tuple[str, str]:
+    """The precision class and the rule that a table of tolerances.toml stands for."""
+    return (group, "ratio") if group in classes.ALL else ("float32", group)
 
 
 def pairs_of(outcome: Outcome) -> Iterator[Pair]:
@@ -114,7 +120,7 @@ def calibrate(options: argparse.Namespace) -> dict[str, dict]:
     evidence = summarise(pairs, options.seeds)
     print(f"{'class':10} {'pairs':>7} {'99.9 %':>8} {'peak':>8} {'K':>5}  where")
     for group, row in evidence.items():
-        limit = tolerance(group if group == "float16" else "float32", group).K
+        limit = tolerance(*class_and_rule(group)).K
         where = f"{row['peak_at']} ({row['peak_of']})"
         print(f"{group:10} {row['pairs']:7} {row['p999']:8.3g} {row['peak']:8.3g} {limit:5g}  {where}")
     return evidence

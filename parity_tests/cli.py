@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ms_ddpm import precision
 from ms_ddpm.cli import Parser
 from ms_ddpm.errors import UserError, reason_of
 
+from . import classes
 from .errors import AGREE, DIFFER, HarnessError, NothingRan
 
 DESCRIPTION = """Does MindSpore compute what PyTorch computes, and if not, where does it stop?
@@ -23,6 +25,8 @@ DESCRIPTION = """Does MindSpore compute what PyTorch computes, and if not, where
   python scripts/parity.py check --case 'layers/attention*' --mode graph
   python scripts/parity.py check --case '*-kernels-*'    what the C++ kernels compute
   python scripts/parity.py check --bundle parity_tests/bundles      without PyTorch, against what it recorded
+  python scripts/parity.py check --device_target GPU                           float32 with TF32 off, and then
+  python scripts/parity.py check --device_target GPU --matmul_precision high   with TF32 on, judged as TF32
   python scripts/parity.py bisect network/unet_2022-vjp_weights-graph     the path to the first wrong layer
   python scripts/parity.py record --output_dir DIR       take PyTorch's results to another machine
   python scripts/parity.py compare A B                   two recordings, of any two machines or frameworks
@@ -41,7 +45,7 @@ def _selection(parser: argparse.ArgumentParser) -> None:
         "--case", action="append", default=[], metavar="ID", help="a check's id or a pattern (* and ?); may be repeated"
     )
     group.add_argument("--mode", choices=("graph", "pynative"), help="only how MindSpore runs it so (default: both)")
-    group.add_argument("--dtype", choices=("float32", "float16"), help="only this precision class (default: all)")
+    group.add_argument("--dtype", choices=classes.ALL, help="only this precision class (default: all)")
     group.add_argument("--seed", type=int, default=0, help="other inputs for every case (default: 0)")
 
 
@@ -50,6 +54,11 @@ def _machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device_target", choices=("CPU", "GPU", "Ascend"), default="CPU", help="where MindSpore runs (default: CPU)"
     )
+    group.add_argument(
+        "--matmul_precision", choices=("highest", "high"), default="highest",
+        help="how exactly the device multiplies float32: highest: true float32; high: TF32 on GPU, HF32 on Ascend, and "
+        "float32 checks with matrix products are then judged in class tf32 or hf32 (default: highest)",
+    )  # fmt: skip
     group.add_argument(
         "--candidate", choices=("mindspore", "torch"), default="mindspore",
         help="who is judged; torch judges the reference itself, which tests the harness (default: mindspore)",
@@ -84,6 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     rec = command("record", "record what a framework computes as bundles", run_record)
     rec.add_argument("--framework", choices=("torch", "mindspore"), default="torch", help="whose (default: torch)")
     rec.add_argument("--device_target", choices=("CPU", "GPU", "Ascend"), default="CPU", help="where MindSpore runs")
+    rec.add_argument(
+        "--matmul_precision", choices=("highest", "high"), default="highest",
+        help="how exactly the device multiplies float32, as for check (default: highest)",
+    )  # fmt: skip
     rec.add_argument("--bundle", type=Path, help="take the inputs from this recording, so that PyTorch is not needed")
     rec.add_argument("--output_dir", type=Path, help="default: the small set in parity_tests/bundles, recorded anew")
     both = command("compare", "judge recording A against recording B", run_compare)
@@ -108,9 +121,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chosen(options: argparse.Namespace) -> list:
-    """The cases that the options select."""
+    """The cases that the options select, each in the precision class of the device that they name."""
     from .cases import all_cases, select
 
+    classes.choose(*machine(options))
     cases = select(all_cases(options.tier, options.seed), options.case, options.mode)
     cases = [case for case in cases if options.dtype in (None, case.computation.precision)]
     if not cases:
@@ -118,25 +132,30 @@ def chosen(options: argparse.Namespace) -> list:
     return cases
 
 
-def here(cases: list, candidate: str) -> list:
+def here(cases: list, candidate: str) -> tuple[list, dict[str, list[str]]]:
     """Those of ``cases`` that can run on this machine; says how many cannot, and why."""
     from .runner import possible
 
-    found, reason = possible(cases, candidate)
-    if reason:
-        left = len(cases) - len(found)
-        print(f"{left} {'check is' if left == 1 else 'checks are'} left out: {reason}")
+    found, left_out = possible(cases, candidate)
+    for reason, ids in left_out.items():
+        print(f"{len(ids)} {'check is' if len(ids) == 1 else 'checks are'} left out: {reason}")
     if not found:
         raise NothingRan("no selected check can run on this machine: nothing ran, so nothing agrees")
-    return found
+    return found, left_out
+
+
+def machine(options: argparse.Namespace) -> tuple[str, str]:
+    """Where MindSpore runs, and how exactly products are computed there."""
+    return getattr(options, "device_target", "CPU"), getattr(options, "matmul_precision", "highest")
 
 
 def flags(options: argparse.Namespace) -> dict:
-    """What besides versions has a say in the numbers."""
+    """What besides versions has a say in the numbers: what was asked for and what MindSpore was told."""
     from .device import facts
 
-    target = getattr(options, "device_target", "CPU")
-    return {"device_target": target, "cpu_count": os.cpu_count() or 0} | facts(target)
+    device, level = machine(options)
+    told = {"device_target": device, "cpu_count": os.cpu_count() or 0, "matmul_precision": level}
+    return told | facts(device)
 
 
 def environment(options: argparse.Namespace) -> dict:
@@ -162,20 +181,21 @@ def start(options: argparse.Namespace, *frameworks: str) -> None:
     """Starts the frameworks that a command needs. Raises NothingRan where one is not installed."""
     from .backends import backend
 
-    os.environ["PARITY_DEVICE_TARGET"] = getattr(options, "device_target", "CPU")
+    classes.choose(*machine(options))
     for framework in frameworks:
         backend(framework)
 
 
 def _finish(
-    outcomes: list, options: argparse.Namespace, began: float, sides: tuple[str, str], bundle=None, mutants=None
-) -> int:
+    outcomes: list, options: argparse.Namespace, began: float, sides: tuple[str, str], bundle=None, mutants=None,
+    left_out=None,
+) -> int:  # fmt: skip
     from . import report
 
     found = report.results(
         outcomes, candidate=sides[0], reference=sides[1], bundle=bundle, environment=environment(options),
         command=shlex.join(["python", "scripts/parity.py", *sys.argv[1:]]), seconds=time.perf_counter() - began,
-        mutants=mutants,
+        mutants=mutants, left_out=left_out,
     )  # fmt: skip
     written = report.write(found, options.output_dir)
     print(report.terminal.summary(found))
@@ -219,7 +239,7 @@ def run_check(options: argparse.Namespace) -> int:
         start(options, options.candidate)
     else:
         start(options, "torch", options.candidate)
-    cases = here(cases, options.candidate)
+    cases, left_out = here(cases, options.candidate)
     outcomes = run(cases, options.candidate, recorded=recorded, on_outcome=_teller(options))
     if not options.bundle:
         _localise(outcomes, cases, options.candidate)
@@ -229,7 +249,7 @@ def run_check(options: argparse.Namespace) -> int:
         from .mutants import kill_matrix
 
         matrix = kill_matrix()
-    return _finish(outcomes, options, began, (options.candidate, "torch"), bundle, matrix)
+    return _finish(outcomes, options, began, (options.candidate, "torch"), bundle, matrix, left_out)
 
 
 def _localise(outcomes: list, cases: list, candidate: str) -> None:
@@ -260,7 +280,7 @@ def run_record(options: argparse.Namespace) -> int:
         source = Recorded(options.bundle, all_cases(seed=options.seed))
         cases = source.cases(cases)
     start(options, options.framework, *(() if options.bundle else ("torch",)))
-    cases = here(cases, options.framework)
+    cases, _ = here(cases, options.framework)
     written = record_all(cases, options.output_dir or DEFAULT, options.framework, flags(options), source)
     if not written:
         raise NothingRan("nothing was recorded")
@@ -285,6 +305,7 @@ def run_bisect(options: argparse.Namespace) -> int:
     from .cases import all_cases, select
     from .localise import bisect
 
+    classes.choose(*machine(options))
     case = select(all_cases(seed=options.seed), [options.case])[0]
     start(options, "torch", options.candidate)
     here([case], options.candidate)

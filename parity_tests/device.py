@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ms_ddpm import runtime
+from ms_ddpm import precision, runtime
 
 FLAGS = {  # MindSpore's contexts that decide how exact float32 is, by device; "" is "not set, the device's default"
     "Ascend": ("precision_mode", "matmul_allow_hf32", "conv_allow_hf32", "deterministic"),
@@ -41,7 +41,7 @@ def facts(target: str) -> dict[str, str]:
     if target == "Ascend":
         found["cann"] = cann_version()
     found |= {name: _asked(lambda name=name: mindspore.get_context(name)) for name in FLAGS[target]}
-    return found | {name: str(value) for name, value in _said().items()}
+    return found | {name: str(value) for name, value in precision.flags().items()}  # not always readable again
 
 
 def _asked(question) -> str:
@@ -51,9 +51,3 @@ def _asked(question) -> str:
     except (RuntimeError, ValueError, AttributeError, TypeError) as error:
         return f"not known: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
     return "not set" if answer in ("", None) else str(answer)
-
-
-def _said() -> dict:
-    """The switches that `runtime.setup` set, which are not always readable again."""
-    precision = getattr(runtime, "precision", None)
-    return precision.flags() if precision is not None else {}

@@ -93,15 +93,15 @@ def outcome_of(case: Case, produced: Arrays, known: Record) -> Outcome:
     return outcome
 
 
-def possible(cases: Iterable[Case], candidate: str = "mindspore") -> tuple[list[Case], str]:
-    """Those of ``cases`` that ``candidate`` can run on this machine, and why it cannot run the others."""
-    found, reason = [], ""
+def possible(cases: Iterable[Case], candidate: str = "mindspore") -> tuple[list[Case], dict[str, list[str]]]:
+    """Those of ``cases`` that ``candidate`` can run on this machine; the ids of the others by why it cannot."""
+    found, left_out = [], {}
     for case in cases:
-        problem = why_not(candidate, case.computation.spec)
-        reason = reason or problem
-        if not problem:
+        if problem := why_not(candidate, case.computation.spec):
+            left_out.setdefault(problem, []).append(case.id)
+        else:
             found.append(case)
-    return found, reason
+    return found, left_out
 
 
 def _broken(case: Case, error: BaseException, seconds: float = 0.0) -> Outcome:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from parity_tests import tolerances
-from parity_tests.calibrate import leave_one_out, summarise
+from parity_tests.calibrate import class_and_rule, leave_one_out, summarise
 from parity_tests.case import Computation
 from parity_tests.runner import Record
 
@@ -56,7 +56,7 @@ def test_widening_without_evidence_is_found(change):
 
 def test_the_evidence_is_within_the_bounds():
     for group, row in NUMBERS["evidence"].items():
-        limit = tolerances.tolerance("float16" if group == "float16" else "float32", group).K
+        limit = tolerances.tolerance(*class_and_rule(group)).K
         assert row["peak"] < limit, f"{group}: a clean pair at {row['peak']}, and K is {limit}"
         assert row["pairs"] >= 20
 

@@ -182,7 +182,7 @@ def from_torch(args: dict) -> int:
         raise UserError(f"{folder} already holds checkpoints; choose another --output_dir")
     training = {
         "ema_calls": read["step"],
-        "scaler": {"scale": 2.0**15 if config.amp_level != "O0" else 1.0, "good_steps": 0.0},
+        "scaler": {"enabled": False, "scale": 1.0, "good_steps": 0.0},  # a run that goes on begins its own
         "best_loss": None,
         "best_step": None,
         "skipped_steps": 0,

@@ -55,6 +55,7 @@ def build_trainer(config: Config, group):
                 "num_samples",
                 "max_grad_norm",
                 "amp_level",
+                "amp_dtype",
                 "optimizer",
                 "weight_decay",
                 "lr_schedule",
@@ -119,8 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         group = distributed.ALONE
         runtime.setup(
-            config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed
-        )
+            config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id,
+            seed=config.seed, matmul_precision=config.matmul_precision,
+        )  # fmt: skip
     trainer = build_trainer(config, group)
     if group.writer:
         introduce(trainer, config)

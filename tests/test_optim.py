@@ -109,7 +109,7 @@ def test_the_loss_scale_halves_on_overflow_and_doubles_after_the_interval(mindsp
 
     from ms_ddpm.amp import DynamicLossScale
 
-    scaler = DynamicLossScale(initial=8.0, interval=3)
+    scaler = DynamicLossScale(init_scale=8.0, growth_interval=3)
     seen = []
     for finite in (True, True, True, False, True, True, True, False, False):
         scaler.update(Tensor(finite))

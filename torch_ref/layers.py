@@ -17,8 +17,8 @@ GROUPS = 8
 
 
 def variance_eps(x: Tensor) -> float:
-    """What is added to a variance before its root: float16 cannot hold 1e-5 beside 1."""
-    return 1e-3 if x.dtype == torch.float16 else 1e-5
+    """What is added to a variance before its root: half precision cannot hold 1e-5 beside 1."""
+    return 1e-3 if x.dtype in (torch.float16, torch.bfloat16) else 1e-5
 
 
 class Dropout(nn.Module):

@@ -4,6 +4,7 @@ python -m torch_ref.train --steps 400 --output_dir runs/torch_ref
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +43,24 @@ def nearest_noise(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def train_step(
-    diffusion: GaussianDiffusion, optimizer: Adam, batches: list[tuple], max_grad_norm: float = 1.0
+    diffusion: Callable,
+    optimizer: Adam,
+    batches: list[tuple],
+    max_grad_norm: float = 1.0,
+    loss_scale: float = 1.0,
 ) -> tuple[float, float]:
-    """(loss, gradient norm) of one update, by the mean gradient of batches (img, t, noise, self_cond, offset_noise)."""
+    """(loss, gradient norm) of one update, by the mean gradient of batches (img, t, noise, self_cond, offset_noise).
+
+    The gradient is that of ``loss_scale`` times the loss, divided by it again (Micikevicius et al. 2018,
+    https://arxiv.org/abs/1710.03740, section 3.2).
+    """
     parameters = list(optimizer.parameters.values())
     total, grads = 0.0, [torch.zeros_like(p) for p in parameters]
     for batch in batches:
         loss = diffusion(*batch) / len(batches)
-        grads = [sum_ + g for sum_, g in zip(grads, torch.autograd.grad(loss, parameters), strict=True)]
+        grads = [sum_ + g for sum_, g in zip(grads, torch.autograd.grad(loss * loss_scale, parameters), strict=True)]
         total += loss.item()
+    grads = [g / loss_scale for g in grads]
     grads, norm = clip_by_global_norm(grads, max_grad_norm)
     optimizer.step(dict(zip(optimizer.parameters, grads, strict=True)))
     return total, norm.item()

@@ -124,7 +124,7 @@ class WeightStandardizedConv2d(Conv2d):
     """Convolution whose filters are standardised to mean 0, variance 1 before use.
 
     Qiao et al., "Weight Standardization", https://arxiv.org/abs/1903.10520; biased variance,
-    eps 1e-5 (1e-3 in float16).
+    eps 1e-5 (1e-3 in half precision).
     """
 
     def prepared_weight(self) -> Tensor:
@@ -132,7 +132,7 @@ class WeightStandardizedConv2d(Conv2d):
         flat = self.weight.reshape(shape[0], -1)
         centred = flat - flat.mean(axis=1, keep_dims=True)
         variance = (centred * centred).mean(axis=1, keep_dims=True)
-        eps = 1e-3 if self.compute_dtype == ms.float16 else 1e-5
+        eps = 1e-5 if self.compute_dtype is None else 1e-3
         return (centred / ops.sqrt(variance + eps)).reshape(shape)
 
 

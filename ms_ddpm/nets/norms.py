@@ -134,7 +134,7 @@ class ChannelLayerNorm(_Norm):
         if self.channels_last:
             return self.fused(x)
         dtype = x.dtype
-        eps = 1e-3 if dtype == ms.float16 else 1e-5
+        eps = 1e-5 if dtype == ms.float32 else 1e-3
         x = ops.cast(x, ms.float32)
         x = x - self.mean(x, 1)
         x = x * ops.rsqrt(self.mean(x * x, 1) + eps)

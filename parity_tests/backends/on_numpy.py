@@ -152,6 +152,19 @@ def interpolate(spec: Mapping, inputs: Arrays) -> Arrays:
     return {"images": images}
 
 
+def loss_scale(spec: Mapping, inputs: Arrays) -> Arrays:
+    """The scale after every step: down after an overflow, up after ``growth_interval`` steps in a row without one."""
+    given_, scale, row, scales = spec["arguments"], spec["arguments"]["init_scale"], 0, []
+    for finite in inputs["finite"]:
+        row = row + 1 if finite else 0
+        if not finite:
+            scale *= given_["backoff_factor"]
+        elif row == given_["growth_interval"]:
+            scale, row = scale * given_["growth_factor"], 0
+        scales.append(scale)
+    return {"scale": np.array(scales, np.float64)}
+
+
 def given_back(spec: Mapping, inputs: Arrays) -> Arrays:
     """What went in: the truth of a round trip."""
     return {f"weight.{name}": value for name, value in given(inputs, "weight").items()}
@@ -160,5 +173,5 @@ def given_back(spec: Mapping, inputs: Arrays) -> Arrays:
 KINDS = {
     "tables": tables, "times": times, "method": method, "method_scales": method_scales, "ddim_step": ddim_step,
     "ddim_scales": ddim_scales, "loss": loss, "optimizer": optimizer, "clip": clip, "ema": ema, "chain": chain,
-    "interpolate": interpolate, "roundtrip": given_back,
+    "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale,
 }  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backends import backend, leg
 from ..case import Arrays, Case, Computation, Leg
+from ..classes import class_of
 from ..tolerances import tolerance
 
 FLOAT32 = np.float32
@@ -95,9 +96,9 @@ def computation(
             convolution kernels part by five times what a perturbation of the inputs does.
         mindspore: more options of the candidate's leg.
     """
-    dtype = "float16" if precision == "float16" else "float32"
-    reference = leg("torch", kind, spec, dtype=dtype)
-    plain = (reference, *((leg("torch", kind, spec, dtype=dtype, onednn=False),) if other_kernels else ()))
+    precision = class_of(kind, spec, precision)
+    reference = leg("torch", kind, spec, dtype=precision)
+    plain = (reference, *((leg("torch", kind, spec, dtype=precision, onednn=False),) if other_kernels else ()))
     if isinstance(truth, str):
         truth = leg("numpy", kind, spec) if truth == "numpy" else leg("torch", kind, spec, dtype="float64")
     name = key.removesuffix("-pynative").removesuffix("-graph")  # both modes get the same inputs

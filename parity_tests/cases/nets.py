@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backends import leg
 from ..case import Arrays, Case, Computation, Leg
+from ..classes import HALF
 from ._make import cases, computation, normal, shapes_of, weights
 
 ROWS: dict[str, tuple] = {  # name: (layer, arguments, what it is called with, its image's shape or vector's width)
@@ -257,19 +258,32 @@ def layer_computation(
     """One layer at one scale of its input; with ``kernels`` ours runs by the C++ kernels, channels last."""
     kind, arguments, calls, _ = ALL_ROWS[name]
     positions = [i for i, argument in enumerate(calls) if argument in DIFFERENTIABLE]
-    label = "" if precision == "float32" else f"-{precision}_{level}"
+    label = label_of(precision, level)
     label += "-kernels" if kernels else ""
     spec = {"layer": kind, "arguments": arguments, "calls": calls, "differentiable": positions}
     residual = {"residual": True} if name.endswith("_residual") else {}
     made = computation(
         f"layers/{name}-scale{scale:g}{label}-{mode}", "layer", spec | residual | by(kernels),
         scales=leg("torch", "layer_scales", spec), inputs=partial(layer_inputs, name=name, scale=scale), mode=mode,
-        seed=seed, precision=precision, rule="layers", mindspore={"level": level}, other_kernels=precision == "float32",
+        seed=seed, precision=precision, rule="layers", mindspore=amp_of(precision, level),
+        other_kernels=precision == "float32",
     )  # fmt: skip
     if residual:
         references = [_with_residual(run) for run in made.references]
         made = replace(made, truth=_with_residual(made.truth), references=references)
     return only_mindspore(made) if kernels else made
+
+
+def label_of(precision: str, level: str) -> str:
+    """What a class adds to the name of a computation."""
+    if precision == "float32":
+        return ""
+    return f"-{precision}_{level}" if precision in HALF else f"-{precision}"
+
+
+def amp_of(precision: str, level: str) -> dict[str, str]:
+    """The options of MindSpore's leg that make it compute in class ``precision``."""
+    return {"level": level, **({"dtype": precision} if precision in HALF else {})}
 
 
 def by(kernels: bool) -> dict[str, bool]:
@@ -360,14 +374,14 @@ def network_computation(
     them never.
     """
     unet, image, _ = NETWORKS[name]
-    label = "" if precision == "float32" else f"-{precision}_{level}"
+    label = label_of(precision, level)
     label += "-kernels" if kernels else ""
     inputs = partial(network_inputs, unet=unet, image=image, self_cond=not name.endswith("_none"))
     made = computation(
         f"state/converted-{name}" if convert else f"network/{name}{label}-{mode}", "network",
         {"unet": unet, **({"convert": True} if convert else {}), **by(kernels)}, inputs,
         scales=leg("torch", "network_scales", {"unet": unet}),
-        mode=mode, seed=seed, precision=precision, rule="layers", mindspore={"level": level},
+        mode=mode, seed=seed, precision=precision, rule="layers", mindspore=amp_of(precision, level),
     )  # fmt: skip
     return only_mindspore(made) if kernels else made
 

@@ -1,4 +1,4 @@
-"""Tier 5, sampling chains on one noise tape; tier 6, state; tier 7, execution modes and half precision."""
+"""Tier 5, sampling chains on one noise tape; tier 6, state; tier 7, precision classes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from itertools import product
 
 import numpy as np
 
-from ..case import Arrays, Case
+from ..case import Arrays, Case, Computation
+from ..classes import HALF, ROUNDED
 from ._make import cases, computation, normal, shapes_of, weights
 from .maths import OBJECTIVES, SHAPE, affine_weights
 from .nets import GROUP, SMALL, layer_computation, network_computation
-from .training import resumed
+from .training import resumed, run_computation
 
 
 def tape_inputs(rng: np.random.Generator, arrays: int, batch: int, out_dim: int) -> Arrays:
@@ -103,15 +104,56 @@ def tier6(seed: int = 0) -> Iterator[Case]:
 HALF_LAYERS = ("conv3", "conv4_stride2", "linear", "block_rms", "resnet_block_rms", "linear_attention", "attention")
 
 
-def tier7(seed: int = 0, device: str = "CPU") -> Iterator[Case]:
-    """Half precision, judged against PyTorch's own in half precision. Modes and devices run through every tier."""
-    for name, level in product(HALF_LAYERS, ("O1", "O2")):
-        made = layer_computation(name, 1, "pynative", seed, "float16", level)
-        stem = made.key.removesuffix("-pynative").replace("layers/", "modes/")
-        named = ((f"{stem}-forward", ("y",)), (f"{stem}-vjp", ("grad.*",)))
-        yield from cases("7", made, *named, mode="pynative")
-    for name, level in product(("unet_2_3", "unet_2022"), ("O1", "O2")):
-        made = network_computation(name, "pynative", seed, "float16", level)
-        stem = made.key.removesuffix("-pynative").replace("network/", "modes/")
-        named = ((f"{stem}-forward", ("y",)), (f"{stem}-vjp", ("grad.*",)))
-        yield from cases("7", made, *named, mode="pynative")
+CLASSES = (*product(HALF, ("O1", "O2")), *((name, "O0") for name in ROUNDED))  # (precision, level)
+# Adam's first step is the sign of the gradient, which half precision cannot tell where it is small; with an eps of the
+# gradients' size it is nearly the gradient.
+SMOOTH = {"lr": 0.1, "eps": 0.1}
+ONE_STEP = (("one_step_2_3", {**SMALL}, {}), ("one_step_2022", {**SMALL, **GROUP}, {"objective": "pred_noise"}))
+
+
+def tier7(seed: int = 0) -> Iterator[Case]:
+    """Every other precision class, judged against PyTorch's own in it; modes and devices run through every tier.
+
+    Layers and networks forward and backward, and a training step. TF32 and HF32 want a device and a switch.
+    """
+    for precision, level in CLASSES:
+        for name in HALF_LAYERS:
+            yield from _forward_and_vjp(layer_computation(name, 1, "pynative", seed, precision, level))
+        for name in ("unet_2_3", "unet_2022"):
+            yield from _forward_and_vjp(network_computation(name, "pynative", seed, precision, level))
+        for name, unet, diffusion in ONE_STEP:
+            made = run_computation(
+                name, unet, diffusion, 1, mode="pynative", seed=seed, precision=precision, level=level,
+                arguments=SMOOTH,
+            )  # fmt: skip
+            stem = _stem(made)
+            named = ((f"{stem}-loss", ("loss", "grad_norm")), (f"{stem}-weights", ("weight.*",)))
+            yield from cases("7", made, *named, mode="pynative")
+    yield from loss_scales(seed)
+
+
+def _stem(made: Computation) -> str:
+    return "modes/" + made.key.removesuffix("-pynative").partition("/")[2]
+
+
+def _forward_and_vjp(made: Computation) -> Iterator[Case]:
+    stem = _stem(made)
+    yield from cases("7", made, (f"{stem}-forward", ("y",)), (f"{stem}-vjp", ("grad.*",)), mode="pynative")
+
+
+LOSS_SCALES = {  # as torch.amp.GradScaler takes them
+    "defaults": {"init_scale": 2.0**16, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000},
+    "short_interval": {"init_scale": 3.0, "growth_factor": 2.0, "backoff_factor": 0.125, "growth_interval": 3},
+    "every_step": {"init_scale": 2.0**-3, "growth_factor": 4.0, "backoff_factor": 0.25, "growth_interval": 1},
+}
+
+
+def loss_scales(seed: int = 0) -> Iterator[Case]:
+    """The dynamic loss scale against PyTorch's GradScaler, step by step, bit for bit."""
+    for (name, arguments), mode in product(LOSS_SCALES.items(), ("graph", "pynative")):
+        made = computation(
+            f"modes/loss_scale-{name}-{mode}", "loss_scale", {"arguments": arguments},
+            lambda rng: {"finite": rng.random(60) < 0.75}, truth="numpy", mode=mode, seed=seed, rule="exact",
+            neighbours=0,
+        )  # fmt: skip
+        yield from cases("7", made, mode=mode)

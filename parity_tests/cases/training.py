@@ -13,7 +13,7 @@ from ..backends import leg
 from ..case import Arrays, Case, Computation
 from ._make import cases, computation, normal, shapes_of, weights
 from .maths import OBJECTIVES, SHAPE, TIMES, affine_weights
-from .nets import GROUP, SMALL, by, only_mindspore
+from .nets import GROUP, SMALL, amp_of, by, label_of, only_mindspore
 
 OFFSET = {"offset_noise_strength": 0.1}
 LOSSES = {  # beside every objective x loss x variance x self-conditioning: name: (diffusion arguments, input)
@@ -77,6 +77,7 @@ OPTIMIZERS = {
     "adam_from_zero": ("adam", {"lr": 1e-3, "betas": [0.9, 0.999]}),  # no weight hides the update's last digits
 }
 STEPS = 20
+LOSS_SCALE = 2.0**12
 
 
 def gradient_inputs(rng: np.random.Generator, from_zero: bool = False) -> Arrays:
@@ -170,21 +171,23 @@ def digits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def run_computation(
     name: str, unet: Mapping, diffusion: Mapping, steps: int, *, batch: int = 4, accumulate: int = 1,
     optimizer: str = "adam", rule: str = "layers", mode: str = "graph", seed: int = 0, ema: Mapping | None = None,
-    neighbours: int = 2, other_kernels: bool = False, images=None,
+    neighbours: int = 2, other_kernels: bool = False, images=None, precision: str = "float32", level: str = "O0",
+    arguments: Mapping | None = None,
 ) -> Computation:  # fmt: skip
-    """``steps`` of training from equal weights, batches, times and noise."""
+    """``steps`` of training from equal weights, batches, times and noise; float16 at a loss scale that fits."""
     spec = {
         "unet": unet, "diffusion": {"image_size": 8, **diffusion}, "steps": steps, "optimizer": optimizer,
-        "arguments": {"lr": 1e-3, "betas": [0.9, 0.99]}, "max_grad_norm": 1.0, "accumulate": accumulate,
-        **({"ema": ema} if ema else {}),
+        "arguments": {"lr": 1e-3, "betas": [0.9, 0.99], **(arguments or {})}, "max_grad_norm": 1.0,
+        "accumulate": accumulate,
+        **({"ema": ema} if ema else {}), **({"loss_scale": LOSS_SCALE} if precision == "float16" else {}),
     }  # fmt: skip
     inputs = partial(
         training_inputs, unet=unet, count=steps * accumulate, batch=batch, side=8,
         steps_total=diffusion.get("timesteps", 1000), images=images,
     )  # fmt: skip
     return computation(
-        f"training/{name}-{mode}", "train", spec, inputs, rule=rule, mode=mode, seed=seed, neighbours=neighbours,
-        other_kernels=other_kernels,
+        f"training/{name}{label_of(precision, level)}-{mode}", "train", spec, inputs, rule=rule, mode=mode, seed=seed,
+        neighbours=neighbours, other_kernels=other_kernels, precision=precision, mindspore=amp_of(precision, level),
     )  # fmt: skip
 
 

@@ -23,8 +23,9 @@ class MindSporeSide:
     def __init__(self, config: Config):
         self.config = config
         runtime.setup(
-            config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id, seed=config.seed
-        )
+            config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id,
+            seed=config.seed, matmul_precision=config.matmul_precision,
+        )  # fmt: skip
         self.imported = sides.memory()["now"]
         from ms_ddpm import EMA, convert, data, lr_schedules, recipes
         from ms_ddpm.amp import DynamicLossScale

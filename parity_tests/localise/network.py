@@ -28,17 +28,18 @@ def _torch_side(unet: Mapping, dtype: str) -> Any:
     return TorchSide(unet, dtype)
 
 
-def _mindspore_side(unet: Mapping, layers: Mapping[str, str], level: str, mode: str, kernels: bool) -> Any:
+def _mindspore_side(unet: Mapping, layers: Mapping[str, str], mode: str, kernels: bool, amp: Mapping) -> Any:
     backend("mindspore")
     from .on_mindspore import MindSporeSide
 
-    return MindSporeSide(unet, layers, level, mode, kernels)
+    return MindSporeSide(unet, layers, mode=mode, kernels=kernels, **amp)
 
 
-def _level(computation: Computation) -> str:
-    """The level of mixed precision, an option of MindSpore's leg."""
-    options = getattr(computation.candidates.get("mindspore"), "args", ())
-    return next((value["level"] for value in options if isinstance(value, Mapping) and "level" in value), "O0")
+def _amp(computation: Computation) -> dict[str, str]:
+    """The level and dtype of mixed precision, options of MindSpore's leg."""
+    legs = getattr(computation.candidates.get("mindspore"), "args", ())
+    options = next((value for value in legs if isinstance(value, Mapping) and "level" in value), {})
+    return {name: options[name] for name in ("level", "dtype") if name in options}
 
 
 def _of_module(inputs: Arrays, module: str) -> dict[str, np.ndarray]:
@@ -61,7 +62,7 @@ class _Trusted:
 
     def __init__(self, computation: Computation):
         unet = computation.spec["unet"]
-        self.dtype = "float16" if computation.precision == "float16" else "float32"
+        self.dtype = computation.precision
         self.inputs = computation.inputs()
         self.oracle, self.reference = _torch_side(unet, "float64"), _torch_side(unet, self.dtype)
         self.layers = self.oracle.layers
@@ -192,7 +193,7 @@ def localise(
     kernels = bool(spec.get("kernels")) if kernels is None else kernels
     makers = {
         "torch": lambda: _torch_side(spec["unet"], trusted.dtype),
-        "mindspore": lambda: _mindspore_side(spec["unet"], trusted.layers, _level(computation), mode, kernels),
+        "mindspore": lambda: _mindspore_side(spec["unet"], trusted.layers, mode, kernels, _amp(computation)),
     }
     side = _Candidate(makers[candidate], trusted)
     taps = [_tap(path, trusted, side) for path in trusted.truth.visits]

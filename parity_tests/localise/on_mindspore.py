@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
@@ -52,7 +51,7 @@ class MindSporeSide:
     Args:
         unet: its arguments.
         layers: our path -> PyTorch's, of the layers.
-        level: of mixed precision.
+        level, dtype: of mixed precision.
         mode: how a layer alone is run; free runs are in PyNative, where hooks are.
         kernels: whether it runs by the C++ kernels, with channels last inside. A norm is then one with the SiLU behind
             it or with a residual, and a convolution with the unshuffling before it; attention and the second block add
@@ -60,14 +59,16 @@ class MindSporeSide:
     """
 
     def __init__(
-        self, unet: Mapping, layers: Mapping[str, str], level: str = "O0", mode: str = "pynative", kernels: bool = False
-    ):
+        self, unet: Mapping, layers: Mapping[str, str], level: str = "O0", mode: str = "pynative",
+        kernels: bool = False, dtype: str = "float16",
+    ):  # fmt: skip
         self.net, self.layers, self.mode = Unet(**unet, rng=RNG, use_kernels=kernels), layers, mode
         self.kernels = kernels
-        amp.apply_amp(self.net, level)
+        amp.apply_amp(self.net, level, dtype)
+        self.half = amp.DTYPES[dtype]
         self.names = names_of(self.net)
         self.cells = dict(self.net.cells_and_names())
-        self.halves: dict[str, set[str]] = {}  # which arguments of a layer are float16 in the free run
+        self.halves: dict[str, set[str]] = {}  # which arguments of a layer are half precision in the free run
 
     def run(self, inputs: Arrays) -> Run:
         """A free run forward and backward, as far as it goes."""
@@ -84,7 +85,7 @@ class MindSporeSide:
             problem = raised(error)
         for handle in handles:
             handle.remove()
-        self.halves = {path: {n for n, v in args.items() if v.dtype == ms.float16} for path, (args, _) in seen.items()}
+        self.halves = {path: {n for n, v in args.items() if v.dtype == self.half} for path, (args, _) in seen.items()}
         visits = {path: self._visit(*both, cotangents.get(path)) for path, both in seen.items()}
         of_weights = {name.removeprefix("grad.weight."): value for name, value in gradients.items()}
         return Run(visits, of_weights, problem)
@@ -102,11 +103,8 @@ class MindSporeSide:
         prefix = self.layers[path] + "."
         names = {name: self.names[f"{path}.{name}"].removeprefix(prefix) for name, _ in cell.parameters_and_names()}
         load(cell, inputs, names)
-        args = [
-            (name, tensor(inputs[name].astype(np.float16) if name in self.halves.get(path, ()) else inputs[name]))
-            for name in arguments_of(path)
-            if name in inputs
-        ]
+        args = [(name, tensor(inputs[name])) for name in arguments_of(path) if name in inputs]
+        args = [(name, ops.cast(v, self.half) if name in self.halves.get(path, ()) else v) for name, v in args]
         positions = tuple(i for i, (name, _) in enumerate(args) if name != "time")
         call = _CALLS.get(kind_of(path), _plain)(cell)
         if self.kernels:

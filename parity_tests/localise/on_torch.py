@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import torch_ref
 
-from ..backends.on_torch._common import DTYPES, arrays, load, precision, tensor, vjp
+from ..backends.on_torch._common import DTYPES, HALF, arrays, load, precision, tensor, vjp
+from ..backends.on_torch.products import rounded_products
 from ..case import Arrays
 from .layers import raised
 from .sides import Run, Visit, arguments_of, kind_of, our_paths
@@ -39,14 +40,14 @@ class TorchSide:
 
     Args:
         unet: its arguments.
-        dtype: "float32", "float64" or, under autocast, "float16".
+        dtype: "float32", "float64", under autocast "float16" or "bfloat16", or with rounded products "tf32" or "hf32".
     """
 
     def __init__(self, unet: Mapping, dtype: str):
         self.net, self.dtype = torch_ref.Unet(**unet), dtype
         layers = (name for name, module in self.net.named_modules() if _is_layer(module))
         self.layers = our_paths(layers)
-        self.halves: dict[str, set[str]] = {}  # which arguments of a layer are float16 in the free run
+        self.halves: dict[str, set[str]] = {}  # which arguments of a layer are half precision in the free run
 
     def run(self, inputs: Arrays) -> Run:
         """A free run forward and backward, as far as it goes."""
@@ -58,13 +59,15 @@ class TorchSide:
         gradients, cotangents, problem = {}, {}, ""
         try:
             load(self.net, inputs, self.dtype)
-            gradients, cotangents = self._forward_and_backward(inputs, left)
+            with rounded_products(self.dtype):
+                gradients, cotangents = self._forward_and_backward(inputs, left)
         except Exception as error:  # a candidate's; the reference's callers look at `problem`
             problem = raised(error)
         for handle in handles:
             handle.remove()
         named = {path: dict(zip(arguments_of(path), seen, strict=False)) for path, seen in entered.items()}
-        self.halves = {path: {n for n, v in args.items() if v.dtype == torch.float16} for path, args in named.items()}
+        half = HALF.get(self.dtype)
+        self.halves = {path: {n for n, v in args.items() if v.dtype == half} for path, args in named.items()}
         visits = {path: _visit(path, args, left, cotangents) for path, args in named.items()}
         return Run(visits, arrays(gradients), problem)
 
@@ -86,11 +89,12 @@ class TorchSide:
         load(module, inputs, self.dtype)
         args = {name: tensor(inputs[name], self.dtype) for name in arguments_of(path) if name in inputs}
         args |= {"time": args["time"].to(DTYPES[self.dtype])} if "time" in args else {}
-        args |= {name: args[name].half() for name in self.halves.get(path, ())}
+        args |= {name: args[name].to(HALF[self.dtype]) for name in self.halves.get(path, ())}
         positions = [i for i, name in enumerate(args) if name != "time"]
         call = _CALLS.get(kind_of(path), lambda module, *args: module(*args))
         cotangent = tensor(inputs["cotangent"], self.dtype)
-        return vjp(lambda *args: call(module, *args), module, args, cotangent, positions, self.dtype)
+        with rounded_products(self.dtype):
+            return vjp(lambda *args: call(module, *args), module, args, cotangent, positions, self.dtype)
 
     def silent(self, path: str) -> tuple[str, ...]:
         """Which of a layer's values in a free run cannot be compared: none."""

@@ -91,6 +91,7 @@ def results(
     command: str,
     seconds: float,
     mutants: Mapping | None = None,
+    left_out: Mapping[str, Sequence[str]] | None = None,
 ) -> dict:
     """Everything that a report shows, in plain Python values.
 
@@ -103,7 +104,10 @@ def results(
         command: the command line.
         seconds: how long all of it took.
         mutants: what `mutants` found: rules, rows and clean, as in the kill matrix.
+        left_out: ids of selected cases that did not run here, by the reason; they count nowhere.
     """
+    left_out = left_out or {}
+    not_run = {"not run here": "; ".join(f"{len(ids)}: {reason}" for reason, ids in left_out.items())}
     bundle = None if bundle is None else str(bundle)
     counts = Counter(outcome.verdict for outcome in outcomes)
     cases = [_plain(outcome.as_json()) for outcome in outcomes]
@@ -116,10 +120,11 @@ def results(
         "candidate": candidate,
         "reference": reference,
         "bundle": bundle,
-        "environment": _plain(environment),
+        "environment": _plain({**environment, **(not_run if left_out else {})}),
         "summary": {verdict: counts[verdict] for verdict in (AGREE, DIFFER, BROKEN)}
         | {"total": len(cases), "exit_code": exit_code(outcomes)},
         "cases": cases,
+        "left_out": _plain(left_out),
         "mutants": None if mutants is None else _plain(mutants),
     }
 

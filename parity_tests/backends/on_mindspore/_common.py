@@ -5,7 +5,6 @@ Both execution modes live in one process, whose context is PyNative: "graph" com
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
@@ -14,14 +13,15 @@ import numpy as np
 from ms_ddpm import runtime
 
 from ...case import Arrays
+from ...classes import device, matmul_precision
 from .._memo import memo
 
-runtime.setup(os.environ.get("PARITY_DEVICE_TARGET", "CPU"), mode=1)
+runtime.setup(device(), mode=1, matmul_precision=matmul_precision())
 
 import mindspore as ms  # noqa: E402
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops  # noqa: E402
 
-from ms_ddpm import GaussianDiffusion, Unet, convert  # noqa: E402
+from ms_ddpm import GaussianDiffusion, Unet, amp, convert  # noqa: E402
 from ms_ddpm.ops.assign import set_value  # noqa: E402
 
 ms.runtime.launch_blocking()
@@ -40,8 +40,11 @@ def tensor(value: np.ndarray) -> Tensor:
 
 def arrays(outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Tensors as arrays; half precision as float32, which holds it exactly."""
-    found = {name: np.asarray(value.asnumpy()) for name, value in outputs.items()}
-    return {name: v.astype(np.float32) if v.dtype == np.float16 else v for name, v in found.items()}
+    halves = tuple(amp.DTYPES.values())
+    return {
+        name: np.asarray((ops.cast(value, ms.float32) if value.dtype in halves else value).asnumpy())
+        for name, value in outputs.items()
+    }
 
 
 class AffineModel(nn.Cell):
@@ -98,14 +101,18 @@ def product_mode(mode: str) -> AbstractContextManager:
     return runtime.execution_mode(0 if mode == "graph" else 1)
 
 
-def diffusion_of(spec: Mapping, inputs: Arrays, mode: str = "graph") -> GaussianDiffusion:
+def diffusion_of(
+    spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0", dtype: str = "float16"
+) -> GaussianDiffusion:
     """The GaussianDiffusion of ``spec`` around a Unet or the stand-in, with the given weights."""
 
     def build():
         model = Unet(**spec["unet"], rng=RNG) if "unet" in spec else AffineModel(*spec["affine"])
+        amp.apply_amp(model, level, dtype)
         return GaussianDiffusion(model, **spec["diffusion"])
 
-    diffusion = memo(build, "mindspore diffusion", spec.get("unet"), spec.get("affine"), spec["diffusion"], mode)
+    what = (spec.get("unet"), spec.get("affine"), spec["diffusion"], mode, level, dtype)
+    diffusion = memo(build, "mindspore diffusion", *what)
     if any(name.startswith("weight.") for name in inputs):
         load(diffusion, inputs, names_of(diffusion))
     return diffusion

@@ -12,6 +12,7 @@ from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
 from ms_ddpm.nets.unet import TimeMLP
 from ms_ddpm.ops import kernels
 
+from ... import classes
 from ...case import Arrays
 from .._memo import given, memo
 from ._common import RNG, load, names_of, tensor, vjp, with_gradients
@@ -75,7 +76,12 @@ LAYERS: dict[str, Callable[..., nn.Cell]] = {
 
 
 def why_not(spec: Mapping) -> str:
-    """Why a computation cannot run here; nothing where it can."""
+    """Why a computation cannot run here, in its precision class; nothing where it can."""
+    precision = spec.get("precision", "float32")
+    if precision in classes.HALF:
+        return amp.why_not(precision)
+    if precision in classes.ROUNDED and not classes.runs_in(precision):
+        return f"{precision} is for --device_target {classes.device_of(precision)} --matmul_precision high"
     reason = kernels.why_not() if spec.get("kernels") else ""
     return f"the C++ kernels cannot be used: {reason}" if reason else ""
 
@@ -119,46 +125,48 @@ def _call_of(layer: str, cell: nn.Cell, residual: bool) -> Callable:
     return plain
 
 
-def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0") -> Arrays:
+def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0", dtype: str = "float16") -> Arrays:
     """One layer alone: its output and its vector-Jacobian product."""
     kind, positions = spec["layer"], tuple(spec["differentiable"])
     by_kernels, residual = bool(spec.get("kernels")), bool(spec.get("residual"))
 
     def build():
         cell = LAYERS[kind](**spec["arguments"])
-        amp.apply_amp(cell, level)
+        amp.apply_amp(cell, level, dtype)
         call = _call_of(kind, cell, residual)
         if by_kernels:
             layers.use_channels_last(cell, True)
             call = with_kernels(call)
         return cell, with_gradients(call, cell, positions, mode)
 
-    cell, call = memo(build, "mindspore layer", kind, spec["arguments"], positions, mode, level, by_kernels, residual)
+    what = (kind, spec["arguments"], positions, mode, level, dtype, by_kernels, residual)
+    cell, call = memo(build, "mindspore layer", *what)
     names = names_of(cell, kind)
     load(cell, inputs, names)
     half = level == "O2" and spec.get("half_input", True)
-    args = [(name, tensor(inputs[name].astype(np.float16) if half and inputs[name].ndim == 4 else inputs[name]))
-            for name in spec["calls"]]  # fmt: skip
+    args = [(name, tensor(inputs[name])) for name in spec["calls"]]
+    args = [(name, ops.cast(v, amp.DTYPES[dtype]) if half and v.ndim == 4 else v) for name, v in args]
     return vjp(call, cell, args, tensor(inputs["cotangent"]), names, positions)
 
 
 # --- tier 3: the network -----------------------------------------------------------------------------------------
 
 
-def network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0") -> Arrays:
+def network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0", dtype: str = "float16") -> Arrays:
     """A whole Unet: output, gradient of its input and of every parameter."""
     by_kernels = bool(spec.get("kernels"))
 
     def build():
         net = Unet(**spec["unet"], rng=RNG, use_kernels=by_kernels)
-        amp.apply_amp(net, level)
+        amp.apply_amp(net, level, dtype)
 
         def call(x, time, x_self_cond=None):
             return net(x, time, x_self_cond)
 
         return net, with_gradients(call, net, (0,), mode)
 
-    net, call = memo(build, "mindspore network", spec["unet"], "x_self_cond" in inputs, mode, level, by_kernels)
+    what = (spec["unet"], "x_self_cond" in inputs, mode, level, dtype, by_kernels)
+    net, call = memo(build, "mindspore network", *what)
     names = names_of(net)
     if spec.get("convert"):
         convert.from_torch(net, given(inputs, "weight"))

@@ -11,7 +11,7 @@ from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
 from ms_ddpm import EMA, GaussianDiffusion, Unet, convert, samplers
-from ms_ddpm.amp import DynamicLossScale
+from ms_ddpm.amp import DynamicLossScale, needs_loss_scale
 from ms_ddpm.ops.assign import set_value
 from ms_ddpm.optim import OPTIMIZERS, clip_by_global_norm
 from ms_ddpm.train_step import TrainStep
@@ -116,13 +116,15 @@ def batches_of(spec: Mapping, inputs: Arrays, step: int) -> list[tuple]:
 class Run:
     """A training run as the product does it: `TrainStep`, an optimizer, `EMA`, on the batches of the inputs."""
 
-    def __init__(self, spec: Mapping, inputs: Arrays, diffusion: GaussianDiffusion, mode: str):
+    def __init__(
+        self, spec: Mapping, inputs: Arrays, diffusion: GaussianDiffusion, mode: str, scaler: DynamicLossScale
+    ):
         self.spec, self.inputs, self.diffusion = spec, inputs, diffusion.set_train(True)
         with product_mode(mode):
             self.optimizer = OPTIMIZERS[spec["optimizer"]](diffusion.trainable_params(), **spec["arguments"])
             self.average = EMA(diffusion, **spec["ema"]) if "ema" in spec else None
             self.update = TrainStep(
-                self.diffusion, self.optimizer, DynamicLossScale(enabled=False), max_grad_norm=spec["max_grad_norm"],
+                self.diffusion, self.optimizer, scaler, max_grad_norm=spec["max_grad_norm"],
                 accumulate=spec.get("accumulate", 1),
             )  # fmt: skip
         self.log: list[tuple[float, float]] = []
@@ -166,24 +168,45 @@ class Run:
         return found
 
 
-def train(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+def scaler_of(spec: Mapping, level: str = "O0", dtype: str = "float16") -> DynamicLossScale:
+    """The loss scale that the product would take at ``level`` in ``dtype``; it begins at ``spec["loss_scale"]``."""
+    enabled = needs_loss_scale(level, dtype)
+    return DynamicLossScale(init_scale=spec["loss_scale"]) if enabled else DynamicLossScale(enabled=False)
+
+
+def train(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0", dtype: str = "float16") -> Arrays:
     """Free-running training: loss and gradient norm of every step, the weights and the average at the end."""
-    run = Run(spec, inputs, diffusion_of(spec, inputs), mode)
+    diffusion = diffusion_of(spec, inputs, level=level, dtype=dtype)
+    run = Run(spec, inputs, diffusion, mode, scaler_of(spec, level, dtype))
     run.steps(0, spec["steps"])
     return run.outputs()
 
 
 def resume(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     """`train`, stopped after ``spec["interrupt"]`` steps, saved, and gone on with by objects made anew."""
-    first = Run(spec, inputs, diffusion_of(spec, inputs), mode)
+    first = Run(spec, inputs, diffusion_of(spec, inputs), mode, scaler_of(spec))
     first.steps(0, spec["interrupt"])
     content = first.save()
     diffusion = diffusion_of({**spec, "unet": {**spec["unet"], "dropout": 0}}, inputs)  # another object
-    second = Run(spec, inputs, diffusion, mode)
+    second = Run(spec, inputs, diffusion, mode, scaler_of(spec))
     second.load(content)
     second.steps(spec["interrupt"], spec["steps"])
     second.log = first.log + second.log
     return second.outputs()
+
+
+def loss_scale(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """The product's loss scale after every step, of which ``inputs["finite"]`` had finite gradients."""
+    scaler, scales = DynamicLossScale(**spec["arguments"]), []
+
+    def update(finite):
+        return scaler.update(finite)
+
+    run = as_graph(update, mode)
+    for finite in inputs["finite"]:
+        run(Tensor(bool(finite)))
+        scales.append(scaler.state()["scale"])
+    return {"scale": np.array(scales, np.float32)}
 
 
 def chain(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:

@@ -2,13 +2,14 @@
 
 from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
-from .training import chain, clip, ema, interpolate, loss, optimizer, roundtrip, train
+from .products import with_rounded_products
+from .training import chain, clip, ema, interpolate, loss, loss_scale, optimizer, roundtrip, train
 
 __all__ = ["KINDS", "weight_shapes"]
 
 KINDS = {
-    "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "loss": loss, "layer": layer,
-    "network": network, "optimizer": optimizer, "clip": clip, "ema": ema, "train": train, "chain": chain,
-    "interpolate": interpolate, "roundtrip": roundtrip,
+    "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "optimizer": optimizer, "clip": clip,
+    "ema": ema, "interpolate": interpolate, "roundtrip": roundtrip, "loss_scale": loss_scale,
+    **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, train, chain)},
     "layer_scales": layer_scales, "network_scales": network_scales,
 }  # fmt: skip

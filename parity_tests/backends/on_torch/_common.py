@@ -1,7 +1,7 @@
 """PyTorch for the harness: tensors and arrays, weights, gradients.
 
-``dtype`` "float32" is the reference, "float64" the oracle of networks; "float16" runs float32 weights under
-PyTorch's autocast, as mixed precision does.
+``dtype`` "float32" is the reference, "float64" the oracle of networks; "float16" and "bfloat16" run float32 weights
+under PyTorch's autocast, as mixed precision does; "tf32" and "hf32" are float32 with rounded products (`products`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from ...case import Arrays
 
 torch.set_num_threads(1)  # the networks are tiny: a second thread costs more than it brings
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float32}
+HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float64": torch.float64} | dict.fromkeys(("float32", "tf32", "hf32", *HALF), torch.float32)
 
 
 def precision(dtype: str) -> AbstractContextManager:
     """The context in which ``dtype`` computes."""
-    return torch.autocast("cpu", dtype=torch.float16) if dtype == "float16" else nullcontext()
+    return torch.autocast("cpu", dtype=HALF[dtype]) if dtype in HALF else nullcontext()
 
 
 def kernels(run: Callable) -> Callable:
@@ -50,8 +51,9 @@ def tensor(value: np.ndarray, dtype: str) -> torch.Tensor:
 
 def arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """Tensors as arrays; half precision as float32, which holds it exactly."""
-    found = {name: value.detach().numpy() for name, value in outputs.items()}
-    return {name: v.astype(np.float32) if v.dtype == np.float16 else v.copy() for name, v in found.items()}
+    halves = tuple(HALF.values())
+    found = {name: v.detach().float() if v.dtype in halves else v.detach() for name, v in outputs.items()}
+    return {name: value.numpy().copy() for name, value in found.items()}
 
 
 class AffineModel(torch.nn.Module):

@@ -13,7 +13,7 @@ from torch_ref.train import train_step
 
 from ...case import Arrays
 from .._memo import given
-from ._common import DTYPES, arrays, diffusion_of, kernels, tensor
+from ._common import DTYPES, arrays, diffusion_of, kernels, precision, tensor
 
 
 def loss(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
@@ -95,10 +95,15 @@ def train(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     step = {"adam": optim.Adam, "adamw": optim.AdamW}[spec["optimizer"]](trained, **spec["arguments"])
     average = torch_ref.EMA(diffusion, **spec["ema"]) if "ema" in spec else None
     losses, norms = [], []
+
+    def forward(*batch) -> torch.Tensor:  # backward stands outside of autocast
+        with precision(dtype):
+            return diffusion(*batch)
+
     for i in range(spec["steps"]):
-        value, norm = train_step(
-            diffusion, step, batches_of(spec, inputs, i, dtype), max_grad_norm=spec["max_grad_norm"]
-        )
+        batches = batches_of(spec, inputs, i, dtype)
+        scale = 1.0 if dtype == "float64" else spec.get("loss_scale", 1.0)
+        value, norm = train_step(forward, step, batches, max_grad_norm=spec["max_grad_norm"], loss_scale=scale)
         if average is not None:
             average.update()
         losses.append(float(value))
@@ -129,6 +134,20 @@ def interpolate(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays
     x1, x2 = (tensor(inputs[name], dtype) for name in ("x1", "x2"))
     tape = [tensor(array, dtype) for array in inputs["tape"]]
     return arrays({"images": diffusion.interpolate(x1, x2, spec["t"], spec["lam"], noise=tape)})
+
+
+def loss_scale(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
+    """PyTorch's own GradScaler: its scale after every step, of which ``inputs["finite"]`` had finite gradients."""
+    scaler = torch.amp.GradScaler("cpu", **spec["arguments"])
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    step, scales = torch.optim.SGD([parameter], lr=0.0), []
+    scaler.scale(parameter.sum())  # which makes its tensors
+    for finite in inputs["finite"]:
+        parameter.grad = torch.full((1,), 1.0 if finite else torch.inf)
+        scaler.step(step)
+        scaler.update()
+        scales.append(scaler.get_scale())
+    return {"scale": np.array(scales, np.float32)}
 
 
 def roundtrip(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:

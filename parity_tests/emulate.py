@@ -1,0 +1,99 @@
+"""MindSpore on a CPU as a device with TF32, HF32 or bfloat16 would compute: the harness is tested so, no device is.
+
+TF32, HF32: the operands of every convolution, dense layer and attention product are rounded to 10 or 11 bits after the
+point before MindSpore multiplies them. bfloat16: level O1, whose convolutions and dense layers take and give 7 bits.
+Gradients pass the rounding unchanged: of a backward product one operand is rounded, the cotangent is not. That is less
+than a device rounds, and elsewhere than PyTorch's side does (`backends.on_torch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from unittest import mock
+
+from .backends import backend
+from .backends._memo import forget
+
+BITS = {"tf32": 10, "hf32": 11, "bfloat16": 7}  # after the point
+
+
+def _rounding(bits: int) -> Callable:
+    from mindspore import ops
+
+    factor = float(2 ** (23 - bits) + 1)
+
+    def rounded(x):
+        """Dekker's split: the leading bits of x, exactly; for |x| < 2^110."""
+        big = x * factor
+        return x + ops.stop_gradient((big - (big - x)) - x)
+
+    return rounded
+
+
+def _rounded_products(rounded: Callable) -> list:
+    from mindspore import ops
+
+    from ms_ddpm.nets import attention, layers
+
+    def around(product):
+        def call(self, x, weight):
+            return product(self, rounded(x), rounded(weight))
+
+        return call
+
+    def batch_matmul(**options):
+        product = ops.BatchMatMul(**options)
+        return lambda a, b: product(rounded(a), rounded(b))
+
+    class Ops(SimpleNamespace):
+        BatchMatMul = staticmethod(batch_matmul)
+
+        def __getattr__(self, name):
+            return getattr(ops, name)
+
+    kinds = (layers.Conv2d, layers.Linear)
+    patches = [mock.patch.object(kind, "product", around(kind.product)) for kind in kinds]
+    return [*patches, mock.patch.object(attention, "ops", Ops())]
+
+
+def _level_o1(rounded: Callable) -> list:
+    import mindspore as ms
+
+    from ms_ddpm import amp
+    from ms_ddpm.nets import layers
+
+    def by_operators(self, x):
+        self.compute_dtype = ms.bfloat16  # weight standardisation asks for it
+        weight = self.prepared_weight()
+        self.compute_dtype = None
+        y = rounded(self.product(rounded(x), rounded(weight)))
+        return rounded(self.add_bias(y, rounded(self.bias))) if self.has_bias else y
+
+    def apply_amp(cell, level, dtype="float16"):
+        if level not in ("O0", "O1"):
+            raise NotImplementedError(f"level {level} has no emulation")
+
+    return [
+        mock.patch.object(layers._Affine, "by_operators", by_operators),
+        mock.patch.object(amp, "apply_amp", apply_amp),
+    ]
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Inside the ``with`` block MindSpore computes as ``precision`` says: in PyNative mode, without C++ kernels."""
+    backend("mindspore")
+    from ms_ddpm.ops import kernels
+
+    make = _level_o1 if precision == "bfloat16" else _rounded_products
+    forget()
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(kernels.switched_off())  # a training step takes them where they are
+            for patch in make(_rounding(BITS[precision])):
+                stack.enter_context(patch)
+            yield
+    finally:
+        forget()
