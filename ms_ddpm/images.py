@@ -6,6 +6,7 @@ beside their place and moved into it, so a reader never meets half a file.
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import UserError
-from .files import atomic
+from .files import atomic, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -116,9 +117,9 @@ def save_npz(images: np.ndarray, path: str | Path) -> None:
     Raises:
         UserError: as ``to_uint8``, or ``path`` cannot be written.
     """
-    pixels = to_uint8(images)
-    with atomic(path) as file:
-        np.savez(file, arr_0=pixels)
+    whole = io.BytesIO()  # zipfile's own clean-up after a full disk prints a traceback
+    np.savez(whole, arr_0=to_uint8(images))
+    write_atomically(path, whole.getbuffer())
 
 
 def load_npz(path: str | Path) -> np.ndarray:

@@ -26,12 +26,13 @@ from .checkpoint import log
 from .config import differences
 from .ema import EMA
 from .errors import NonFiniteError, UserError
+from .files import check_writable
 from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
 from .optim import OPTIMIZERS
 from .random import Stream, stream
-from .runs import RunLog, lock_directory, summary_writer
+from .runs import RunLog, lock_directory, stop_signals, summary_writer
 from .runtime import compiled, peak_rss_mb
 from .train_step import TrainStep, as_function, to_inputs
 
@@ -63,7 +64,8 @@ class Trainer:
         amp_level: "O0", "O1" or "O2", see `ms_ddpm.amp`.
         validation_images: how many are held out; the checkpoint of the lowest EMA validation loss is named ``best``.
         seed: one seed gives one run.
-        resume: "auto" continues what ``results_folder`` holds, "never" refuses to, a path continues that checkpoint.
+        resume: "auto" continues what ``results_folder`` holds, "whole" does too and goes back to the newest whole
+            checkpoint where later ones are damaged, "never" refuses to, a path continues that checkpoint.
         keep_checkpoint_max: newest checkpoints kept, 0 for all.
         log_every: steps between lines of log.jsonl; tensorboard: write TensorBoard files too.
         max_nonfinite: stop after so many steps in a row whose loss or gradient is not finite; each is skipped.
@@ -166,9 +168,12 @@ class Trainer:
         self.checkpoints = self.folder / "checkpoints"
         path = self._resumed_path(resume)
         self._lock = lock_directory(self.folder)
-        checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
+        if checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples"):
+            path = self._resumed_path(resume)  # a kill came while a checkpoint was replaced; it is there again
         if path is not None:
             self.load(path)
+            checkpoint.set_aside(self.checkpoints, after=self.step)  # damaged ones: "whole" alone gets here with any
+        check_writable(self.checkpoints, self.folder / "samples")
 
     # --- resuming and saving -------------------------------------------------------------------------------------
 
@@ -184,6 +189,11 @@ class Trainer:
             return None
         if resume == "auto":
             return checkpoint.locate(self.folder) if found else None
+        if resume == "whole":
+            path = checkpoint.newest_whole(self.checkpoints)
+            if found and path is None:
+                raise UserError(f"none of the checkpoints in {self.checkpoints} is whole; choose another --output_dir")
+            return path
         path = checkpoint.locate(Path(resume))
         later = [step for step in found if step > checkpoint.read_state(path)["step"]]
         if later:
@@ -336,17 +346,18 @@ class Trainer:
             )
 
     def train(self) -> TrainResult:
-        """Trains to ``train_num_steps``, or until SIGTERM or Ctrl-C, which save a checkpoint first."""
+        """Trains to ``train_num_steps``, or until SIGTERM, SIGHUP or Ctrl-C, which save a checkpoint first."""
         self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
         stopped: list[int] = []
 
         def on_signal(number, frame):
-            if stopped:
+            # Schedulers send SIGTERM twice, and it must not cost the checkpoint; a second Ctrl-C is a person's.
+            if stopped and number == signal.SIGINT:
                 raise KeyboardInterrupt
             stopped.append(number)
 
         def listen() -> dict:
-            return {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+            return {number: signal.signal(number, on_signal) for number in stop_signals()}
 
         previous = listen()
         inputs = self._inputs()
@@ -365,7 +376,8 @@ class Trainer:
             self.run_log.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        return TrainResult(self.step, stopped[0] if stopped else None, self.skipped)
+        unfinished = self.step < self.total_steps
+        return TrainResult(self.step, stopped[0] if stopped and unfinished else None, self.skipped)
 
     def _loop(self, inputs: Iterator[list[tuple]], bar, stopped: list[int], listen: Callable) -> None:
         images_per_step = self.batch_size * self.accumulate

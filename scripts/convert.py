@@ -11,6 +11,7 @@ not in a checkpoint. A .pt is read with weights_only=True: a file that would run
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -67,13 +68,9 @@ def read_torch_file(path: Path) -> dict:
     if not path.is_file():
         raise UserError(f"no file {path}; expected a PyTorch checkpoint")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from ms_ddpm import tensorfile
 
-        try:
-            return {"model": load_file(path), "ema": None, "step": 0}
-        except SafetensorError as error:
-            raise UserError(f"{path} is not a safetensors file: {error}") from None
+        return {"model": tensorfile.read(path), "ema": None, "step": 0}
     torch = _torch()
     try:
         with warnings.catch_warnings():
@@ -193,8 +190,8 @@ def to_torch(args: dict) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import convert, recipes
-    from ms_ddpm.files import atomic, write_atomically
+    from ms_ddpm import convert, recipes, tensorfile
+    from ms_ddpm.files import write_atomically
 
     states = {}
     for weights in ("model", "ema") if torch else (args["weights"],):
@@ -206,12 +203,11 @@ def to_torch(args: dict) -> int:
         ema = {f"ema_model.{k}": v for k, v in tensors["ema"].items()}
         ema |= {f"online_model.{k}": v for k, v in tensors["model"].items()}
         ema |= {"initted": torch.tensor(True), "step": torch.tensor(step)}
-        with atomic(output) as file:
-            torch.save({"step": step, "model": tensors["model"], "ema": ema}, file)
+        whole = io.BytesIO()  # torch.save turns a full disk into a RuntimeError about positions
+        torch.save({"step": step, "model": tensors["model"], "ema": ema}, whole)
+        write_atomically(output, whole.getbuffer())
     else:
-        from safetensors.numpy import save
-
-        write_atomically(output, save(states[args["weights"]]))
+        tensorfile.write(output, states[args["weights"]])
     read = f'torch.load("{output}")["model"]' if torch else f'safetensors.torch.load_file("{output}")'
     print(f"step {step} -> {output}: diffusion.load_state_dict({read}) takes it")
     return 0
