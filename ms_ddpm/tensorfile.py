@@ -29,7 +29,7 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    write_atomically(path, save(arrays, metadata={"format": "pt", KEY: digest(arrays)}))
+    write_atomically(path, save(arrays, metadata={KEY: digest(arrays)}))
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 `Disk` stands between `ms_ddpm` and the file system (os.rename, os.fsync, file.write, ...), numbers the operations that
 change something and makes the chosen one fail. Run as a program it ends the process instead:
 
-  python -m tests.faults FOLDER        every operation of every kind of save, before it and after it
+  python -m tests.faults FOLDER        ends a process before every operation of every kind of save
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_ddpm import checkpoint, files
+from ms_ddpm import checkpoint, files, runs
 from ms_ddpm.errors import UserError
 
 ARRAYS = ("model", "ema", "optimizer")
@@ -31,41 +31,46 @@ class Disk:
         at: which; None: all go well.
         error: errno that it fails with; a write that fails writes half of its bytes first, as a full disk does.
         for_good: so do all after it, but for those that remove things.
-        kill: "before" or "after": the process ends there, without any clean-up, instead of an error.
+        kill: the process ends there, without any clean-up, instead of an error.
+        root: only what happens under this directory counts.
 
-    ``count`` is how many there were, ``events`` what they did, for `after_power_loss`. fsync is only pretended.
+    ``operations`` are their names and paths, ``events`` what they did, for `after_power_loss`. fsync is only pretended.
     """
 
     REMOVING = ("unlink", "rmdir", "remove")
 
-    def __init__(self, at: int | None = None, error: int = 28, *, for_good: bool = False, kill: str | None = None):
-        self.at, self.error, self.for_good, self.kill = at, error, for_good, kill
-        self.count, self.events = 0, []
+    def __init__(
+        self, at: int | None = None, error: int = 28, *, for_good: bool = False, kill: bool = False,
+        root: Path = Path("/"),
+    ):  # fmt: skip
+        self.at, self.error, self.for_good, self.kill, self.root = at, error, for_good, kill, root
+        self.operations, self.events = [], []
         self._real = {}
 
     def __enter__(self) -> Disk:
         for name in ("mkdir", "rename", "replace", "fsync", *self.REMOVING):
             self._real[name] = getattr(os, name)
             setattr(os, name, self._wrap(name))
-        files.open = self._open
+        files.open = runs.open = self._open
         return self
 
     def __exit__(self, *error) -> None:
         for name, function in self._real.items():
             setattr(os, name, function)
-        del files.open
+        del files.open, runs.open
 
-    def operation(self, name: str, act: Callable, half: Callable | None = None):
+    def operation(self, name: str, path: str, act: Callable, half: Callable | None = None):
         """One operation, numbered."""
-        number, self.count = self.count, self.count + 1
+        if not Path(path).is_relative_to(self.root):
+            return act()
+        number = len(self.operations)
+        self.operations.append(f"{name} {path}")
         hit = number == self.at or (self.for_good and self.at is not None and number > self.at)
         if hit and not (number != self.at and name in self.REMOVING):
-            if self.kill == "after":
-                act()
             if self.kill:
                 os._exit(99)
-            if half is not None:
-                half()
+            if half is not None and (written := half()):
+                return written
             raise OSError(self.error, os.strerror(self.error))
         return act()
 
@@ -75,7 +80,7 @@ class Disk:
         def call(*args, dir_fd=None, **kwargs):
             if name == "fsync":
                 real_path = os.readlink(f"/proc/self/fd/{args[0]}")
-                return self.operation(name, lambda: self.events.append(("fsync", real_path)))
+                return self.operation(name, real_path, lambda: self.events.append(("fsync", real_path)))
             base = Path(os.readlink(f"/proc/self/fd/{dir_fd}")) if dir_fd is not None else Path.cwd()
             paths = [str(base / os.fspath(arg)) for arg in args if isinstance(arg, (str, os.PathLike))]
             if dir_fd is not None:
@@ -85,7 +90,7 @@ class Disk:
                 real(*args, **kwargs)
                 self.events.append((name, *paths))
 
-            return self.operation(name, act)
+            return self.operation(name, paths[0], act)
 
         return call
 
@@ -93,18 +98,19 @@ class Disk:
         def act():
             file = builtins.open(path, mode, **kwargs)  # noqa: SIM115 (closed by _File)
             self.events.append(("create", str(path)))
-            return _File(self, file, str(path))
+            return _File(self, file, str(path), raw=kwargs.get("buffering") == 0)
 
-        return self.operation("open", act)
+        return self.operation("open", str(path), act)
 
 
 class _File:
     """A file whose writes are operations of a `Disk`."""
 
-    def __init__(self, disk: Disk, file, path: str):
-        self.disk, self.file, self.path = disk, file, path
+    def __init__(self, disk: Disk, file, path: str, *, raw: bool):
+        self.disk, self.file, self.path, self.raw = disk, file, path, raw
 
     def write(self, data) -> int:
+        """All of ``data``; an unbuffered file that meets the end of the disk says how much of it went there."""
         data = bytes(data)
 
         def act():
@@ -114,10 +120,13 @@ class _File:
             return len(data)
 
         def half():
-            self.file.write(data[: len(data) // 2])
-            self.file.flush()
+            if self.disk.at == len(self.disk.operations) - 1:
+                self.file.write(data[: len(data) // 2])
+                self.file.flush()
+                return len(data) // 2 if self.raw else 0
+            return 0
 
-        return self.disk.operation("write", act, half)
+        return self.disk.operation("write", self.path, act, half)
 
     def __getattr__(self, name: str):
         return getattr(self.file, name)
@@ -284,7 +293,7 @@ def failing(work: Path, error: int, *, for_good: bool) -> int:
                     perform(run, kind)
                 except UserError as problem:  # anything else fails the test
                     failed, message = True, str(problem)
-            finished = disk.count <= at
+            finished = len(disk.operations) <= at
             assert not (finished and failed)
             assert not failed or (os.strerror(error) in message and "\n" not in message), message
             assert_recovers(run, kind, finished=not failed, at_once=not for_good)
@@ -295,26 +304,25 @@ def failing(work: Path, error: int, *, for_good: bool) -> int:
 
 
 def kills(work: Path) -> int:
-    """Ends a forked process before and after every operation of every kind of save; returns how often."""
+    """Ends a forked process before every operation of every kind of save; returns how often."""
     faults = 0
     for kind in KINDS:
         template = work / f"template {kind}"
         prepare(template, kind)
-        for moment in ("before", "after"):
-            at, killed = 0, True
-            while killed:
-                run = fresh(template, work / "run")
-                child = os.fork()
-                if child == 0:
-                    with Disk(at, kill=moment):
-                        perform(run, kind)
-                    os._exit(0)
-                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-                assert code in (0, 99), code
-                killed = code == 99
-                assert_recovers(run, kind, finished=not killed, at_once=False)
-                faults += killed
-                at += 1
+        at, killed = 0, True
+        while killed:
+            run = fresh(template, work / "run")
+            child = os.fork()
+            if child == 0:
+                with Disk(at, kill=True):
+                    perform(run, kind)
+                os._exit(0)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert code in (0, 99), code
+            killed = code == 99
+            assert_recovers(run, kind, finished=not killed, at_once=False)
+            faults += killed
+            at += 1
         shutil.rmtree(template)
     return faults
 
