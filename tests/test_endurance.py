@@ -616,3 +616,163 @@ def test_two_thousand_steps_take_no_more_memory_than_three_hundred(tmp_path):
 )
 def test_memory_stays_as_it_is(tmp_path, what, steps, env, options):
     assert_flat(memory_of(tmp_path, steps=steps, what=what, env=env, options=options), 3)
+
+
+# --- the script itself ----------------------------------------------------------------------------------------------
+
+COMMAND = [
+    sys.executable, str(ROOT / "scripts" / "train.py"), *TINY, "--train_num_steps", "60",
+    "--save_and_sample_every", "6", "--keep_checkpoint_max", "0", "--log_every", "1",
+]  # fmt: skip
+
+
+def finish(folder):
+    result = subprocess.run([*COMMAND, "--output_dir", str(folder)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert faults.assert_intact(folder / "checkpoints")[-1] == 60
+    loaded = checkpoint.load(folder / "checkpoints" / "step-00000060")
+    return {f"{g}.{n}": value.tobytes() for g, found in loaded.arrays.items() for n, value in found.items()}
+
+
+@pytest.fixture(scope="module")
+def script_result(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("script") / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "words"), [("size=3m", "No space left on device"), ("size=64m", "Read-only file system")]
+)
+def test_train_on_a_real_disk_that_fills_up_or_turns_read_only(tmp_path, script_result, how, words):
+    """The disk vanishes with the mount namespace, so what is on it is copied out before."""
+    disk, out = tmp_path / "disk", tmp_path / "out"
+    disk.mkdir()
+    remount = "" if words.startswith("No") else (
+        f"(while ! test -e {disk}/run/checkpoints/step-00000012; do sleep 0.05; done; mount -o remount,ro {disk}) & "
+    )  # fmt: skip
+    train = " ".join(COMMAND)
+    result = in_a_mount_namespace(
+        f"mount -t tmpfs -o {how} tmpfs {disk}; {remount} set +e; {train} --output_dir {disk}/run; code=$?; "
+        f"cp -r {disk}/run {out}; exit $code"
+    )
+    refused_lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert "Traceback" not in result.stderr
+    assert len(refused_lines) == 1
+    assert words in refused_lines[0]
+    assert 6 <= faults.assert_intact(out / "checkpoints")[-1] < 60
+    assert finish(out) == script_result
+
+
+@pytest.mark.slow
+def test_signals_at_random_moments_of_the_script_leave_no_trace(tmp_path, script_result):
+    """SIGTERM, twice, and SIGHUP, from the imports on: 143, 129, or killed by them where no step was done yet."""
+    import random
+
+    rng = random.Random(0)
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        codes = []
+        while len(codes) < 8 and codes[-1:] != [0]:
+            number = rng.choice([signal.SIGTERM, signal.SIGHUP])
+            process = subprocess.Popen(
+                [*COMMAND, "--output_dir", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            log, moment = folder / "log.jsonl", None
+            startup = rng.random() < 0.4
+            lines = log.read_bytes().count(b"\n") if log.exists() else 0
+            began = time.monotonic()
+            while process.poll() is None:
+                running = log.exists() and log.read_bytes().count(b"\n") > lines
+                if moment is None and (startup or running):
+                    moment = time.monotonic() + rng.uniform(0, 12 if startup else 0.5)
+                if moment is not None and time.monotonic() > moment:
+                    process.send_signal(number)
+                    time.sleep(rng.uniform(0, 0.2))
+                    process.send_signal(number)
+                    break
+                time.sleep(0.005)
+                assert time.monotonic() - began < 600
+            codes.append(process.wait())
+            error = process.stderr.read()
+            assert codes[-1] in (0, 128 + number, -number), (codes, error[-2000:])
+            assert "Traceback" not in error
+            if (folder / "checkpoints").exists():
+                faults.assert_intact(folder / "checkpoints")
+        assert finish(folder) == script_result
+
+
+@pytest.mark.slow
+def test_closing_the_terminal_saves_a_checkpoint(tmp_path, script_result):
+    """The terminal goes away: SIGHUP, and every write to it fails."""
+    import pty
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(COMMAND[0], [*COMMAND, "--train_num_steps", "100000", "--output_dir", str(tmp_path)])
+    log = tmp_path / "log.jsonl"
+    threading.Thread(target=lambda: [None for _ in iter(lambda: _read(terminal), b"")], daemon=True).start()
+    while not (log.exists() and log.read_bytes().count(b"\n") >= 8):
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+        time.sleep(0.05)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    steps = faults.assert_intact(tmp_path / "checkpoints")
+    assert steps[-1] == logged_steps(tmp_path)[-1]
+    assert steps[-1] % 6 or len(steps) > 1
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
+
+
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+#include <sys/time.h>
+/* The wall clock jumps a day back or forward at every second call; the monotonic one is left alone. */
+static long calls;
+static long jump(void) { return (__sync_fetch_and_add(&calls, 1) / 2) % 2 ? -86400 : 86400 * 30; }
+int clock_gettime(clockid_t id, struct timespec *t) {
+  static int (*real)(clockid_t, struct timespec *);
+  if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+  int code = real(id, t);
+  if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) t->tv_sec += jump();
+  return code;
+}
+int gettimeofday(struct timeval *restrict t, void *restrict zone) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  t->tv_sec = now.tv_sec; t->tv_usec = now.tv_nsec / 1000;
+  return 0;
+}
+time_t time(time_t *t) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (t) *t = now.tv_sec;
+  return now.tv_sec;
+}
+"""
+
+
+@pytest.mark.slow
+def test_a_wall_clock_that_jumps_under_the_whole_process_changes_nothing(tmp_path, script_result):
+    """Python, MindSpore and its C++ threads alike see a clock that goes back and forth by days."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "clock.c").write_text(CLOCK)
+    library = tmp_path / "clock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "clock.c"), "-ldl"], check=True)
+    env = {**os.environ, "LD_PRELOAD": str(library)}
+    seen = "import time; t = [time.time() for _ in range(9)]; print(max(t) - min(t) > 86400)"
+    assert subprocess.run([sys.executable, "-c", seen], env=env, capture_output=True, text=True).stdout == "True\n"
+    folder = tmp_path / "run"
+    result = subprocess.run([*COMMAND, "--output_dir", str(folder)], env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert finish(folder) == script_result
+    rates = [json.loads(line)["images_per_s"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert all(0 < rate < 1e6 for rate in rates)
