@@ -609,13 +609,23 @@ def test_two_thousand_steps_take_no_more_memory_than_three_hundred(tmp_path):
         ("train", 2000, {}, (*OFTEN, "--workers", "2")),
         ("train", 2000, {}, (*OFTEN, "--gradient_accumulate_every", "2", "--amp_level", "O1")),
         ("train", 2000, {"MS_DDPM_KERNELS": "0"}, OFTEN),
-        ("train", 2000, {}, (*OFTEN, "--mode", "1")),
         ("sample", 1000, {}, ()),
     ],
-    ids=["20000 steps", "two loader threads", "accumulation, half", "without kernels", "PyNative", "sampling"],
+    ids=["20000 steps", "two loader threads", "accumulation, half", "without kernels", "sampling"],
 )
 def test_memory_stays_as_it_is(tmp_path, what, steps, env, options):
     assert_flat(memory_of(tmp_path, steps=steps, what=what, env=env, options=options), 3)
+
+
+@pytest.mark.slow
+def test_operator_by_operator_loses_no_more_than_mindspore_does(tmp_path):
+    """PyNative keeps about 1 KB for good at every matrix product, convolution and sum (2.10, CPU, one bare operator).
+
+    A step of this network was measured at 7 to 10 KB, 3 % of its memory in 2,000 steps; a leak of ours, of an array or
+    a graph per step, would be ten times that.
+    """
+    rss = memory_of(tmp_path, steps=800, options=(*OFTEN, "--mode", "1"))
+    assert (rss[-1] - rss[2]) * 1024 / 500 < 30, rss
 
 
 # --- the script itself ----------------------------------------------------------------------------------------------
