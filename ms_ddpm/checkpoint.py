@@ -2,7 +2,8 @@
 
 ``OUTPUT/checkpoints/step-00001600/`` holds ``model``, ``ema`` and ``optimizer.safetensors`` and ``state.json`` (step,
 seed, configuration, versions, and a SHA-256 per file). A directory is written beside its place, synced to disk and
-renamed, so that a process killed at any moment leaves only whole ones. The files ``last`` and ``best`` name a step.
+renamed, so that a process killed at any moment, or a loss of power, leaves only whole ones. The files ``last`` and
+``best`` name a step. ``python -m ms_ddpm.verify OUTPUT`` checks every one.
 """
 
 from __future__ import annotations
@@ -13,20 +14,31 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from . import tensorfile
 from .errors import UserError, quoted, reason_of
-from .files import WRITING, sync, write_atomically
+from .files import WRITING, make_directory, sync, write_atomically
 from .untrusted import check_regular, read_bytes, read_text
 
 log = logging.getLogger("ms_ddpm")
 
 Arrays = Mapping[str, np.ndarray]
 _STEP = re.compile(r"step-([0-9]{8,18})")
+_OLD = f"{WRITING}old-"  # what a checkpoint is called that is being removed or replaced
+_ASIDE = "damaged-"  # what one is called that `set_aside` took out of the way
+
+
+class Damaged(UserError):
+    """A checkpoint that does not hold what was written. ``path`` is its directory."""
+
+    def __init__(self, path: Path, file: Path, reason: str):
+        super().__init__(f"checkpoint file {file} is damaged: {reason}")
+        self.path = path
 
 
 @dataclass
@@ -63,7 +75,7 @@ def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mappin
     final = directory / step_name(step)
     writing = directory / f"{WRITING}{step_name(step)}-{os.getpid()}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
         files = {}
@@ -74,24 +86,54 @@ def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mappin
         content = {**state, "step": step, "files": files}
         content["sha256"] = state_digest(content)
         write_atomically(writing / "state.json", json.dumps(content, indent=2, sort_keys=True).encode())
-        if final.exists():  # the same step of a run that was resumed from before it
-            _remove(final)
-        os.rename(writing, final)
-        sync(directory)
+        _put_in_place(writing, final)
         write_atomically(directory / "last", f"{final.name}\n".encode())
     except (OSError, UserError) as error:
         shutil.rmtree(writing, ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"could not write checkpoint {final}: {reason}; earlier checkpoints are intact") from None
+        found = steps(directory)
+        kept = f"the newest is {directory / step_name(found[-1])}" if found else "there are none yet"
+        raise UserError(
+            f"could not write checkpoint {final}: {reason}; earlier checkpoints are intact, {kept}; "
+            "mend that and run the same command again"
+        ) from None
     _rotate(directory, keep_max)
     return final
 
 
+def _put_in_place(writing: Path, final: Path) -> None:
+    """Renames ``writing`` to ``final``, which may exist: a row of skipped steps saves the step before it again."""
+    old = final.with_name(f"{_OLD}{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        if _same(writing, final):
+            shutil.rmtree(writing)
+            return
+        os.rename(final, old)  # a kill from here to the next rename: `clean` brings it back
+    try:
+        os.rename(writing, final)
+        sync(final.parent)
+    except OSError:
+        if old.exists() and not final.exists():
+            os.rename(old, final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether ``other`` is whole and holds what the checkpoint ``path`` holds."""
+    try:
+        return check(other)["sha256"] == _read_state(path)["sha256"]
+    except UserError:
+        return False
+
+
 def _remove(path: Path) -> None:
-    """Removes a checkpoint so that a kill on the way leaves none that looks whole."""
-    aside = path.with_name(f"{WRITING}old-{path.name}-{os.getpid()}")
+    """Removes a checkpoint so that a kill, or a loss of power, on the way leaves none that looks whole."""
+    aside = path.with_name(f"{WRITING}removed-{path.name}-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(path, aside)
+    sync(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -120,12 +162,17 @@ def step_of(name: str) -> int | None:
     return int(match[1]) if match and step_name(int(match[1])) == name else None
 
 
-def named_step(directory: Path, name: str) -> int | None:
-    """The step that ``last`` or ``best`` names, or None."""
+def named(directory: Path, name: str) -> str | None:
+    """The directory name that the file ``last`` or ``best`` holds, or None where there is no such file."""
     try:
-        step = step_of(read_text(directory / name, limit=1000).strip())
+        return read_text(directory / name, limit=1000).strip()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def named_step(directory: Path, name: str) -> int | None:
+    """The step that ``last`` or ``best`` names, or None."""
+    step = step_of(named(directory, name) or "")
     return step if step is not None and (directory / step_name(step)).is_dir() else None
 
 
@@ -133,14 +180,27 @@ def _rotate(directory: Path, keep_max: int) -> None:
     kept = {named_step(directory, "best"), named_step(directory, "last")}
     for step in steps(directory)[:-keep_max] if keep_max > 0 else []:
         if step not in kept:
-            _remove(directory / step_name(step))
+            try:
+                _remove(directory / step_name(step))
+            except OSError as error:
+                log.warning("could not remove the old checkpoint of step %d: %s", step, error.strerror or error)
 
 
-def clean(*directories: Path) -> None:
-    """Removes what a killed process left half-written."""
+def clean(*directories: Path) -> bool:
+    """Removes what a killed process left half-written, and ends what it left half-replaced.
+
+    True where a checkpoint that was about to be replaced came back.
+    """
+    restored = False
     for directory in directories:
         for path in directory.glob(f"{WRITING}*"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            final = path.with_name(path.name[len(_OLD) :])
+            if path.name.startswith(_OLD) and not final.exists():
+                os.rename(path, final)
+                restored = True
+            else:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return restored
 
 
 def locate(path: Path, which: str = "last") -> Path:
@@ -158,14 +218,51 @@ def locate(path: Path, which: str = "last") -> Path:
     raise UserError(f"no checkpoint in {path}; expected an output directory of train.py or a step-... directory in it")
 
 
-def _broken(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"checkpoint file {path} is damaged: {reason}; delete {path.parent} to fall back to an earlier step"
-    )
+def newest_whole(directory: Path, before: int | None = None) -> Path | None:
+    """The newest checkpoint under ``directory`` that is whole, of those before step ``before``; None if none is."""
+    for step in reversed(steps(directory)):
+        if before is None or step < before:
+            try:
+                check(directory / step_name(step))
+                return directory / step_name(step)
+            except UserError as error:
+                log.warning("%s", error)
+    return None
+
+
+def set_aside(directory: Path, after: int) -> None:
+    """Renames the checkpoints later than step ``after`` to ``damaged-step-...``, out of the way of a run."""
+    for step in steps(directory):
+        if step > after:
+            name = f"{_ASIDE}{step_name(step)}"
+            number = sum(1 for path in directory.glob(f"{name}*"))
+            os.rename(directory / step_name(step), directory / (f"{name}.{number}" if number else name))
+
+
+def _broken(file: Path, reason: str) -> Damaged:
+    return Damaged(file.parent, file, reason)
+
+
+def _advised(read: Callable, path: Path, *args):
+    """``read(path, *args)``, whose error about damage says which earlier checkpoint is whole and how to go on."""
+    try:
+        return read(path, *args)
+    except Damaged as error:
+        step = step_of(path.name)
+        earlier = newest_whole(path.parent, before=step) if step is not None else None
+        if earlier is None:
+            raise UserError(f"{error}; there is no earlier checkpoint that is whole") from None
+        raise UserError(
+            f"{error}; {earlier} is whole: train.py --resume whole continues from there and puts the damaged one aside"
+        ) from None
 
 
 def read_state(path: Path) -> dict:
     """state.json of one checkpoint directory. Raises UserError where it cannot be read."""
+    return _advised(_read_state, path)
+
+
+def _read_state(path: Path) -> dict:
     file = path / "state.json"
     try:
         state = json.loads(read_text(file))
@@ -174,8 +271,11 @@ def read_state(path: Path) -> dict:
         if state.get("sha256") != state_digest(state):
             raise ValueError("its checksum differs from the one written with it")
         named = step_of(path.name)  # None where the directory was given another name
-        if not _is_count(state["step"]) or named not in (None, state["step"]):
-            raise ValueError(f"it is of step {quoted(state['step'])}")
+        if not 0 <= state["step"] < 10**18 or named not in (None, state["step"]):
+            step = quoted(state["step"])
+            raise ValueError(f"it is of step {step}: the directory was renamed or the file swapped")
+    except FileNotFoundError:
+        raise _broken(file, "it is missing") from None
     except OSError as error:
         raise UserError(f"cannot read checkpoint {file}: {error.strerror or error}") from None
     except RecursionError:
@@ -187,84 +287,55 @@ def read_state(path: Path) -> dict:
 
 def load(path: Path, groups: tuple[str, ...] = ("model", "ema", "optimizer")) -> Checkpoint:
     """Reads and verifies one checkpoint directory. Raises UserError naming the first file that was changed."""
-    state = read_state(path)
+    return _advised(_load, path, groups)
+
+
+def _load(path: Path, groups: tuple[str, ...]) -> Checkpoint:
+    state = _read_state(path)
     arrays = {}
     for group in groups:
         file = path / f"{group}.safetensors"
-        expected = state["files"].get(file.name)
-        if not isinstance(expected, dict):
+        if not isinstance(state["files"].get(file.name), dict):
             raise _broken(path / "state.json", f"it does not list {file.name}")
         try:
-            size = check_regular(file)
-            if size != expected.get("bytes"):
-                raise _broken(file, f"{size} bytes, expected {quoted(expected.get('bytes'))}")
-            data = read_bytes(file)
-        except OSError as error:
-            raise UserError(f"cannot read checkpoint file {file}: {error.strerror or error}") from None
-        if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
-            raise _broken(file, "its checksum differs from the one written with it")
-        try:
-            arrays[group] = parse_tensors(data)
+            arrays[group] = tensorfile.parse(_verified_bytes(file, state["files"][file.name]))
+        except UserError:
+            raise
         except ValueError as error:
             raise _broken(file, reason_of(error)) from None
+    for name in strangers(path, state):
+        log.warning("checkpoint %s: %s is not part of it and is not read", path, name)
     return Checkpoint(path, state["step"], state, arrays)
 
 
-def parse_tensors(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file by name. Raises ValueError where it is none, or of types that numpy lacks."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as parse
-
+def _verified_bytes(file: Path, expected: Mapping) -> bytes:
     try:
-        return parse(data)
-    except KeyError as error:
-        raise ValueError(f"it holds numbers of type {error}, which numpy does not have") from None
-    except (SafetensorError, ValueError, TypeError, OverflowError, MemoryError, AttributeError) as error:
-        raise ValueError(f"it is no safetensors file: {reason_of(error)}") from None
+        size = check_regular(file)
+        if size != expected.get("bytes"):
+            raise _broken(file, f"{size} bytes, expected {quoted(expected.get('bytes'))}")
+        data = read_bytes(file)
+    except FileNotFoundError:
+        raise _broken(file, "it is missing") from None
+    except OSError as error:
+        raise UserError(f"cannot read checkpoint file {file}: {error.strerror or error}") from None
+    if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
+        raise _broken(file, "its checksum differs from the one written with it")
+    return data
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 10**18
+def check(path: Path) -> dict:
+    """Verifies every file of one checkpoint directory and returns its state. Raises UserError naming what differs."""
+    state = _read_state(path)
+    for name, expected in state["files"].items():
+        if Path(name).name != name or not isinstance(expected, dict):
+            raise _broken(path / "state.json", f"it lists {quoted(name)}, expected names of files beside it")
+        _verified_bytes(path / name, expected)
+    return state
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300  # false for nan
-
-
-_TRAINING = {  # of state["training"]: what a value must be, in a function and in words
-    "arguments": (lambda v: v is None or isinstance(v, dict), "a mapping"),
-    "ema_calls": (_is_count, "a whole number"),
-    "scaler": (
-        lambda v: isinstance(v, dict) and all(_is_number(v.get(k)) and v[k] >= 0 for k in ("scale", "good_steps"))
-        and v["scale"] > 0,
-        "scale and good_steps",
-    ),
-    "best_loss": (lambda v: v is None or _is_number(v), "a number or null"),
-    "best_step": (lambda v: v is None or _is_count(v), "a whole number or null"),
-    "skipped_steps": (_is_count, "a whole number"),
-    "workers": (lambda v: _is_count(v) and v > 0, "a whole number above 0"),
-    "batches_seen": (lambda v: v is None or _is_count(v), "a whole number or null"),
-}  # fmt: skip
-_DEFAULTS = {"arguments": None, "workers": 1, "batches_seen": None}  # convert.py writes none of them
-
-
-def training_state(loaded: Checkpoint) -> dict:
-    """What the Trainer continues from. Raises UserError where it is not there or not of its types."""
-    training = loaded.state.get("training")
-    if not isinstance(training, dict):
-        raise UserError(f"checkpoint {loaded.path} holds no training state to continue from")
-    config = loaded.state.get("config")
-    if config is not None and not isinstance(config, dict):
-        raise _broken(loaded.path / "state.json", f"config is {quoted(config)}, expected a mapping or null")
-    training = {**_DEFAULTS, **training}
-    for name, (fits, expected) in _TRAINING.items():
-        if name not in training:
-            raise _broken(loaded.path / "state.json", f"training.{name} is missing")
-        if not fits(training[name]):
-            raise _broken(
-                loaded.path / "state.json", f"training.{name} is {quoted(training[name])}, expected {expected}"
-            )
-    return {**training, "arguments": training["arguments"] or {}}
+def strangers(path: Path, state: Mapping) -> list[str]:
+    """Names in a checkpoint directory that are not part of the checkpoint."""
+    return sorted(name for name in os.listdir(path) if name not in state["files"] and name != "state.json")
 
 
 def match(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], what: str) -> None:

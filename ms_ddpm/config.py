@@ -100,7 +100,9 @@ class Config:
     keep_checkpoint_max: int = _option(3, "int", "newest checkpoints kept (best is kept too); 0: all", low=0)
     log_every: int = _option(10, "int", "steps between log lines", low=1)
     tensorboard: bool = _option(False, "bool", "write TensorBoard files too")
-    resume: str = _option("auto", "name", "auto: continue what is in output_dir; never; or a checkpoint's path")
+    resume: str = _option(
+        "auto", "name", "auto: continue what is in output_dir; whole: also where its last is damaged; never; a path"
+    )
     # machine
     device_target: str = _option("CPU", "name", "CPU, GPU or Ascend")
     device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)

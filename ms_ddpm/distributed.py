@@ -15,10 +15,12 @@ import re
 import sys
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +29,9 @@ from ._supervisor import supervise
 from ._watch import Watch
 from .config import Config
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from mindspore import nn
 
 log = logging.getLogger("ms_ddpm")
 
@@ -165,6 +170,25 @@ class Group:
                     raise UserError(
                         f"worker {rank} has another {name} than worker 0 ({numbers[i]}, {found[0][i]}); {advice}"
                     )
+
+    def check_start(self, cell: nn.Cell, step: int, settings: object) -> None:
+        """Raises UserError where the workers do not start from the same step, settings and weights."""
+        if self.world > 1:
+            facts = {"step": step, "configuration or data set": zlib.crc32(repr(settings).encode())}
+            self.agree(
+                facts,
+                "give every worker the same options, data set and --output_dir, on a file system that all of them see",
+            )
+            self.check_weights(cell, step)
+
+    def check_weights(self, cell: nn.Cell, step: int) -> None:
+        """Raises UserError where the workers' weights are not the same, bit for bit."""
+        if self.world > 1:
+            sums = [zlib.crc32(p.asnumpy().tobytes()) for _, p in cell.parameters_and_names()]
+            self.agree(
+                {f"checksum of its weights at step {step}": zlib.crc32(repr(sums).encode())},
+                "this is a defect of the collective operations, or the workers' programs differ",
+            )
 
     # --- the end, wanted or not ------------------------------------------------------------------------------------
 

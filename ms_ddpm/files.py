@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +20,23 @@ def sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def make_directory(path: Path) -> None:
+    """Creates ``path`` and what is missing above it so that a loss of power cannot take it away again."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def check_writable(*directories: Path) -> None:
+    """Raises UserError for the first of ``directories``, of those that exist, in which no file can be made."""
+    for directory in directories:
+        if directory.is_dir():
+            probe = directory / f"{WRITING}probe"
+            write_atomically(probe, b"")
+            probe.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -42,12 +59,12 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        # A parent that is a file makes unlink raise NotADirectoryError, and then there is nothing to remove.
-        if beside.parent.is_dir():
+        # Nothing to remove where the parent is a file; nothing to be done about a disk that has just become read-only.
+        with suppress(OSError):
             beside.unlink(missing_ok=True)
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
     """`atomic` for bytes that are there already."""
     with atomic(path) as file:
         file.write(data)

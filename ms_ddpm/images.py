@@ -6,6 +6,7 @@ beside their place and moved into it, so a reader never meets half a file.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from . import untrusted
 from .errors import UserError, reason_of
-from .files import atomic
+from .files import atomic, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -115,9 +116,9 @@ def save_npz(images: np.ndarray, path: str | Path) -> None:
     Raises:
         UserError: as ``to_uint8``, or ``path`` cannot be written.
     """
-    pixels = to_uint8(images)
-    with atomic(path) as file:
-        np.savez(file, arr_0=pixels)
+    whole = io.BytesIO()  # zipfile's own clean-up after a full disk prints a traceback
+    np.savez(whole, arr_0=to_uint8(images))
+    write_atomically(path, whole.getbuffer())
 
 
 def load_npz(path: str | Path) -> np.ndarray:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import signal
 from pathlib import Path
 
 from .errors import UserError, reason_of
 from .files import write_atomically
 from .untrusted import check_regular
+
+log = logging.getLogger("ms_ddpm")
+
+
+def stop_signals() -> list[int]:
+    """The signals that end a run with a checkpoint: SIGTERM, Ctrl-C, and SIGHUP (a closed terminal) without nohup."""
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT] + ([] if ignored else [hangup])
 
 
 def lock_directory(folder: Path):
@@ -49,19 +60,19 @@ def _json_number(value):
 class RunLog:
     """``log.jsonl``, one object a line, and TensorBoard files where asked for.
 
-    A resumed run drops the lines of steps it will do again, so that every step stands there once.
+    A resumed run drops the lines of steps it will do again, so that every step stands there once. A disk that is full
+    costs no run: the lines wait in memory and are written when there is room; the next checkpoint decides.
     """
 
     def __init__(self, folder: Path, *, resumed_from: int, tensorboard: bool = False):
         self.path = folder / "log.jsonl"
+        self.waiting, self.failed = b"", False
         try:
             self._keep_up_to(resumed_from)
-            self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close)
+            self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from None
-        self.board = None
-        if tensorboard:
-            self.board = summary_writer()(str(folder / "tensorboard"), purge_step=resumed_from + 1)
+        self.board = Board(folder / "tensorboard", resumed_from) if tensorboard else None
 
     def _keep_up_to(self, step: int) -> None:
         if not self.path.exists():
@@ -78,14 +89,69 @@ class RunLog:
 
     def write(self, record: dict) -> None:
         """Adds one line; numbers go to TensorBoard too."""
-        self.file.write(json.dumps({key: _json_number(value) for key, value in record.items()}) + "\n")
+        self.waiting += (json.dumps({key: _json_number(value) for key, value in record.items()}) + "\n").encode()
+        try:
+            while self.waiting:
+                self.waiting = self.waiting[self.file.write(self.waiting) :]  # a disk that fills up takes a part
+            self.failed = False
+        except OSError as error:
+            if not self.failed:
+                log.warning("cannot write %s: %s; its lines wait in memory", self.path, error.strerror or error)
+            self.failed = True
         if self.board is not None:
-            for key, value in record.items():
-                if isinstance(value, (int, float)) and key != "step":
-                    self.board.add_scalar(key, value, record["step"])
+            self.board.write(record)
 
     def close(self) -> None:
         """Closes the files."""
-        self.file.close()
+        if self.waiting:
+            log.warning("%s lacks its last %d lines", self.path, self.waiting.count(b"\n"))
+        try:
+            self.file.close()
+        except OSError as error:
+            log.warning("cannot close %s: %s", self.path, error.strerror or error)
         if self.board is not None:
             self.board.close()
+
+
+class Board:
+    """TensorBoard files, written by tensorboardX, which a full disk turns off.
+
+    Why: its thread dies of the first OSError, and then its queue blocks the run at the tenth event and the process at
+    its end (tensorboardX 2.6.5). Hence a queue that never fills, and a look at the thread before every record. Still
+    needed? `tests/test_endurance.py` takes the thread's life.
+    """
+
+    def __init__(self, folder: Path, resumed_from: int):
+        writer = summary_writer()
+        # The step in the name: two runs within a second, or after a clock that went back, would share a file.
+        suffix = f".from-{resumed_from:08d}"
+        try:
+            self.writer = writer(str(folder), purge_step=resumed_from + 1, max_queue=2**31 - 1, filename_suffix=suffix)
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+
+    def _alive(self) -> bool:
+        if self.writer is None:
+            return False
+        events = self.writer.file_writer.event_writer
+        if events._worker is not None and events._worker.is_alive():
+            return True
+        log.warning("TensorBoard files can no longer be written; training goes on without them")
+        events._event_queue.cancel_join_thread()
+        self.writer = None
+        return False
+
+    def write(self, record: dict) -> None:
+        """Adds the record's numbers."""
+        if self._alive():
+            for key, value in record.items():
+                if isinstance(value, (int, float)) and key != "step":
+                    self.writer.add_scalar(key, value, record["step"])
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._alive():
+            try:
+                self.writer.close()
+            except OSError as error:
+                log.warning("cannot close the TensorBoard file: %s", error.strerror or error)

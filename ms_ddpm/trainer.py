@@ -12,7 +12,6 @@ import math
 import os
 import signal
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +20,19 @@ import numpy as np
 from mindspore import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import checkpoint, data, precision
+from . import checkpoint, data, precision, resuming
 from .amp import DynamicLossScale, apply_amp, needs_loss_scale
 from .checkpoint import log
-from .config import differences
 from .distributed import ALONE, Group
 from .ema import EMA
-from .errors import NonFiniteError, UserError, quoted
+from .errors import NonFiniteError, UserError
+from .files import check_writable
 from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
 from .optim import OPTIMIZERS
 from .random import Stream, stream
-from .runs import RunLog, lock_directory, summary_writer
+from .runs import RunLog, lock_directory, stop_signals, summary_writer
 from .runtime import compiled, peak_rss_mb
 from .train_step import TrainStep, as_function, to_inputs
 
@@ -65,7 +64,8 @@ class Trainer:
         amp_level, amp_dtype: "O0", "O1" or "O2", in "float16" or "bfloat16"; see `ms_ddpm.amp`.
         validation_images: how many are held out; the checkpoint of the lowest EMA validation loss is named ``best``.
         seed: one seed gives one run.
-        resume: "auto" continues what ``results_folder`` holds, "never" refuses to, a path continues that checkpoint.
+        resume: "auto" continues what ``results_folder`` holds, "whole" does too and goes back to the newest whole
+            checkpoint where later ones are damaged, "never" refuses to, a path continues that checkpoint.
         keep_checkpoint_max: newest checkpoints kept, 0 for all.
         log_every: steps between lines of log.jsonl; tensorboard: write TensorBoard files too.
         max_nonfinite: stop after so many steps in a row whose loss or gradient is not finite; each is skipped. Steps
@@ -175,52 +175,27 @@ class Trainer:
             summary_writer()
         self.folder = Path(results_folder)
         self.checkpoints = self.folder / "checkpoints"
-        path = self._resumed_path(resume)
+        resuming.find(self.folder, resume)
         if group.writer:
             self._lock = lock_directory(self.folder)
             checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
+            check_writable(self.checkpoints, self.folder / "samples")
+        group.gather([0])  # wait for that
+        path = resuming.find(self.folder, resume)  # a kill may have come while a checkpoint was replaced; it is back
         if path is not None:
             self.load(path)
-        self._check_agreement()
+            if group.writer:  # damaged ones: "whole" alone gets here with any
+                checkpoint.set_aside(self.checkpoints, after=self.step)
+        group.check_start(cell, self.step, [config, self.arguments, train_num_steps, save_and_sample_every])
 
     # --- resuming and saving -------------------------------------------------------------------------------------
-
-    def _resumed_path(self, resume: str) -> Path | None:
-        """The checkpoint that ``resume`` asks for, or None to start afresh."""
-        found = checkpoint.steps(self.checkpoints)
-        if resume == "never":
-            if found:
-                raise UserError(
-                    f"{self.folder} already holds checkpoints up to step {found[-1]}; continue with --resume auto, "
-                    "choose another --output_dir, or delete it"
-                )
-            return None
-        if resume == "auto":
-            return checkpoint.locate(self.folder) if found else None
-        path = checkpoint.locate(Path(resume))
-        later = [step for step in found if step > checkpoint.read_state(path)["step"]]
-        if later:
-            raise UserError(
-                f"{self.folder} holds checkpoints of later steps {later} than {path}; continue it in another "
-                "--output_dir, or delete them"
-            )
-        return path
 
     def load(self, path: str | Path) -> None:
         """Continues from a checkpoint directory. Raises UserError where it is damaged or of another run."""
         loaded = checkpoint.load(Path(path))
-        training = checkpoint.training_state(loaded)
-        before = training["arguments"]
-        changed, free = [], self._continues_with_other_workers(training["workers"], before)
-        if None not in (self.config, loaded.state.get("config")):
-            changed = differences(loaded.state["config"], self.config, free)
-        now = {key: value for key, value in self.arguments.items() if key not in free}
-        changed += [f"{k} was {quoted(before[k])}, now {v!r}" for k, v in now.items() if before.get(k, v) != v]
-        if changed:
-            raise UserError(
-                f"checkpoint {path} is of another run: {'; '.join(changed[:3])}; "
-                "use the same configuration, or another --output_dir to start afresh"
-            )
+        training = resuming.training_state(loaded)
+        workers = self.group.world
+        resuming.check_same_run(loaded, training, config=self.config, arguments=self.arguments, workers=workers)
         shapes = {name: tuple(p.shape) for name, p in self.cell.parameters_and_names()}
         moments = {f"{key}.{name}": shapes[name] for key in ("exp_avg", "exp_avg_sq") for name in self.names}
         checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in self.names}, f"checkpoint {path}")
@@ -231,53 +206,13 @@ class Trainer:
         self.scaler.load_state(training["scaler"])
         self.best_loss = math.inf if training["best_loss"] is None else training["best_loss"]
         self.best_step = training["best_step"]
-        if self.group.writer and self.best_step in checkpoint.steps(
-            self.checkpoints
-        ):  # a kill may have come before it was named
+        # A kill may have come before it was named.
+        if self.group.writer and self.best_step in checkpoint.steps(self.checkpoints):
             checkpoint.mark_best(self.checkpoints, self.best_step)
         self.skipped = training["skipped_steps"]
         self.step = loaded.step
-        self.batches_seen = training["batches_seen"]
-        if self.batches_seen is None:
-            self.batches_seen = self.step * self.accumulate
-
-    def _continues_with_other_workers(self, workers: int, before: dict) -> tuple[str, ...]:
-        """Configuration keys that may differ because the number of workers does; warns where the batch changes."""
-        accumulated = before.get("gradient_accumulate_every")
-        if type(accumulated) is not int:
-            accumulated = self.accumulate
-        if workers == self.group.world:
-            return ()
-        if workers * accumulated != self.per_step:
-            log.warning(
-                "the checkpoint is of %d worker(s), now there are %d: %d batches of %d a step instead of %d; with the "
-                "product of workers and gradient_accumulate_every as before, the run would go on as it was",
-                workers, self.group.world, self.per_step, self.batch_size, workers * accumulated,
-            )  # fmt: skip
-        return ("gradient_accumulate_every",)
-
-    def _check_agreement(self) -> None:
-        """Raises UserError, on every worker, where they do not start alike."""
-        if self.group.world > 1:
-            text = repr([self.config, sorted(self.arguments.items()), self.total_steps, self.every, self.accumulate])
-            self.group.agree(
-                {
-                    "step": self.step,
-                    "number of images": len(self.train_set),
-                    "configuration": zlib.crc32(text.encode()),
-                },
-                "give every worker the same options, data set and --output_dir, on a file system that all of them see",
-            )
-            self._check_weights()
-
-    def _check_weights(self) -> None:
-        """Raises UserError where the workers' weights are not the same, bit for bit."""
-        if self.group.world > 1:
-            sums = [zlib.crc32(p.asnumpy().tobytes()) for _, p in self.cell.parameters_and_names()]
-            self.group.agree(
-                {f"checksum of its weights at step {self.step}": zlib.crc32(repr(sums).encode())},
-                "this is a defect of the collective operations, or the workers' programs differ",
-            )
+        seen = training["batches_seen"]
+        self.batches_seen = self.step * self.accumulate if seen is None else seen
 
     def save(self) -> Path:
         """Writes a checkpoint of the current weights, averaged weights and optimizer.
@@ -353,7 +288,7 @@ class Trainer:
 
     def checkpoint_and_sample(self, record: dict) -> None:
         """Validation loss, log line, checkpoint, sample grid: in this order, so that a kill in between loses none."""
-        self._check_weights()
+        self.group.check_weights(self.cell, self.step)
         if not self.group.writer:
             return
         with self.ema.swapped():
@@ -412,19 +347,20 @@ class Trainer:
             )
 
     def train(self) -> TrainResult:
-        """Trains to ``train_num_steps``, or until SIGTERM or Ctrl-C, which save a checkpoint first."""
+        """Trains to ``train_num_steps``, or until SIGTERM, SIGHUP or Ctrl-C, which save a checkpoint first."""
         if self.group.writer:
             self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
         self.group.on_loss(self.folder, self._save_unless_saved)
         stopped: list[int] = []
 
         def on_signal(number, frame):
-            if stopped and self.group.world == 1:  # of several workers each may be told twice, by msrun and the system
+            # Schedulers send SIGTERM twice, and it must not cost the checkpoint; a second Ctrl-C is a person's.
+            if stopped and number == signal.SIGINT:
                 raise KeyboardInterrupt
             stopped.append(number)
 
         def listen() -> dict:
-            return {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+            return {number: signal.signal(number, on_signal) for number in stop_signals()}
 
         previous = listen()
         inputs = self._inputs()
@@ -448,7 +384,8 @@ class Trainer:
                 self.run_log.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        return TrainResult(self.step, stopped[0] if stopped else None, self.skipped)
+        unfinished = self.step < self.total_steps
+        return TrainResult(self.step, stopped[0] if stopped and unfinished else None, self.skipped)
 
     def _loop(self, inputs: Iterator[list[tuple]], bar, stopped: list[int], listen: Callable) -> None:
         images_per_step = self.batch_size * self.per_step

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save as to_bytes
 
-from ms_ddpm.checkpoint import parse_tensors
 from ms_ddpm.errors import UserError, quoted, reason_of
 from ms_ddpm.files import write_atomically
+from ms_ddpm.tensorfile import parse as parse_tensors
 from ms_ddpm.untrusted import read_bytes, read_text
 
 from .case import Arrays, Case, Computation

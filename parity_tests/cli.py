@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ms_ddpm import precision
 from ms_ddpm.cli import Parser
 from ms_ddpm.errors import UserError, reason_of
 

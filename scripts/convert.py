@@ -11,6 +11,7 @@ not in a checkpoint. A .pt is read with weights_only=True: a file that would run
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def _torch():
 def read_torch_file(path: Path) -> dict:
     """{"model": state, "ema": state or None, "step": int} of numpy arrays. Raises UserError where it cannot be read."""
     from ms_ddpm import memory
-    from ms_ddpm.untrusted import check_regular, read_bytes
+    from ms_ddpm.untrusted import check_regular
 
     try:
         check_regular(path)
@@ -74,12 +75,9 @@ def read_torch_file(path: Path) -> dict:
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason_of(error)}; expected a PyTorch checkpoint") from None
     if path.suffix == ".safetensors":
-        from ms_ddpm.checkpoint import parse_tensors
+        from ms_ddpm import tensorfile
 
-        try:
-            return {"model": parse_tensors(read_bytes(path)), "ema": None, "step": 0}
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be converted: {reason_of(error)}") from None
+        return {"model": tensorfile.read(path), "ema": None, "step": 0}
     torch = _torch()
     try:
         with warnings.catch_warnings():
@@ -212,8 +210,8 @@ def to_torch(args: dict) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import convert, recipes
-    from ms_ddpm.files import atomic, write_atomically
+    from ms_ddpm import convert, recipes, tensorfile
+    from ms_ddpm.files import write_atomically
 
     states = {}
     for weights in ("model", "ema") if torch else (args["weights"],):
@@ -225,12 +223,11 @@ def to_torch(args: dict) -> int:
         ema = {f"ema_model.{k}": v for k, v in tensors["ema"].items()}
         ema |= {f"online_model.{k}": v for k, v in tensors["model"].items()}
         ema |= {"initted": torch.tensor(True), "step": torch.tensor(step)}
-        with atomic(output) as file:
-            torch.save({"step": step, "model": tensors["model"], "ema": ema}, file)
+        whole = io.BytesIO()  # torch.save turns a full disk into a RuntimeError about positions
+        torch.save({"step": step, "model": tensors["model"], "ema": ema}, whole)
+        write_atomically(output, whole.getbuffer())
     else:
-        from safetensors.numpy import save
-
-        write_atomically(output, save(states[args["weights"]]))
+        tensorfile.write(output, states[args["weights"]])
     read = f'torch.load("{output}")["model"]' if torch else f'safetensors.torch.load_file("{output}")'
     print(f"step {step} -> {output}: diffusion.load_state_dict({read}) takes it")
     return 0
