@@ -22,6 +22,36 @@ def stop_signals() -> list[int]:
     return [signal.SIGTERM, signal.SIGINT] + ([] if ignored else [hangup])
 
 
+class StopRequests:
+    """Inside the ``with`` block, the `stop_signals` that came, in ``received``; a second Ctrl-C interrupts.
+
+    Schedulers send SIGTERM twice, and it must not cost the checkpoint; a second Ctrl-C is a person's.
+    """
+
+    def __init__(self):
+        self.received: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.received)
+
+    def _on_signal(self, number, frame) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received.append(number)
+
+    def listen(self) -> dict:
+        """Takes the signals over (anew: MindSpore 2.10 takes Ctrl-C's when a graph runs); gives who had them."""
+        return {number: signal.signal(number, self._on_signal) for number in stop_signals()}
+
+    def __enter__(self) -> StopRequests:
+        self._before = self.listen()
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
 def lock_directory(folder: Path):
     """Creates ``folder`` and holds it for this process. Raises UserError where it cannot be written or is in use."""
     try:

@@ -1,17 +1,19 @@
-"""One training step as compiled graphs."""
+"""One training step as compiled graphs, and what goes into it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from . import data
 from .amp import DynamicLossScale
 from .distributed import ALONE, Group
 from .optim import Adam, clip_by_global_norm, clip_factor
+from .random import Stream, stream
 from .runtime import compiled
 
 
@@ -133,3 +135,36 @@ def as_function(cell: nn.Cell) -> Callable:
         return cell(*inputs)
 
     return loss
+
+
+def step_inputs(
+    cell: nn.Cell, source: data.ImageSource, batch_size: int, accumulate: int, *, seed: int, flip: bool, start: int,
+    steps: int, workers: int, group: Group,
+) -> Iterator[list[tuple]]:  # fmt: skip
+    """The inputs of ``steps`` steps: a list of one tuple per accumulated batch, from batch ``start`` of the run on."""
+    batches = data.Batches(
+        source, batch_size, seed=seed, start=start, count=steps * accumulate, flip=flip, rank=group.rank,
+        world=group.world,
+    )  # fmt: skip
+    inputs = []
+    for item, images in enumerate(data.iterate(batches, workers)):
+        inputs.append((images, *cell.draw(stream(seed, Stream.DRAW, batches.number(item)), (images,))))
+        if len(inputs) == accumulate:
+            yield inputs
+            inputs = []
+
+
+def mean_loss(loss: Callable, cell: nn.Cell, source: data.ImageSource, batch_size: int, seed: int) -> float:
+    """Mean of the compiled ``loss`` over ``source`` with fixed draws, with the weights the cell has now.
+
+    In whole batches: what is left over after the last one does not count.
+    """
+    size = min(batch_size, len(source))
+    losses = []
+    cell.set_train(False)  # no dropout
+    for i in range(len(source) // size):
+        images = source.batch(range(i * size, (i + 1) * size)).astype(np.float32) / 255
+        draws = cell.draw(stream(seed, Stream.VALIDATION, i), (images,))
+        losses.append(float(loss(*to_inputs((images, *draws))).asnumpy()))
+    cell.set_train(True)
+    return sum(losses) / len(losses)

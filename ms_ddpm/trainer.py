@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from mindspore import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -31,10 +30,9 @@ from .images import save_grid
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
 from .optim import OPTIMIZERS
-from .random import Stream, stream
-from .runs import RunLog, lock_directory, stop_signals, summary_writer
+from .runs import RunLog, StopRequests, lock_directory, summary_writer
 from .runtime import compiled, peak_rss_mb
-from .train_step import TrainStep, as_function, to_inputs
+from .train_step import TrainStep, as_function, mean_loss, step_inputs
 
 
 @dataclass
@@ -251,21 +249,10 @@ class Trainer:
     # --- what happens every so many steps --------------------------------------------------------------------------
 
     def validation_loss(self) -> float | None:
-        """Mean loss over the held-out images with fixed draws, with the weights the cell has now.
-
-        In whole batches: what is left over after the last one does not count.
-        """
+        """`mean_loss` of the held-out images."""
         if self.validation_set is None:
             return None
-        size = min(self.batch_size, len(self.validation_set))
-        losses = []
-        self.cell.set_train(False)  # no dropout
-        for i in range(len(self.validation_set) // size):
-            images = self.validation_set.batch(range(i * size, (i + 1) * size)).astype(np.float32) / 255
-            draws = self.cell.draw(stream(self.seed, Stream.VALIDATION, i), (images,))
-            losses.append(float(self._loss_only(*to_inputs((images, *draws))).asnumpy()))
-        self.cell.set_train(True)
-        return sum(losses) / len(losses)
+        return mean_loss(self._loss_only, self.cell, self.validation_set, self.batch_size, self.seed)
 
     @property
     def picture(self) -> Path:
@@ -306,20 +293,6 @@ class Trainer:
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
-    def _inputs(self) -> Iterator[list[tuple]]:
-        """The inputs of every step that is left: a list of one tuple per accumulated batch."""
-        batches = data.Batches(
-            self.train_set, self.batch_size, seed=self.seed, start=self.batches_seen, flip=self.flip,
-            count=(self.total_steps - self.step) * self.accumulate, rank=self.group.rank, world=self.group.world,
-        )  # fmt: skip
-        step_inputs = []
-        for item, images in enumerate(data.iterate(batches, self.workers)):
-            draws = self.cell.draw(stream(self.seed, Stream.DRAW, batches.number(item)), (images,))
-            step_inputs.append((images, *draws))
-            if len(step_inputs) == self.accumulate:
-                yield step_inputs
-                step_inputs = []
-
     def _record_outcome(self, loss: float, applied: bool, scale: float, before: tuple) -> None:
         """Counts skipped steps and stops after too many in a row, with a checkpoint from before the first.
 
@@ -351,58 +324,48 @@ class Trainer:
         if self.group.writer:
             self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
         self.group.on_loss(self.folder, self._save_unless_saved)
-        stopped: list[int] = []
-
-        def on_signal(number, frame):
-            # Schedulers send SIGTERM twice, and it must not cost the checkpoint; a second Ctrl-C is a person's.
-            if stopped and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            stopped.append(number)
-
-        def listen() -> dict:
-            return {number: signal.signal(number, on_signal) for number in stop_signals()}
-
-        previous = listen()
-        inputs = self._inputs()
+        inputs = step_inputs(
+            self.cell, self.train_set, self.batch_size, self.accumulate, seed=self.seed, flip=self.flip,
+            start=self.batches_seen, steps=self.total_steps - self.step, workers=self.workers, group=self.group,
+        )  # fmt: skip
         bar = tqdm(
             total=self.total_steps, initial=self.step, desc="training", unit="step", disable=not self.progress,
             dynamic_ncols=True,
         )  # fmt: skip
         self.cell.set_train(True)
-        try:
-            if self.group.writer and self.step and self.step % self.every == 0 and not self.picture.exists():
-                self.sample_grid()  # a kill came before it
-            self._loop(inputs, bar, stopped, listen)
-            self.group.close()
-        except NonFiniteError:
-            self.group.close()
-            raise
-        finally:
-            inputs.close()
-            bar.close()
-            if self.group.writer:
-                self.run_log.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with StopRequests() as stops:
+            try:
+                if self.group.writer and self.step and self.step % self.every == 0 and not self.picture.exists():
+                    self.sample_grid()  # a kill came before it
+                self._loop(inputs, bar, stops)
+                self.group.close()
+            except NonFiniteError:
+                self.group.close()
+                raise
+            finally:
+                inputs.close()
+                bar.close()
+                if self.group.writer:
+                    self.run_log.close()
         unfinished = self.step < self.total_steps
-        return TrainResult(self.step, stopped[0] if stopped and unfinished else None, self.skipped)
+        return TrainResult(self.step, stops.received[0] if stops and unfinished else None, self.skipped)
 
-    def _loop(self, inputs: Iterator[list[tuple]], bar, stopped: list[int], listen: Callable) -> None:
+    def _loop(self, inputs: Iterator[list[tuple]], bar, stops: StopRequests) -> None:
         images_per_step = self.batch_size * self.per_step
         losses, since, images = [], time.perf_counter(), 0
         stop = False  # of several workers all stop after the same step
-        while self.step < self.total_steps and not (stopped if self.group.world == 1 else stop):
+        while self.step < self.total_steps and not (stops if self.group.world == 1 else stop):
             lr = self.rate(self.step)
             # The loss scale adapts on the device; on the host it is needed only if this step turns out bad.
             before = self._counters() if self.bad_in_a_row == 0 else ()
-            loss, norm, applied, scale, stop = self.train_step(lr, next(inputs), stop=bool(stopped))
+            loss, norm, applied, scale, stop = self.train_step(lr, next(inputs), stop=bool(stops))
             self.step += 1
             self.batches_seen += self.per_step
             images += images_per_step
             if applied:
                 losses.append(loss)
             self._record_outcome(loss, applied, scale, before)
-            listen()  # MindSpore puts a handler of its own in place of Ctrl-C's when a graph runs (2.10)
+            stops.listen()
             record = {"step": self.step, "loss": loss, "lr": lr, "grad_norm": norm}
             if self.on_step is not None:
                 self.on_step(record)
@@ -424,9 +387,9 @@ class Trainer:
             if "images_per_s" in record:
                 losses, since, images = [], time.perf_counter(), 0
             bar.update(1)
-        if stop and not stopped:  # another worker was asked to
-            stopped.append(signal.SIGTERM)
-        if stopped:
+        if stop and not stops:  # another worker was asked to
+            stops.received.append(signal.SIGTERM)
+        if stops:
             self._save_unless_saved()
 
     def _save_unless_saved(self) -> None:

@@ -21,7 +21,8 @@ steps=${STEPS:-400}
 case $steps in '' | *[!0-9]* | 0) echo "error: STEPS is '$steps', expected a number of training steps" >&2; exit 2 ;; esac
 read -ra tiers <<<"${TIERS:-0 1 2 3 4 5}"
 
-rm -rf "$out/logs" "$out/cuda-jit" "$out/parity" "$out/parity-tf32" "$out/train" "$out/train64" "$out/samples" "$out/report.md"
+rm -rf "$out/logs" "$out/cuda-jit" "$out/parity" "$out/parity-high" "$out/parity-half" "$out/train" \
+  "$out/train64" "$out/train64-float16" "$out/samples" "$out/report.md"
 mkdir -p "$out/logs" || exit 2
 out=$(cd "$out" && pwd)
 report=$out/report.md
@@ -29,8 +30,6 @@ failed=0
 
 # The first start must find an empty cache of translated kernels, and the user's own must stay as it is.
 export CUDA_CACHE_PATH=$out/cuda-jit
-# cuBLAS and cuDNN round the inputs of products to 11 bits (TF32) unless told otherwise; parity is judged without.
-export NVIDIA_TF32_OVERRIDE=0
 
 say() { printf "%s\n" "$@" >>"$report"; }
 
@@ -61,7 +60,7 @@ quote() {
 
 say "# ms_ddpm on $device" "" \
   "$(date -u '+%Y-%m-%d %H:%M') UTC, commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $("$python" --version 2>&1)." "" \
-  "TF32 off (NVIDIA_TF32_OVERRIDE=0) but where a row says otherwise; translated kernels in a new directory." "" \
+  "Float32 products are true float32 but where a row says otherwise; translated kernels in a new directory." "" \
   "| step | what | result | seconds |" "| --- | --- | --- | --- |"
 
 start="from ms_ddpm.doctor.start import compute; print(compute('$device'))"
@@ -72,9 +71,11 @@ arguments=()
 for tier in "${tiers[@]}"; do arguments+=(--tier "$tier"); done
 step parity yes "parity with PyTorch, tiers ${tiers[*]}, float32" \
   "$python" scripts/parity.py check "${arguments[@]}" --device_target "$device" --output_dir "$out/parity" --quiet
-if [ "$device" = GPU ]; then
-  step parity-tf32 no "the same with TF32 as the libraries choose it" env -u NVIDIA_TF32_OVERRIDE \
-    "$python" scripts/parity.py check "${arguments[@]}" --device_target GPU --output_dir "$out/parity-tf32" --quiet
+if [ "$device" != CPU ]; then
+  step parity-high no "the same with TF32 or HF32, judged as that" "$python" scripts/parity.py check "${arguments[@]}" \
+    --device_target "$device" --matmul_precision high --output_dir "$out/parity-high" --quiet
+  step parity-half no "float16 and bfloat16" "$python" scripts/parity.py check --tier 7 \
+    --device_target "$device" --output_dir "$out/parity-half" --quiet
 fi
 step train yes "training on digits, $steps steps, dim 16, 64x1x8x8" "$python" scripts/train.py \
   --config configs/digits.yaml --device_target "$device" --output_dir "$out/train" \
@@ -83,15 +84,18 @@ if [ "$device" != CPU ]; then
   step train64 no "training at 64x64, 100 steps, dim 64, mults 1-2-4-8, batch 16" "$python" scripts/train.py \
     --config configs/digits.yaml --device_target "$device" --output_dir "$out/train64" --image_size 64 \
     --dim 64 --dim_mults 1 2 4 8 --train_batch_size 16 --train_num_steps 100 --save_and_sample_every 100 --num_samples 4
+  step train64-float16 no "the same in float16 (O2)" "$python" scripts/train.py \
+    --config configs/digits.yaml --device_target "$device" --output_dir "$out/train64-float16" --image_size 64 --amp_level O2 \
+    --dim 64 --dim_mults 1 2 4 8 --train_batch_size 16 --train_num_steps 100 --save_and_sample_every 100 --num_samples 4
 fi
 step sample yes "64 digits, DDIM, 50 steps" "$python" scripts/sample.py --checkpoint "$out/train" \
   --device_target "$device" --num 64 --sampler ddim --sampling_steps 50 --output_dir "$out/samples"
 
 if [ -d "$CUDA_CACHE_PATH" ]; then say "" "Kernels translated and kept: $(du -sh "$CUDA_CACHE_PATH" | cut -f1)"; fi
-for name in first_start second_start parity parity-tf32 train train64 sample; do
+for name in first_start second_start parity parity-high parity-half train train64 train64-float16 sample; do
   if [ -f "$out/logs/$name.log" ]; then quote "$name" 12; fi
 done
-for name in train train64; do
+for name in train train64 train64-float16; do
   if [ -f "$out/$name/log.jsonl" ]; then
     say "" "### $name: the last lines of log.jsonl" "" '```'
     tail -n 3 "$out/$name/log.jsonl" >>"$report"
