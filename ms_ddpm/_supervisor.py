@@ -6,7 +6,7 @@ therefore a child in a session of its own, and the kernel sends it SIGTERM when 
 msrun is: SIGTERM ends msrun alone. Still needed as long as ``_ProcessManager.kill_worker_processes`` of
 mindspore/parallel/cluster uses SIGKILL.
 
-Imports neither MindSpore nor numpy: this process only waits.
+MindSpore is not imported: this process only waits.
 """
 
 from __future__ import annotations

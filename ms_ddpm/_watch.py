@@ -7,6 +7,7 @@ whose main thread waits in a collective operation and cannot answer.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -58,6 +59,13 @@ class Watch:
         if self.rank:
             _send(self.peers[0][1])
         self._finished.wait()
+
+    def leave(self) -> None:
+        """Closes the connections, by which the others know that this worker is gone, and stops watching them."""
+        self.on_lost = lambda rank: None
+        for _, peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket, token: int) -> list[tuple[int, socket.socket]]:
         found: dict[int, socket.socket] = {}

@@ -8,6 +8,7 @@ renamed, so that a process killed at any moment, or a loss of power, leaves only
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -194,9 +195,9 @@ def clean(*directories: Path) -> bool:
     restored = False
     for directory in directories:
         for path in directory.glob(f"{WRITING}*"):
-            final = path.with_name(path.name[len(_OLD) :])
-            if path.name.startswith(_OLD) and not final.exists():
-                os.rename(path, final)
+            final = path.name.removeprefix(_OLD)
+            if path.name.startswith(_OLD) and step_of(final) is not None and not (directory / final).exists():
+                os.rename(path, directory / final)
                 restored = True
             else:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -225,7 +226,7 @@ def newest_whole(directory: Path, before: int | None = None) -> Path | None:
             try:
                 check(directory / step_name(step))
                 return directory / step_name(step)
-            except UserError as error:
+            except Damaged as error:
                 log.warning("%s", error)
     return None
 
@@ -241,6 +242,13 @@ def set_aside(directory: Path, after: int) -> None:
 
 def _broken(file: Path, reason: str) -> Damaged:
     return Damaged(file.parent, file, reason)
+
+
+def _unreadable(file: Path, error: OSError) -> UserError:
+    """No rights, say, is no damage: another checkpoint in its place would hide a whole one."""
+    if error.errno == errno.EINVAL:  # a folder, device or pipe: see `check_regular`
+        return _broken(file, error.strerror)
+    return UserError(f"cannot read checkpoint file {file}: {error.strerror or error}")
 
 
 def _advised(read: Callable, path: Path, *args):
@@ -277,7 +285,7 @@ def _read_state(path: Path) -> dict:
     except FileNotFoundError:
         raise _broken(file, "it is missing") from None
     except OSError as error:
-        raise UserError(f"cannot read checkpoint {file}: {error.strerror or error}") from None
+        raise _unreadable(file, error) from None
     except RecursionError:
         raise _broken(file, "it is nested too deeply") from None
     except ValueError as error:
@@ -317,7 +325,7 @@ def _verified_bytes(file: Path, expected: Mapping) -> bytes:
     except FileNotFoundError:
         raise _broken(file, "it is missing") from None
     except OSError as error:
-        raise UserError(f"cannot read checkpoint file {file}: {error.strerror or error}") from None
+        raise _unreadable(file, error) from None
     if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
         raise _broken(file, "its checksum differs from the one written with it")
     return data

@@ -66,6 +66,7 @@ def share_cores(threads: int | None) -> None:
     if threads is None and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "localhost", "::1"):
         threads = max(1, cores // world)
     if threads is not None:
+        threads = min(threads, cores)
         runtime.use_cores(threads, first=rank * threads % cores)
 
 
@@ -99,7 +100,7 @@ def start_worker(config: Config) -> Group:
         config.device_target, mode=config.mode, device_id=device_id, seed=config.seed,
         matmul_precision=config.matmul_precision,
     )  # fmt: skip
-    return start()
+    return start(config.output_dir)
 
 
 def _how_to_go_on(output_dir: str | Path) -> str:
@@ -120,18 +121,19 @@ def _first_line(error: BaseException) -> str:
 class Group:
     """All workers of a run, seen from one of them. `ALONE` is the group of a run that is not distributed.
 
+    Inside ``with group:`` an error that ends this worker reaches the others as its loss, at once.
+
     Attributes:
         rank, world: which of how many.
         writer: whether this worker writes files: worker 0.
     """
 
-    def __init__(self, rank: int = 0, world: int = 1):
-        self.rank, self.world = rank, world
+    def __init__(self, rank: int = 0, world: int = 1, output_dir: str | Path = "."):
+        self.rank, self.world, self.output_dir = rank, world, output_dir
         self.writer = rank == 0
-        self._output_dir: str | Path = "."
         self._save: Callable[[], None] | None = None
-        self._step_since: float | None = None
-        self._durations: deque[float] = deque([0.0], maxlen=5)
+        self._waiting_since: float | None = None
+        self._durations: deque[float] = deque(maxlen=5)  # of steps, s
         self._losing = threading.Event()
         self._sum_graph: Callable | None = None
         self._watch: Watch | None = None
@@ -185,38 +187,53 @@ class Group:
         """Raises UserError where the workers' weights are not the same, bit for bit."""
         if self.world > 1:
             sums = [zlib.crc32(p.asnumpy().tobytes()) for _, p in cell.parameters_and_names()]
-            self.agree(
-                {f"checksum of its weights at step {step}": zlib.crc32(repr(sums).encode())},
-                "this is a defect of the collective operations, or the workers' programs differ",
-            )
+            facts = {f"checksum of its weights at step {step}": zlib.crc32(repr(sums).encode())}
+            with self._waiting():
+                self.agree(facts, "this is a defect of the collective operations, or the workers' programs differ")
 
     # --- the end, wanted or not ------------------------------------------------------------------------------------
 
-    def on_loss(self, output_dir: str | Path, save: Callable[[], None]) -> None:
+    def on_loss(self, save: Callable[[], None]) -> None:
         """When another worker is lost in a step, worker 0 calls ``save``, which saves the weights from before it."""
         if self.world > 1:
-            self._output_dir, self._save = output_dir, save
+            self._save = save
 
     def close(self) -> None:
         """Waits for all workers to come to their end. Without it the others take this one's end for a loss."""
         if self._watch is not None:
-            self._watch.close()
+            with self._waiting():
+                self._watch.close()
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        """When this worker fails, the others are told at once, and it is no longer told of them."""
+        if kind is not None and self._watch is not None:
+            self._watch.leave()
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around a training step, in which this worker waits for the others.
+        """Around a training step, in which this worker waits for the others."""
+        began = time.monotonic()
+        with self._waiting():
+            yield
+        self._durations.append(time.monotonic() - began)
 
-        An error inside that comes of another worker's loss does not get out: the watching thread ends the process.
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Around what does not end when another worker is lost.
+
+        An error inside that comes of such a loss does not get out: the watching thread ends the process.
         """
-        self._step_since = began = time.monotonic()
+        self._waiting_since = time.monotonic()
         try:
             yield
         except RuntimeError:
             if self.world > 1 and self._losing.wait(timeout=5):
                 threading.Event().wait()
             raise
-        self._durations.append(time.monotonic() - began)
-        self._step_since = None
+        self._waiting_since = None
 
     def _lost(self, rank: int) -> None:
         """Ends this process for want of worker ``rank``; in the watching thread.
@@ -225,31 +242,37 @@ class Group:
         the weights are those from before the step, and worker 0 saves them.
         """
         self._losing.set()
-        print(f"error: worker {rank} of {self.world} was lost; see its log for why", file=sys.stderr, flush=True)
-        try:
-            if self.writer and self._save is not None:
-                self._wait_until_stuck()
-                self._save()
-        except Exception as error:  # whatever comes, the process is to end
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        if self.writer:
-            print(f"error: {_how_to_go_on(self._output_dir)}", file=sys.stderr, flush=True)
-        os._exit(1)
+        try:  # a full disk may hold the log too
+            print(f"error: worker {rank} of {self.world} was lost; see its log for why", file=sys.stderr, flush=True)
+            if self.writer:
+                self._save_when_stuck()
+                print(f"error: {_how_to_go_on(self.output_dir)}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(1)
 
-    def _wait_until_stuck(self) -> None:
-        """Until the main thread has been in one step for much longer than a step takes, compiling aside."""
+    def _save_when_stuck(self) -> None:
+        """Saves once the main thread has waited for much longer than a step takes, compiling aside."""
+        if self._save is None:
+            return
         while True:
-            since = self._step_since
-            if since is not None and time.monotonic() - since > max(1.0, 5 * min(self._durations)):
-                return
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > max(1.0, 5 * min(self._durations, default=0.0)):
+                break
             time.sleep(0.05)
+        try:
+            self._save()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
 
 
 ALONE = Group()
 
 
-def start() -> Group:
+def start(output_dir: str | Path = ".") -> Group:
     """Joins the other workers; after `runtime.setup`, before the first network.
+
+    Args:
+        output_dir: where checkpoints are, for what is said when a worker is lost.
 
     Raises:
         UserError: when they cannot be brought together.
@@ -264,4 +287,4 @@ def start() -> Group:
         raise UserError(
             f"the workers could not be brought together: {_first_line(error)}; were all of them started?"
         ) from None
-    return Group(get_rank(), get_group_size())
+    return Group(get_rank(), get_group_size(), output_dir)

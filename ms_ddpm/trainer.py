@@ -173,7 +173,8 @@ class Trainer:
             summary_writer()
         self.folder = Path(results_folder)
         self.checkpoints = self.folder / "checkpoints"
-        resuming.find(self.folder, resume)
+        if resume != "whole":  # which reads every file; it does not fail but for want of any
+            resuming.find(self.folder, resume)
         if group.writer:
             self._lock = lock_directory(self.folder)
             checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
@@ -209,8 +210,8 @@ class Trainer:
             checkpoint.mark_best(self.checkpoints, self.best_step)
         self.skipped = training["skipped_steps"]
         self.step = loaded.step
-        seen = training["batches_seen"]
-        self.batches_seen = self.step * self.accumulate if seen is None else seen
+        seen, accumulated = training["batches_seen"], training["arguments"].get("gradient_accumulate_every")
+        self.batches_seen = self.step * (accumulated or self.accumulate) if seen is None else seen
 
     def save(self) -> Path:
         """Writes a checkpoint of the current weights, averaged weights and optimizer.
@@ -323,7 +324,7 @@ class Trainer:
         """Trains to ``train_num_steps``, or until SIGTERM, SIGHUP or Ctrl-C, which save a checkpoint first."""
         if self.group.writer:
             self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
-        self.group.on_loss(self.folder, self._save_unless_saved)
+        self.group.on_loss(self._save_unless_saved)
         inputs = step_inputs(
             self.cell, self.train_set, self.batch_size, self.accumulate, seed=self.seed, flip=self.flip,
             start=self.batches_seen, steps=self.total_steps - self.step, workers=self.workers, group=self.group,
@@ -389,7 +390,7 @@ class Trainer:
             bar.update(1)
         if stop and not stops:  # another worker was asked to
             stops.received.append(signal.SIGTERM)
-        if stops:
+        if stops or self.bad_in_a_row:  # the row's steps change nothing; what came before them is saved
             self._save_unless_saved()
 
     def _save_unless_saved(self) -> None:

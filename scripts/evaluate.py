@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.lower() not in ("cpu", "gpu", "ascend"):
         raise UserError(f"device_target is {device!r}, expected one of: CPU, GPU, Ascend")
 
-    from ms_ddpm import data, evaluation, images
+    import math
+
+    from ms_ddpm import data, evaluation, images, memory
     from ms_ddpm.cli import output_directory
 
     path = Path(args.samples)
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _, height, width, channels = samples.shape
         source = data.open_images(args.dataset, image_size=(height, width), channels=channels)
+        size = len(source) * math.prod(source.shape)
+        memory.require(size, f"{args.dataset} as one array", "give fewer images")
         reference = source.batch(range(len(source))).transpose(0, 2, 3, 1)
         metrics = evaluation.evaluate_fid(samples, reference, weights=args.fid_weights)
     folder = output_directory(args.output_dir or str(path.parent))

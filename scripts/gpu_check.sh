@@ -21,6 +21,9 @@ steps=${STEPS:-400}
 case $steps in '' | *[!0-9]* | 0) echo "error: STEPS is '$steps', expected a number of training steps" >&2; exit 2 ;; esac
 read -ra tiers <<<"${TIERS:-0 1 2 3 4 5}"
 
+if [ -d "$out" ] && [ -n "$(ls -A "$out")" ] && [ ! -e "$out/logs" ]; then
+  echo "error: OUT is '$out', which holds something else than an earlier check; choose another directory" >&2; exit 2
+fi
 rm -rf "$out/logs" "$out/cuda-jit" "$out/parity" "$out/parity-high" "$out/parity-half" "$out/train" \
   "$out/train64" "$out/train64-float16" "$out/samples" "$out/report.md"
 mkdir -p "$out/logs" || exit 2

@@ -112,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from ms_ddpm import images, recipes, samplers, sizes
 
-    sizes.check_sampling(recipes.config_of(path), args["num"], min(args["batch_size"], args["num"]))
+    asked = recipes.config_of(path)
+    asked.device_target = args.get("device_target", "CPU")
+    sizes.check_sampling(asked, args["num"], min(args["batch_size"], args["num"]))
 
     diffusion, config = recipes.load_diffusion(path, args["weights"])
     options = {"steps": args["sampling_steps"], "eta": args["eta"], "seed": args["seed"]}

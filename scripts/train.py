@@ -112,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ms_ddpm import distributed, runtime, sizes
 
     distributed.check_launch(config.distribute)
+    sizes.check_training(config)
     if distributed.is_scheduler():
         return distributed.run_scheduler(config.output_dir)
-    sizes.check_training(config)
     if config.distribute:
         group = distributed.start_worker(config)
     else:
@@ -123,17 +123,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             config.device_target, mode=config.mode, threads=config.threads, device_id=config.device_id,
             seed=config.seed, matmul_precision=config.matmul_precision,
         )  # fmt: skip
-    trainer = build_trainer(config, group)
-    if group.writer:
-        introduce(trainer, config)
-
     from ms_ddpm.errors import NonFiniteError
 
-    try:
-        result = trainer.train()
-    except NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with group:
+        trainer = build_trainer(config, group)
+        if group.writer:
+            introduce(trainer, config)
+        try:
+            result = trainer.train()
+        except NonFiniteError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     code = 128 + result.stopped_by if result.stopped_by else 0
     if group.writer and code:
         print(f"stopped at step {result.step}; the same command continues from there")

@@ -285,6 +285,50 @@ def test_a_closed_connection_is_a_lost_worker(gone, told):
     assert {(rank, other) for rank, other in lost if rank != gone} == told
 
 
+def test_a_worker_that_leaves_is_lost_to_the_others_and_watches_no_more():
+    found, lost = watches(3)
+    found[2].leave()
+    found[1].leave()
+    while len(lost) < 1:
+        time.sleep(0.01)
+    assert {rank for rank, _ in lost} == {0}
+
+
+@pytest.fixture
+def losing(monkeypatch):
+    """Worker 0 of two without the other: (group, what was saved, exit codes)."""
+    group, saved, codes = Group(), [], []
+    group.world = 2
+    group.on_loss(lambda: saved.append(True))
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return group, saved, codes
+
+
+@pytest.mark.parametrize("where", ["step", "_waiting"])
+def test_worker_0_saves_wherever_it_waits_for_the_lost_one(losing, where):
+    """In a step, and where weights are compared or the end is waited for."""
+    group, saved, codes = losing
+    with getattr(group, where)():
+        group._lost(1)
+    assert (saved, codes) == ([True], [1])
+
+
+def test_a_worker_ends_even_where_nothing_can_be_said(losing, monkeypatch):
+    """Its log is on the disk that is full."""
+    group, _, codes = losing
+
+    class Full:
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(OSError, match="No space"), group.step():
+        group._lost(1)
+    assert codes == [1]
+
+
 def test_a_stranger_is_not_taken_for_a_worker():
     world, gather, found = 2, shared_gather(2), {}
     ports = []
