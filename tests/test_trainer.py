@@ -234,7 +234,6 @@ def test_too_many_in_a_row_stop_with_a_checkpoint_from_before(train, make_cell):
     assert np.array_equal(loaded.arrays["ema"]["w"], reference.ema.state()["w"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_ends_among_skipped_steps_saves_what_came_before_them(train, make_cell):
     trainer, result = train(8, cell=make_cell(blow_up_at={7, 8}), save_and_sample_every=100)
     assert (result.step, result.skipped_steps) == (8, 2)
@@ -244,6 +243,7 @@ def test_a_run_that_ends_among_skipped_steps_saves_what_came_before_them(train, 
     assert checkpoint.steps(again.checkpoints) == [6, 8]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops_and_the_run_can_go_on(train, number):
     def stop_at_7(record):
         if record["step"] == 7:
