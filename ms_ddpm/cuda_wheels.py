@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import logging
 import os
@@ -27,6 +28,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +169,17 @@ def make_home(folder: Path, libraries: Mapping[str, Path]) -> Path:
     Made beside its place and renamed, so that processes that start together all find a whole one; named after what is
     in it, so that another environment gets another. Raises OSError where ``folder`` cannot be written.
     """
+    for _ in range(20):
+        try:
+            return _make_home(folder, libraries)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+            time.sleep(0.05)  # another process is replacing a damaged one
+    return _make_home(folder, libraries)
+
+
+def _make_home(folder: Path, libraries: Mapping[str, Path]) -> Path:
     links = _links(libraries)
     digest = hashlib.sha256("\n".join([NVCC, *(f"{name} {links[name]}" for name in sorted(links))]).encode())
     home = folder / f"cuda-{RELEASE}-{digest.hexdigest()[:12]}"

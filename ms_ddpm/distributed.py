@@ -80,7 +80,7 @@ def run_scheduler(output_dir: str | Path) -> int:
     except RuntimeError as error:
         # When a job fails, msrun shows the lines of the scheduler's log that hold "ERROR".
         first = re.search(r"worker (\d+) is the first", str(error))
-        what = f"worker {first[1]} was lost" if first else f"workers were lost ({_first_line(error)})"
+        what = f"worker {first[1]} is gone, lost or stopped" if first else f"workers are gone ({_first_line(error)})"
         print(f"ERROR: {what}; {_how_to_go_on(output_dir)}", flush=True)
         return 1
     return 0

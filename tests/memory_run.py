@@ -37,11 +37,13 @@ def train(options: list[str], every: int) -> None:
     sys.path.insert(0, str(ROOT / "scripts"))
     from train import build_trainer
 
+    from ms_ddpm.distributed import ALONE
+
     parser = Parser(prog="memory_run")
     add_options(parser)
     config = resolve(vars(parser.parse_args(options)), None)
     runtime.setup("CPU", mode=config.mode, seed=config.seed)
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, ALONE)
     trainer.progress = False
     trainer.on_step = lambda record: report(record["step"]) if record["step"] % every == 0 else None
     trainer.train()

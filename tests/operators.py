@@ -54,12 +54,12 @@ def _train(
     step = TrainStep(diffusion, made, DynamicLossScale(enabled=amp != "O0"), max_grad_norm=1.0, accumulate=accumulate)
     t, noise, _, offset, key = diffusion.draw(rng, (images,))
     inputs = to_inputs((images, t, noise, self_cond, offset, key))
-    rate = to_inputs((np.float32(1e-3),))[0]
+    host = to_inputs((np.float32(1e-3), np.float32(0)))  # learning rate; whether to stop
     if accumulate == 1:
-        step._whole(rate, *inputs)
+        step._whole(*host, *inputs)
     else:
         step._add(*inputs)
-        step._finish(rate)
+        step._finish(*host)
 
 
 def _sample(diffusion, name: str, ema: bool = False):

@@ -138,7 +138,7 @@ def test_worker_0_alone_writes(two):
     assert "2 workers" in said
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_another_number_of_workers(two, tmp_path, workers):
     """From step 6 of two workers; with 1 worker and twice the batches it is the run that two had finished."""
     folder = tmp_path / "resumed"

@@ -63,6 +63,7 @@ def test_set_up_sets_them_after_the_device_and_before_anything_runs(machine, mon
     from ms_ddpm import runtime
 
     monkeypatch.setattr(runtime, "quietly_import", lambda: machine)
+    monkeypatch.setattr(runtime.cuda_wheels, "prepare", lambda *asked: None)
     monkeypatch.setattr(runtime, "available_devices", lambda: ["CPU", "GPU"])
     monkeypatch.setattr(runtime, "_graph_mode", runtime._graph_mode)
     runtime.setup("GPU", matmul_precision="high")

@@ -95,7 +95,7 @@ class MindSporeSide:
                 for i in rows
             ]  # fmt: skip
             began = time.perf_counter()
-            loss, norm, applied, _ = self.update(self.rate(first + step), batches)
+            loss, norm, applied, *_ = self.update(self.rate(first + step), batches)
             if applied:
                 self.average.update()
             seconds.append(time.perf_counter() - began)
