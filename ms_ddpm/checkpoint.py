@@ -208,14 +208,20 @@ def locate(path: Path, which: str = "last") -> Path:
     """The checkpoint directory meant by ``path``: itself, or the ``which`` one of an output directory."""
     if (path / "state.json").is_file():
         return path
+    found = all_in(path)
+    directory = found[0].parent
+    # A process killed between the rename and the update of ``last`` leaves a newer, whole directory.
+    step = step_of(found[-1].name) if which == "last" else named_step(directory, which)
+    if step is None:
+        raise UserError(f"{directory} has no '{which}' checkpoint; it has steps {steps(directory)}")
+    return directory / step_name(step)
+
+
+def all_in(path: Path) -> list[Path]:
+    """The checkpoint directories of an output directory, or of its checkpoints/, oldest first. UserError for none."""
     for directory in (path / "checkpoints", path):
-        found = steps(directory)
-        if found:
-            # A process killed between the rename and the update of ``last`` leaves a newer, whole directory.
-            step = found[-1] if which == "last" else named_step(directory, which)
-            if step is None:
-                raise UserError(f"{directory} has no '{which}' checkpoint; it has steps {found}")
-            return directory / step_name(step)
+        if found := [directory / step_name(step) for step in steps(directory)]:
+            return found
     raise UserError(f"no checkpoint in {path}; expected an output directory of train.py or a step-... directory in it")
 
 

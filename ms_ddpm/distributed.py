@@ -28,7 +28,7 @@ from . import runtime
 from ._supervisor import supervise
 from ._watch import Watch
 from .config import Config
-from .errors import UserError
+from .errors import UserError, first_line
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -80,7 +80,7 @@ def run_scheduler(output_dir: str | Path) -> int:
     except RuntimeError as error:
         # When a job fails, msrun shows the lines of the scheduler's log that hold "ERROR".
         first = re.search(r"worker (\d+) is the first", str(error))
-        what = f"worker {first[1]} is gone, lost or stopped" if first else f"workers are gone ({_first_line(error)})"
+        what = f"worker {first[1]} is gone, lost or stopped" if first else f"workers are gone ({first_line(error)})"
         print(f"ERROR: {what}; {_how_to_go_on(output_dir)}", flush=True)
         return 1
     return 0
@@ -111,11 +111,6 @@ def _how_to_go_on(output_dir: str | Path) -> str:
         return f"{output_dir} has no checkpoint yet: the same command starts afresh"
     return f"the last checkpoint is {Path(output_dir) / 'checkpoints' / checkpoint.step_name(found[-1])}: the same " \
            "command continues from it, with as many workers as there are"  # fmt: skip
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 class Group:
@@ -285,6 +280,6 @@ def start(output_dir: str | Path = ".") -> Group:
         init()
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the workers could not be brought together: {_first_line(error)}; were all of them started?"
+            f"the workers could not be brought together: {first_line(error)}; were all of them started?"
         ) from None
     return Group(get_rank(), get_group_size(), output_dir)

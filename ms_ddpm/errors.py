@@ -23,6 +23,11 @@ def one_line(text: object) -> str:
     return _LONG_WORD.sub(lambda match: f"{match[0][:200]}...{match[0][-60:]}", escaped)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says; of MindSpore's thirty the one that says what is wrong."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def reason_of(error: BaseException) -> str:
     """What ``error`` says of why a file could not be read or written, in one line of at most 200 characters."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

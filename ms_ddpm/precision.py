@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from types import ModuleType
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 LEVELS = ("highest", "high")
 CLASSES = {"GPU": "tf32", "Ascend": "hf32"}  # of precision, at "high"
@@ -64,9 +64,9 @@ def _call(switch: Callable, name: str, value: str | bool) -> None:
     try:
         switch(value)
     except (RuntimeError, ValueError, NameError, TypeError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"MindSpore refused {name} = {value}: {first_line}; choose --matmul_precision once, before anything ran"
+            f"MindSpore refused {name} = {value}: {first_line(error)}; "
+            "choose --matmul_precision once, before anything ran"
         ) from None
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import cuda_wheels, precision
-from .errors import UserError
+from .errors import UserError, first_line
 
 log = logging.getLogger("ms_ddpm")
 
@@ -228,8 +228,7 @@ def setup(
     try:
         ms.set_device(match, device_id) if device_id is not None else ms.set_device(match)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"device_target {match} could not be started: {first_line}") from None
+        raise UserError(f"device_target {match} could not be started: {first_line(error)}") from None
     precision.set_matmul_precision(ms, match, matmul_precision)  # after set_device, before any kernel
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
     if seed is not None:

@@ -20,10 +20,7 @@ def checkpoints_in(path: Path) -> list[Path]:
     """``path`` itself where it is a checkpoint, or those of an output directory, oldest first. UserError for none."""
     if (path / "state.json").is_file():
         return [path]
-    for directory in (path / "checkpoints", path):
-        if found := [directory / checkpoint.step_name(step) for step in checkpoint.steps(directory)]:
-            return found
-    raise UserError(f"no checkpoint in {path}; expected an output directory of train.py or a step-... directory in it")
+    return checkpoint.all_in(path)
 
 
 def verify(path: Path) -> Iterator[tuple[Path, bool, str]]:
