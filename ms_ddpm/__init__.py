@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _HOME = {
     "Unet": "nets.unet",
     "GaussianDiffusion": "diffusion",
+    "BasicNet": "nets.basic",
+    "Corruption": "corruption",
     "EMA": "ema",
     "Trainer": "trainer",
     "Adam": "optim",
@@ -24,7 +26,7 @@ _WITHOUT_MINDSPORE = {
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
     "amp", "convert", "diffusion", "ema", "likelihood", "nets", "ops", "optim", "recipes", "samplers", "train_step",
-    "trainer",
+    "trainer", "corruption",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 
