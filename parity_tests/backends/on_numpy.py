@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import oracle
 from ..case import Arrays
+from . import on_numpy_corruption
 from ._memo import by_time, given
 
 
@@ -174,4 +175,5 @@ KINDS = {
     "tables": tables, "times": times, "method": method, "method_scales": method_scales, "ddim_step": ddim_step,
     "ddim_scales": ddim_scales, "loss": loss, "optimizer": optimizer, "clip": clip, "ema": ema, "chain": chain,
     "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale,
+    **on_numpy_corruption.KINDS,
 }  # fmt: skip

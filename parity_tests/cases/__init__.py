@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
+from . import corruption
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
 from .sampling import tier5, tier6, tier7
 from .training import tier4
+
+SYSTEMS = (corruption,)  # each with some of tier0 ... tier5
 
 __all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
@@ -37,7 +40,15 @@ def all_cases(tiers: Sequence[str] = (), seed: int = 0) -> list[Case]:
     unknown = [tier for tier in tiers if tier not in TIERS]
     if unknown:
         raise UnknownCase(f"tier {unknown[0]!r} does not exist; there are: {', '.join(TIERS)}")
-    return [case for tier, make in TIERS.items() if not tiers or tier in tiers for case in make(seed)]
+    return [
+        case for tier, make in TIERS.items() if not tiers or tier in tiers
+        for made in (make, *_of_systems(tier)) for case in made(seed)
+    ]  # fmt: skip
+
+
+def _of_systems(tier: str) -> list[Callable[[int], Iterator[Case]]]:
+    """What the systems beside GaussianDiffusion have in ``tier``."""
+    return [getattr(system, f"tier{tier}") for system in SYSTEMS if hasattr(system, f"tier{tier}")]
 
 
 def select(cases: Sequence[Case], patterns: Sequence[str] = (), mode: str | None = None) -> list[Case]:

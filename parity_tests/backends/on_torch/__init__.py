@@ -1,5 +1,6 @@
 """PyTorch: the reference, `torch_ref`, as the harness drives it."""
 
+from . import corruption
 from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
 from .products import with_rounded_products
@@ -12,4 +13,5 @@ KINDS = {
     "ema": ema, "interpolate": interpolate, "roundtrip": roundtrip, "loss_scale": loss_scale,
     **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, train, chain)},
     "layer_scales": layer_scales, "network_scales": network_scales,
+    **corruption.KINDS,
 }  # fmt: skip
