@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from ..errors import UserError
 from ..ops import kernels
 from ..ops.pooling import MaxPool2, Upsample2
+from ..ops.relu import ReLU
 from ..random import host_rng
 from .layers import Conv2d, use_channels_last
 
@@ -58,7 +59,7 @@ class BasicNet(nn.Cell):
         down = [conv(in_channels, wide), conv(wide, deep), conv(deep, deep)]
         up = [conv(deep, deep), conv(deep, wide), conv(wide, out_channels)]
         self.down_layers, self.up_layers = nn.CellList(down), nn.CellList(up)
-        self.pool, self.upsample = MaxPool2(), Upsample2()
+        self.act, self.pool, self.upsample = ReLU(), MaxPool2(), Upsample2()
         self.channels_last = False
         self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
 
@@ -83,10 +84,10 @@ class BasicNet(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         if self.channels_last:
             x = kernels.to_channels_last(x)
-        first = ops.relu(self.down_layers[0](x))
-        second = ops.relu(self.down_layers[1](self.pool(first)))
-        x = ops.relu(self.down_layers[2](self.pool(second)))
-        x = ops.relu(self.up_layers[0](x))
-        x = ops.relu(self.up_layers[1](self.upsample(x) + second))
-        x = ops.relu(self.up_layers[2](self.upsample(x) + first))
+        first = self.act(self.down_layers[0](x))
+        second = self.act(self.down_layers[1](self.pool(first)))
+        x = self.act(self.down_layers[2](self.pool(second)))
+        x = self.act(self.up_layers[0](x))
+        x = self.act(self.up_layers[1](self.upsample(x) + second))
+        x = self.act(self.up_layers[2](self.upsample(x) + first))
         return kernels.from_channels_last(x) if self.channels_last else x
