@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mindspore import Tensor
 
-from . import figures
+from . import data, figures, published
+from .config import Config
 from .corruption import NOISES, Corruption
 from .errors import UserError
 from .images import save_grid
@@ -19,6 +20,8 @@ from .runtime import compiled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from .trainer import Trainer
 
 LEVELS = 8
 LOSS_RANGE = (0.0, 0.1)  # of the y axis, as in the document
@@ -79,10 +82,10 @@ def history(corruption: Corruption, batch_size: int = 8, steps: int = 5, seed: i
         [(f"step {i + 1}", states[:, i]) for i in range(steps)], heading="what the network is given", scale=scale
     )
     right = figures.sheet(
-        [(f"goes 1/{steps - i} there", answers[:, i]) for i in range(steps)], heading="what it answers", scale=scale
+        [(f"1/{steps - i} of the way", answers[:, i]) for i in range(steps)], heading="what it answers", scale=scale
     )
     return figures.page(
-        figures.beside([left, right], gap=24), f"From noise to images in {steps} steps",
+        figures.beside([left, right], gap=24, align=0.0), f"From noise to images in {steps} steps",
         "In step i of n the image goes 1/(n - i) of the way towards the answer: the noise that the answer implies "
         "shrinks in equal parts, and the last step is the answer itself.",
     )  # fmt: skip
@@ -154,3 +157,33 @@ def write_pictures(
     path = folder / f"samples-{steps}.png"
     save_grid(_shown(corruption.sample(64, seed=seed, steps=steps)), path, columns=8)
     return [*paths, path]
+
+
+def _unseen(trainer: Trainer, config: Config) -> data.ImageSource:
+    """Images that were not trained on: those held out, MNIST-like files' test images, or else some that were."""
+    if trainer.validation_set is not None:
+        return trainer.validation_set
+    folder = Path(config.dataset).expanduser()
+    for path in sorted(folder.glob("t10k-images*idx3-ubyte*")) if folder.is_dir() else []:
+        return data.open_images(path, image_size=trainer.cell.image_size, channels=trainer.cell.channels)
+    return trainer.train_set
+
+
+def report(trainer: Trainer, config: Config) -> list[str]:
+    """What train.py does at the end of a run of the system corruption: pictures, and the published losses beside ours.
+
+    Returns the lines to print. Files go to OUTPUT/pictures, drawn with the averaged weights.
+
+    Raises UserError as `write_pictures`.
+    """
+    source, log = _unseen(trainer, config), trainer.folder / "log.jsonl"
+    images = data.as_float(source.batch(range(min(LEVELS, len(source)))))
+    if len(images) < 2:
+        return []
+    folder = trainer.folder / "pictures"
+    with trainer.ema.swapped():
+        write_pictures(trainer.cell, images, folder, log=log, seed=trainer.seed)
+    lines = [f"pictures: {folder}"]
+    if published.applies(config) and published.epoch_losses(read_log(log)):
+        lines += ["mean loss of each epoch:", *published.compare(log, folder / "published.png").splitlines()]
+    return lines

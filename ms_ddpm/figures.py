@@ -242,25 +242,27 @@ def line_chart(
     y_ticks, x_ticks = _ticks(y_low, y_high), _ticks(x_low, x_high, 8)
     for y in y_ticks:
         draw.line(place(np.array([[x_low, y], [x_high, y]])), fill=LINE, width=SHARPER)
-    for (name, line), colour in zip(points.items(), COLOURS * len(points), strict=False):
-        pale = tuple((2 * c + 3 * 255) // 5 for c in colour) if name in faint else colour
+    colours = dict(zip(points, COLOURS * len(points), strict=False))
+    colours |= {name: tuple((2 * c + 3 * 255) // 5 for c in colours[name]) for name in faint if name in colours}
+    for name, line in points.items():
+        colour = colours[name]
         placed = place(line)
         if len(placed) > 1:
-            draw.line(placed, fill=pale, width=SHARPER * (1 if name in faint else 2), joint="curve")
+            draw.line(placed, fill=colour, width=SHARPER * (1 if name in faint else 2), joint="curve")
         if name in dots or len(placed) == 1:
             for x, y in placed:
-                draw.ellipse((x - 3 * SHARPER, y - 3 * SHARPER, x + 3 * SHARPER, y + 3 * SHARPER), fill=pale)
+                draw.ellipse((x - 3 * SHARPER, y - 3 * SHARPER, x + 3 * SHARPER, y + 3 * SHARPER), fill=colour)
     field = framed(field.resize((width, height), Image.Resampling.LANCZOS))
-    return _with_axes(field, x_ticks, y_ticks, (x_low, x_high), (y_low, y_high), x_label, y_label, _legend(points))
+    return _with_axes(field, x_ticks, y_ticks, (x_low, x_high), (y_low, y_high), x_label, y_label, _legend(colours))
 
 
-def _legend(names) -> Image | None:
+def _legend(colours: Mapping[str, tuple[int, ...]]) -> Image | None:
     from PIL import Image, ImageDraw
 
-    if len(names) < 2:
+    if len(colours) < 2:
         return None
     entries = []
-    for name, colour in zip(names, COLOURS * len(names), strict=False):
+    for name, colour in colours.items():
         mark = Image.new("RGB", (22, TEXT), PAPER)
         ImageDraw.Draw(mark).rectangle((0, TEXT // 2 - 1, 21, TEXT // 2 + 1), fill=colour)
         entries.append(beside([mark, text(name, TEXT - 1)], gap=6))
