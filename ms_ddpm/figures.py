@@ -43,7 +43,8 @@ def text(words: str, size: int = TEXT, colour: tuple[int, int, int] = INK, align
 
     font = _font(size)
     box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), words or " ", font=font, spacing=4)
-    made = Image.new("RGB", (math.ceil(box[2]) + 1, max(math.ceil(box[3]), size) + 4), PAPER)
+    height = max(math.ceil(box[3]), (size + 4) * len(words.splitlines() or [""])) + 2  # the same with and without a g
+    made = Image.new("RGB", (math.ceil(box[2]) + 1, height), PAPER)
     ImageDraw.Draw(made).multiline_text((0, 0), words, fill=colour, font=font, spacing=4, align=align)
     return made
 
@@ -230,7 +231,9 @@ def line_chart(
         raise UserError("a chart of no finite point, expected at least one")
     x_low, x_high = float(together[:, 0].min()), float(together[:, 0].max())
     y_low, y_high = y_range or (min(0.0, float(together[:, 1].min())), float(together[:, 1].max()) * 1.05)
-    x_high, y_high = max(x_high, x_low + 1e-12), max(y_high, y_low + 1e-12)
+    x_ticks = _ticks(x_low, max(x_high, x_low + 1e-6), 8)
+    margin = max(0.02 * (x_high - x_low), 1e-6)
+    x_low, x_high, y_high = x_low - margin, x_high + margin, max(y_high, y_low + 1e-12)
     width, height = size
 
     def place(xy: np.ndarray) -> list[tuple[float, float]]:
@@ -239,7 +242,7 @@ def line_chart(
 
     field = Image.new("RGB", (width * SHARPER, height * SHARPER), PAPER)
     draw = ImageDraw.Draw(field)
-    y_ticks, x_ticks = _ticks(y_low, y_high), _ticks(x_low, x_high, 8)
+    y_ticks = _ticks(y_low, y_high)
     for y in y_ticks:
         draw.line(place(np.array([[x_low, y], [x_high, y]])), fill=LINE, width=SHARPER)
     colours = dict(zip(points, COLOURS * len(points), strict=False))

@@ -71,7 +71,7 @@ def test_a_loss_curve_takes_what_a_log_may_hold(mindspore):
         loss_curve([{"step": 1}])
 
 
-# --- the published losses -----------------------------------------------------------------------------------------------
+# --- the published losses ---------------------------------------------------------------------------------------------
 
 
 def test_the_published_losses_are_the_documents():
