@@ -111,6 +111,7 @@ def tier2(seed: int = 0) -> Iterator[Case]:
         made = computation(
             f"{stem}-{mode}", "layer", spec | by(kernels), partial(_layer_inputs, name=name, scale=scale), mode=mode,
             seed=seed, rule="layers", scales=leg("torch", "layer_scales", spec), other_kernels=True,
+            neighbours=0 if name == "max_pool" else 2,  # the last digit would decide between equal values
         )  # fmt: skip
         named = ((f"{stem}-forward-{mode}", ("y",)), (f"{stem}-vjp-{mode}", ("grad.*",)))
         yield from cases("2", only_mindspore(made) if kernels else made, *named, mode=mode)
