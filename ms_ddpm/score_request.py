@@ -38,14 +38,12 @@ def check_request(
         raise UserError(f"sampler is {quoted(sampler)}, expected one of: {', '.join(SAMPLERS)}")
     if sampler == "ode" and steps is not None:
         raise UserError(
-            f"the ode sampler chooses its own steps, so steps cannot be {steps}; heun takes a number of them"
+            f"the ode sampler chooses its own steps, not {steps}; the heun sampler takes a number of them"
         )
     least = 1 if sampler == "heun" else 2
     steps = model.sampling_timesteps if steps is None else steps
-    if sampler != "ode" and (int(steps) != steps or steps < least):
-        raise UserError(
-            f"the {sampler} sampler cannot take {quoted(steps)} steps, expected at least {least}; usual: 500"
-        )
+    if sampler != "ode" and not (isinstance(steps, int | np.integer) and steps >= least):
+        raise UserError(f"steps of the {sampler} sampler is {quoted(steps)}, expected at least {least}; usual: 500")
     eps = model.sampling_eps if eps is None else eps
     if not SMALLEST_EPS <= eps < 1:
         raise UserError(f"sampling eps is {quoted(eps)}, expected {SMALLEST_EPS:g} to below 1; usual: 0.001")

@@ -1,6 +1,6 @@
 """Samplers of score models: from noise at t = 1 back to t = eps, by the reverse SDE or the probability-flow ODE.
 
-``sampler(model, batch_size, *, ..., **request)`` returns images (B, C, H, W) around [0, 1], not clipped. Every one takes
+``sampler(model, batch_size, *, ..., **request)`` gives images (B, C, H, W) around [0, 1], not clipped. All take
 
     labels: the class of each image, (B,) or one for all; default: image i gets class i mod num_classes.
     guidance_scale: s of score = s_none + s (s_class - s_none); default: the model's.
@@ -254,7 +254,7 @@ def options_of(sampler: str) -> tuple[str, ...]:
 
 
 def sample(model: ScoreModel, batch_size: int, sampler: str | None, options: dict) -> Tensor:
-    """``sampler`` (None: the model's) with those of ``options`` that are not None. Raises UserError for an unknown one."""
+    """``sampler`` (None: the model's) with those of ``options`` that are not None; UserError for an unknown one."""
     check_request(model, sampler=sampler)
     sampler = model.sampler if sampler is None else sampler
     options = {name: value for name, value in options.items() if value is not None}

@@ -28,7 +28,7 @@ class ScoreModel(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, z: Tensor, y: Tensor | None = None, dropped: Tensor | None = None
     ) -> Tensor:
-        """The loss (eq. 7, weighted by std^2): the score of p(x_t | x_0) is -z / std. ``dropped`` classes are hidden."""
+        """The loss (eq. 7, weighted by std^2): p(x_t | x_0) has the score -z / std. ``dropped`` classes are hidden."""
         if dropped is not None:
             y = torch.where(dropped > 0, self.num_classes, y)
         std = per_image(self.sde.marginal_prob_std(t))
