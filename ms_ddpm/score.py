@@ -73,8 +73,10 @@ class ScoreModel(nn.Cell):
         self.channels = channels
         if min(*self.image_size, channels) < 1:
             raise UserError(f"images of {channels} channels and size {self.image_size}, expected positive numbers")
-        if num_classes < 0:
-            raise UserError(f"num_classes is {num_classes}, expected 0 (no classes) or more")
+        if hasattr(net, "check_size"):
+            net.check_size(*self.image_size)
+        if num_classes < 0 or getattr(net, "num_classes", num_classes) != num_classes:
+            raise UserError(f"num_classes is {num_classes}, expected {getattr(net, 'num_classes', '0 or more')}")
         self.num_classes, self.conditional = num_classes, num_classes > 0
         self.null_class = bool(getattr(net, "null_class", False))
         if not 0 <= class_dropout < 1:
