@@ -37,9 +37,7 @@ def check_request(
     if sampler not in SAMPLERS:
         raise UserError(f"sampler is {quoted(sampler)}, expected one of: {', '.join(SAMPLERS)}")
     if sampler == "ode" and steps is not None:
-        raise UserError(
-            f"the ode sampler chooses its own steps, not {steps}; the heun sampler takes a number of them"
-        )
+        raise UserError(f"the ode sampler chooses its own steps, not {steps}; the heun sampler takes a number of them")
     least = 1 if sampler == "heun" else 2
     steps = model.sampling_timesteps if steps is None else steps
     if sampler != "ode" and not (isinstance(steps, int | np.integer) and steps >= least):

@@ -155,6 +155,14 @@ class SDE:
             setattr(self, name, _either(on_host, in_graph))
         self.arguments = arguments
 
+    def noise_ratio(self, t: np.ndarray) -> np.ndarray:
+        """marginal_prob_std / marginal_prob_coeff: noise over signal, float64; it grows with t."""
+        return self.marginal_prob_std(t) / self.marginal_prob_coeff(t)
+
+    def time_of_ratio(self, ratio: np.ndarray) -> np.ndarray:
+        """The t of a `noise_ratio`, float64."""
+        raise NotImplementedError
+
     def prior_logp(self, z: np.ndarray) -> np.ndarray:
         """Log-density (B,) of z (B, ...) under the prior N(0, prior_std^2 I), in nats, float64."""
         z = np.asarray(z, np.float64).reshape(len(z), -1)
@@ -171,6 +179,11 @@ class VESDE(SDE):
         super().__init__(ve_formulas, sigma=float(sigma))
         self.prior_std = float(self.marginal_prob_std(1.0))
 
+    def time_of_ratio(self, ratio: np.ndarray) -> np.ndarray:
+        """See `SDE`."""
+        twice = 2 * math.log(self.arguments["sigma"])
+        return np.log1p(twice * np.asarray(ratio, np.float64) ** 2) / twice
+
 
 class _VariancePreserving(SDE):
     formulas: Callable[..., Formulas]
@@ -184,17 +197,35 @@ class _VariancePreserving(SDE):
             )
         super().__init__(type(self).formulas, beta_min=float(beta_min), beta_max=float(beta_max))
 
+    def integral_of_ratio(self, ratio: np.ndarray) -> np.ndarray:
+        """B of a `noise_ratio`."""
+        raise NotImplementedError
+
+    def time_of_ratio(self, ratio: np.ndarray) -> np.ndarray:
+        """See `SDE`: B = beta_min t + (beta_max - beta_min) t^2 / 2 solved for t, without a difference."""
+        integral = self.integral_of_ratio(np.asarray(ratio, np.float64))
+        least, more = self.arguments["beta_min"], self.arguments["beta_max"] - self.arguments["beta_min"]
+        return 2 * integral / (least + np.sqrt(least**2 + 2 * more * integral))
+
 
 class VPSDE(_VariancePreserving):
     """Variance preserving: see `vp_formulas`. Raises UserError unless 0 < beta_min <= beta_max."""
 
     formulas = staticmethod(vp_formulas)
 
+    def integral_of_ratio(self, ratio: np.ndarray) -> np.ndarray:
+        """ratio^2 = exp(B) - 1."""
+        return np.log1p(ratio**2)
+
 
 class SubVPSDE(_VariancePreserving):
     """Sub-variance preserving: see `subvp_formulas`. Raises UserError unless 0 < beta_min <= beta_max."""
 
     formulas = staticmethod(subvp_formulas)
+
+    def integral_of_ratio(self, ratio: np.ndarray) -> np.ndarray:
+        """ratio = 2 sinh(B / 2)."""
+        return 2 * np.arcsinh(ratio / 2)
 
 
 SDES: dict[str, type[SDE]] = {"ve": VESDE, "vp": VPSDE, "subvp": SubVPSDE}

@@ -3,11 +3,11 @@
 import math
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .score import ScoreModel, per_image
+from .sde import flow_times
 
 
 def slope_and_divergence(
@@ -28,7 +28,7 @@ def log_likelihood(
 ) -> Tensor:
     """log p_0(x), (B,) in nats, with one probe: log p_1(x_1) + the integral of the divergence (eq. 39), by Heun."""
     total = torch.zeros(len(x), dtype=torch.float64)
-    for now, after in pairwise(np.linspace(eps, 1, steps + 1).tolist()):
+    for now, after in pairwise(flow_times(model.sde, steps, eps)[::-1]):
         first, div_first = slope_and_divergence(model, x, now, probe, y)
         second, div_second = slope_and_divergence(model, x + (after - now) * first, after, probe, y)
         x = x + (after - now) * (first + second) / 2
@@ -39,5 +39,5 @@ def log_likelihood(
 
 
 def bits_per_dim(log_p: Tensor, dimensions: int, levels: int | None = None) -> Tensor:
-    """-log2 p / dimensions; of images of ``levels`` grey levels that were spread evenly over [0, 1], plus log2 levels."""
+    """-log2 p / dimensions; where ``levels`` grey levels were spread evenly over [0, 1], plus log2 levels."""
     return -log_p / (dimensions * math.log(2)) + (math.log2(levels) if levels else 0.0)

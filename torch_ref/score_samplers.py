@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .samplers import tape_reader
 from .score import ScoreModel, per_image
+from .sde import flow_times
 
 
 def functions_of(model: ScoreModel, like: Tensor, y: Tensor | None, guidance_scale: float):
@@ -75,10 +76,7 @@ def euler(
             alpha = 1 + 2 * f(torch.ones_like(x), time) * dt  # 1 for VE, 1 - beta dt for VP (Algorithms 4 and 5)
             x = corrected(x, score(x, time), read(), snr, alpha)
         s = score(x, time)
-        if last and denoise:
-            x = denoised(model, x, s, time)
-        else:
-            x = x - (f(x, time) - g(time) ** 2 * s) * dt
+        x = denoised(model, x, s, time) if last and denoise else x - (f(x, time) - g(time) ** 2 * s) * dt
         if not last:
             x = x + g(time) * dt**0.5 * read()
         chain.append(x)
@@ -110,7 +108,7 @@ def heun(
     denoise: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The probability-flow ODE dx/dt = f(x, t) - g^2 score / 2 (eq. 13) by Heun's method in ``steps`` equal steps."""
+    """The probability-flow ODE dx/dt = f(x, t) - g^2 score / 2 (eq. 13) by Heun's method, at `flow_times`."""
     x, _ = start(model, shape, noise, dtype)
     f, g, score = functions_of(model, x, y, guidance_scale)
 
@@ -118,7 +116,7 @@ def heun(
         return f(x, time) - 0.5 * g(time) ** 2 * score(x, time)
 
     chain = [x]
-    for now, after in pairwise(np.linspace(1, eps, steps + 1).tolist()):
+    for now, after in pairwise(flow_times(model.sde, steps, eps)):
         first = slope(x, now)
         second = slope(x + (after - now) * first, after)
         x = x + (after - now) * (first + second) / 2

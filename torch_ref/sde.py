@@ -80,4 +80,23 @@ class SubVPSDE(VPSDE):
         return torch.sqrt(self.beta(t) * -torch.expm1(-2 * self.B(t)))
 
 
+def flow_times(sde: VESDE, steps: int, eps: float) -> list[float]:
+    """steps + 1 times from 1 to eps; std/coeff^(1/7) falls evenly (Karras et al., https://arxiv.org/abs/2206.00364)."""
+
+    def ratio(t: float) -> float:
+        t = torch.tensor(t, dtype=torch.float64)
+        return float(sde.marginal_prob_std(t) / sde.marginal_prob_coeff(t))
+
+    def time_of(wanted: float) -> float:  # by bisection
+        low, high = 0.0, 1.0
+        for _ in range(80):
+            middle = (low + high) / 2
+            low, high = (middle, high) if ratio(middle) < wanted else (low, middle)
+        return high
+
+    first, last = ratio(1.0) ** (1 / 7), ratio(eps) ** (1 / 7)
+    inner = [time_of((first + i / steps * (last - first)) ** 7) for i in range(1, steps)]
+    return [1.0, *inner, eps]
+
+
 SDES = {"ve": VESDE, "vp": VPSDE, "subvp": SubVPSDE}
