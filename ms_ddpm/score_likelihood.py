@@ -145,7 +145,7 @@ def log_likelihood(
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> np.ndarray:
-    """log p_0(x) in nats, (B,) float64, of x (B, C, H, W) with one probe of its shape and variance 1; see `bits_per_dim`.
+    """log p_0(x) in nats, (B,) float64, of x (B, C, H, W) with one probe of its shape: see `bits_per_dim`.
 
     ``labels``: (B,) int32 of a conditional model. Under VE the prior leaves out the data's own spread s at t = 1, which
     costs about s^2 / (2 prior_std^2) nats per dimension on average.

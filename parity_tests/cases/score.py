@@ -182,7 +182,7 @@ def chain_inputs(rng: np.random.Generator, arrays: int, classes: int) -> Arrays:
 
 
 def tier5(seed: int = 0) -> Iterator[Case]:
-    """Chains of every sampler on one tape for every SDE, with guidance and with a last step that denoises; likelihood."""
+    """Chains of every sampler on one tape for every SDE, guided ones, ones that denoise at the end; likelihood."""
     rows = [(sde, sampler, {}) for sde, sampler in product(SDES, ("euler", "pc", "heun", "ode"))]
     rows += [("ve", sampler, {"scale": 2.5}) for sampler in ("euler", "pc", "heun", "ode")]
     rows += [("vp", "euler", {"denoise": True}), ("subvp", "pc", {"scale": 0.0, "denoise": True})]
