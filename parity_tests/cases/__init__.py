@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
+from . import score
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
@@ -29,8 +30,9 @@ def joined(*makers: Callable[[int], Iterator[Case]]) -> Callable[[int], Iterator
 
 
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
-    "0": tier0, "1": tier1, "2": joined(tier2, score_tier2), "3": joined(tier3, score_tier3), "4": tier4,
-    "5": tier5, "6": tier6, "7": tier7, "peers": tier_peers,
+    "0": joined(tier0, score.tier0), "1": joined(tier1, score.tier1),
+    "2": joined(tier2, score_tier2), "3": joined(tier3, score_tier3), "4": joined(tier4, score.tier4),
+    "5": joined(tier5, score.tier5), "6": tier6, "7": tier7, "peers": tier_peers,
 }  # fmt: skip
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together
     "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",
