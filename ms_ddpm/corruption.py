@@ -173,6 +173,7 @@ class Corruption(nn.Cell):
 
     conditional = False
     num_classes = 0
+    named_as_torch = True
 
     def __init__(
         self,

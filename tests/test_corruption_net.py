@@ -28,15 +28,19 @@ def test_names_and_shapes_are_those_of_the_documents_class(mindspore):
 def test_a_pytorch_checkpoint_gives_the_same_images(mindspore, rng, by_kernels):
     import torch
 
+    from ms_ddpm import convert
     from ms_ddpm.nets.basic import BasicNet
-    from ms_ddpm.ops.assign import set_parameters
     from torch_ref.basic_net import BasicNet as Reference
 
     if by_kernels and kernels.why_not():
         pytest.skip(kernels.why_not())
     torch.manual_seed(0)
     reference, net = Reference(), BasicNet(use_kernels=by_kernels)
-    set_parameters(net, {name: value.numpy() for name, value in reference.state_dict().items()}, "the checkpoint")
+    state = {name: value.numpy() for name, value in reference.state_dict().items()}
+    convert.from_torch(net, state)
+    assert all(np.array_equal(value, state[name]) for name, value in convert.to_torch(net).items())
+    with pytest.raises(UserError, match=r"missing up_layers\.2\.bias; unexpected bias"):
+        convert.from_torch(net, {("bias" if name == "up_layers.2.bias" else name): v for name, v in state.items()})
     x = rng.random((2, 1, 28, 28), dtype=np.float32)
     assert np.abs(net(mindspore.Tensor(x)).asnumpy() - reference(torch.tensor(x)).detach().numpy()).max() < 2e-6
 

@@ -34,6 +34,8 @@ class BasicNet(nn.Cell):
         UserError: for widths that are not two positive ones, and for kernels that are wanted and not there.
     """
 
+    named_as_torch = True
+
     def __init__(
         self,
         in_channels: int = 1,

@@ -8,8 +8,9 @@ import numpy as np
 
 from .. import oracle
 from ..case import Arrays
-from . import on_numpy_corruption
 from ._memo import by_time, given
+from .numpy_corruption import KINDS as CORRUPTION
+from .numpy_score import KINDS as SCORE
 
 
 class AffineModel:
@@ -174,6 +175,6 @@ def given_back(spec: Mapping, inputs: Arrays) -> Arrays:
 KINDS = {
     "tables": tables, "times": times, "method": method, "method_scales": method_scales, "ddim_step": ddim_step,
     "ddim_scales": ddim_scales, "loss": loss, "optimizer": optimizer, "clip": clip, "ema": ema, "chain": chain,
-    "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale,
-    **on_numpy_corruption.KINDS,
+    "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale, **SCORE,
+    **CORRUPTION,
 }  # fmt: skip
