@@ -187,12 +187,12 @@ def convolution(image: Array, seed: int = 0) -> Image:
 def kernel_sizes(image: Array, seed: int = 0) -> Image:
     """Random kernels, and means, of 1 to 5 pixels."""
     drawn, rng = _Drawn(image), stream(seed)
-    random, means = [drawn.original()], [drawn.original()]
+    first, second = [drawn.original()], [drawn.original()]
     for size in range(1, 6):
         kernel, bias = random_kernel(size, rng)
-        random.append(drawn.panel(convolve(image, kernel, bias), f"random {size}x{size}", both_signs=True))
-        means.append(drawn.panel(convolve(image, np.full((size, size), 1 / size**2)), f"mean of {size}x{size}"))
-    return _page("kernel_sizes", _rows(random + means, 6))
+        first.append(drawn.panel(convolve(image, kernel, bias), f"random {size}x{size}", both_signs=True))
+        second.append(drawn.panel(convolve(image, np.full((size, size), 1 / size**2)), f"mean of {size}x{size}"))
+    return _page("kernel_sizes", _rows(first + second, 6))
 
 
 def pooling(image: Array, seed: int = 0) -> Image:
