@@ -1,4 +1,4 @@
-"""What the parts of a convolutional network do to an image: convolution, kernel sizes, pooling, activation, upsampling.
+"""What the parts of a convolutional network do to an image: convolution, pooling, activation, upsampling; and noise.
 
 Each page is computed by MindSpore's operators on one image and drawn with captions; ``scripts/explain.py`` writes them.
 Results of both signs are red above 0 and blue below. Sizes are true: what a convolution or a pooling makes smaller is
@@ -139,14 +139,17 @@ class _Drawn:
         self.image, self.scale = image, _scale(image)
         self.height, self.width = (side * self.scale + 2 for side in image.shape[1:])
 
-    def panel(self, made: Array, caption: str, *, both_signs: bool = False, above: Image | None = None) -> Image:
-        """``made`` with a caption, its size under it, and perhaps something above."""
-        return self.field(figures.signed(made, self.scale) if both_signs else figures.tile(made, self.scale),
-                          f"{caption}\n{_size(made)}", above)  # fmt: skip
+    def panel(
+        self, made: Array, caption: str, *, both_signs: bool = False, largest: float | None = None,
+        above: Image | None = None,
+    ) -> Image:  # fmt: skip
+        """``made`` with a caption, its size under it, and perhaps something above.
 
-    def field(self, tile: Image, caption: str, above: Image | None = None) -> Image:
-        """A tile in the middle of a field of the image's size, its caption, and perhaps something above."""
-        parts = [figures.captioned(figures.padded(tile, height=self.height), caption, self.width)]
+        Of values of both signs the deepest colours stand for ``largest``: give one to panels that are compared.
+        """
+        tile = figures.signed(made, self.scale, largest) if both_signs else figures.tile(made, self.scale)
+        tile = figures.padded(tile, height=self.height)
+        parts = [figures.captioned(tile, f"{caption}\n{_size(made)}", self.width)]
         return figures.below(([above] if above is not None else []) + parts, gap=6, align=0.5)
 
     def original(self, above: Image | None = None) -> Image:
@@ -198,14 +201,14 @@ def kernel_sizes(image: Array, seed: int = 0) -> Image:
 def pooling(image: Array, seed: int = 0) -> Image:
     """Maximum and mean of squares, of the image and of its edges."""
     drawn = _Drawn(image)
-    edges = convolve(image, SOBEL, padding=1)
+    edges = convolve(image, SOBEL)
     rows = []
     for made, name, both in ((image, "the image", False), (edges, "its edges", True)):
-        rows.append(drawn.panel(made, name, both_signs=both))
+        colours = {"both_signs": both, "largest": float(np.abs(made.mean(0)).max())}
+        rows.append(drawn.panel(made, name, **colours))
         for kind in ("max", "average"):
-            rows += [
-                drawn.panel(pool(made, size, kind), f"{kind} of {size}x{size}", both_signs=both) for size in (2, 4)
-            ]
+            for size in (2, 4):
+                rows.append(drawn.panel(pool(made, size, kind), f"{kind} of {size}x{size}", **colours))
     return _page("pooling", _rows(rows, 5))
 
 
@@ -214,20 +217,18 @@ def activation(image: Array, seed: int = 0) -> Image:
     drawn, rng = _Drawn(image), stream(seed)
     kernel, _ = random_kernel(5, rng)
     kernel -= kernel.mean()  # of both signs wherever there is an edge
-    answer = convolve(image, kernel, padding=2)
-    answer /= max(float(np.abs(answer).max()), 1e-12)
+    answer = convolve(image, kernel)
+    answer /= max(float(np.abs(answer.mean(0)).max()), 1e-12)
     size = (drawn.width - 40, 90)
     blank = figures.padded(figures.text(""), height=_curve(None, size).height)
-    panels = [drawn.original(blank), drawn.panel(answer, "a random 5x5's answer", both_signs=True, above=blank)]
+    panels = [
+        drawn.original(blank),
+        drawn.panel(answer, "a random 5x5's answer", both_signs=True, largest=1.0, above=blank),
+    ]
     for name in ACTIVATIONS:
         made = activate(answer, name)
-        panels.append(_fixed(drawn, made, name, _curve(name, size)))
+        panels.append(drawn.panel(made, name, both_signs=True, largest=1.0, above=_curve(name, size)))
     return _page("activation", _rows(panels, 6))
-
-
-def _fixed(drawn: _Drawn, made: Array, caption: str, above: Image) -> Image:
-    """As `_Drawn.panel`, with the deepest colour at 1, so that panels can be compared."""
-    return drawn.field(figures.signed(made, drawn.scale, 1.0), f"{caption}\n{_size(made)}", above)
 
 
 def _curve(name: str | None, size: tuple[int, int]) -> Image:
@@ -247,9 +248,16 @@ def upsampling(image: Array, seed: int = 0) -> Image:
     return _page("upsampling", _rows(panels, 5))
 
 
+def noise(image: Array, seed: int = 0) -> Image:
+    """Every kind of noise that the corruption model knows, at growing amounts."""
+    from .corruption_pictures import noise_strip
+
+    return noise_strip(image, seed=seed)
+
+
 PAGES: dict[str, Callable[[Array, int], Image]] = {
     "convolution": convolution, "kernel_sizes": kernel_sizes, "pooling": pooling, "activation": activation,
-    "upsampling": upsampling,
+    "upsampling": upsampling, "noise": noise,
 }  # fmt: skip
 
 

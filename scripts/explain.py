@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw what the parts of a convolutional network do to an image.
+"""Draw what the parts of a convolutional network, and the kinds of noise, do to an image.
 
   python scripts/explain.py                                            # a handwritten digit, every page
   python scripts/explain.py --dataset digits28 --index 7 --page pooling --page activation
@@ -11,6 +11,7 @@ The pages, each a PNG with captions that say what to look for:
   pooling       maximum and mean of 2x2 and 4x4 squares, of the image and of its edges
   activation    ReLU, LeakyReLU and SiLU on a random kernel's answer, with their curves
   upsampling    nearest and bilinear, from half the size back, and what stays lost
+  noise         the kinds of noise of the corruption model (--system corruption) at growing amounts
 overview.png holds all of them. Red is above 0, blue below; what an operation makes smaller is drawn smaller.
 """
 
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ms_ddpm.cli import Parser, add_machine_options, output_directory, run, start_machine
 from ms_ddpm.errors import UserError
 
-PAGES = ("convolution", "kernel_sizes", "pooling", "activation", "upsampling")
+PAGES = ("convolution", "kernel_sizes", "pooling", "activation", "upsampling", "noise")
 SIDES = {"digits": 8}  # of data sets that are not 28x28
 
 
