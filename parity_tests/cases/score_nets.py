@@ -78,6 +78,7 @@ KERNELS: dict[str, Row] = {  # more for the C++ kernels: widths that fill no vec
     "tconv3_stride2_bias": _tconv(3, 7, 3, (2, 5), (6, 12), stride=2, output_padding=1),
     "tconv3_one_image": _tconv(64, 32, 3, (5, 2), (12, 6), 1, stride=2, output_padding=1, bias=False),
     "tconv3_grey": _tconv(5, 1, 3, (7, 4), (9, 6)),
+    "tconv3_rgb_wide": _tconv(35, 3, 3, (4, 5), (9, 12), 3, stride=2, output_size=[9, 12]),
     "tconv4_padding": _tconv(6, 5, 4, (4, 3), (8, 6), stride=2, padding=1),
     "conv3_valid_grey": _conv(1, 32, 3, (9, 8), (7, 6), bias=False),
     "conv3_stride2_valid_odd": _conv(5, 3, 3, (8, 11), (3, 5), stride=2),
@@ -87,6 +88,7 @@ KERNELS: dict[str, Row] = {  # more for the C++ kernels: widths that fill no vec
     "time_stage_1_group": _stage(1, 5, (3, 7)),
     "time_stage_instance": _stage(32, 32, (9, 11)),
     "time_stage_odd": _stage(3, 21, (13, 7), 1),
+    "time_stage_batch": _stage(4, 12, (9, 11), 5),  # enough images for a task each, of two chunks of pixels
     "time_stage_wide": _stage(32, 256, (2, 2), 5),
 }
 BY_KERNELS = ("conv_transpose2d", "conv2d", "time_stage", "linear_of_sequence", "spatial_transformer")
