@@ -53,6 +53,8 @@ class ScoreModel(nn.Cell):
         UserError: for a value that does not exist or does not fit the network.
     """
 
+    named_as_torch = True  # the twin's names, "net." before the network's: see `ms_ddpm.convert`
+
     def __init__(
         self,
         net: nn.Cell,
@@ -125,7 +127,7 @@ class ScoreModel(nn.Cell):
         """
         std = self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1)
         error = self.score(self.perturb(x, t, z), t, y) * std + z
-        return (error * error).sum() / x.shape[0]
+        return (error * error).reshape(x.shape[0], -1).sum(axis=1).mean()
 
     def construct(self, img: Tensor, *inputs: Tensor) -> Tensor:
         """Loss of one batch, ``(*batch, *draw(rng, batch))``: scalar."""
