@@ -16,6 +16,8 @@ _HOME = {
     "Trainer": "trainer",
     "Adam": "optim",
     "AdamW": "optim",
+    "DDPMScheduler": "schedulers",
+    "DDIMScheduler": "schedulers",
     "UserError": "errors",
 }
 _WITHOUT_MINDSPORE = {
@@ -23,8 +25,8 @@ _WITHOUT_MINDSPORE = {
     "runtime", "schedules",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
-    "amp", "convert", "diffusion", "ema", "likelihood", "nets", "ops", "optim", "recipes", "samplers", "train_step",
-    "trainer",
+    "amp", "convert", "diffusion", "ema", "likelihood", "nets", "ops", "optim", "recipes", "samplers", "schedulers",
+    "train_step", "trainer",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 
