@@ -7,6 +7,7 @@ Read it in this order; each file needs only those before it:
     samplers.py    Algorithm 2 of DDPM, and DDIM                                  (loops over that one step)
     layers.py  attention.py  unet.py                                              (the network)
     optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
+    schedulers.py                                                                 (the same steps, diffusers' names)
 
 Nothing here reads a random generator but the one it is given: noise, t, coins and dropout masks are all arguments.
 (One exception: a ``Unet`` made without ``rng`` starts from PyTorch's own initial weights, which ``torch.manual_seed``
@@ -34,13 +35,14 @@ from .layers import (
 )
 from .optim import Adam, AdamW, clip_by_global_norm
 from .samplers import ddim, ddpm, interpolate
+from .schedulers import DDIMScheduler, DDPMScheduler
 from .schedules import BETA_SCHEDULES, beta_schedule, ddim_times, diffusion_tables, loss_weight
 from .unet import Unet
 
 __all__ = [
-    "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "Dropout", "FourierPosEmb", "GaussianDiffusion",
-    "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm", "Residual", "ResnetBlock",
-    "SinusoidalPosEmb", "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm",
-    "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight",
-    "time_mlp",
+    "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "DDIMScheduler", "DDPMScheduler", "Dropout",
+    "FourierPosEmb", "GaussianDiffusion", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm",
+    "Residual", "ResnetBlock", "SinusoidalPosEmb", "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule",
+    "clip_by_global_norm", "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate",
+    "loss_weight", "time_mlp",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
+from . import schedulers
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
@@ -15,8 +16,20 @@ from .training import tier4
 
 __all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
+
+def joined(*makers: Callable[[int], Iterator[Case]]) -> Callable[[int], Iterator[Case]]:
+    """One tier whose cases come from several modules."""
+
+    def tier(seed: int = 0) -> Iterator[Case]:
+        for make in makers:
+            yield from make(seed)
+
+    return tier
+
+
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
-    "0": tier0, "1": tier1, "2": tier2, "3": tier3, "4": tier4, "5": tier5, "6": tier6, "7": tier7,
+    "0": joined(tier0, schedulers.tier0), "1": joined(tier1, schedulers.tier1), "2": tier2, "3": tier3, "4": tier4,
+    "5": joined(tier5, schedulers.tier5), "6": tier6, "7": tier7,
     "peers": tier_peers,
 }  # fmt: skip
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together

@@ -3,6 +3,7 @@
 from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
 from .products import with_rounded_products
+from .schedulers import KINDS as SCHEDULERS
 from .training import chain, clip, ema, interpolate, loss, loss_scale, optimizer, roundtrip, train
 
 __all__ = ["KINDS", "weight_shapes"]
@@ -11,5 +12,5 @@ KINDS = {
     "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "optimizer": optimizer, "clip": clip,
     "ema": ema, "interpolate": interpolate, "roundtrip": roundtrip, "loss_scale": loss_scale,
     **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, train, chain)},
-    "layer_scales": layer_scales, "network_scales": network_scales,
+    "layer_scales": layer_scales, "network_scales": network_scales, **SCHEDULERS,
 }  # fmt: skip
