@@ -60,6 +60,8 @@ def kinds(side: Side) -> dict[str, Callable]:
 
     def scheduler_variance(spec: Mapping, inputs: Arrays, dtype: str = "float32", mode: str = "graph") -> Arrays:
         made = prepared(side, spec, dtype, mode)
+        if "pairs" in spec:
+            return {str(pair)[1:-1]: np.array([side.variance(made, *pair)], dtype) for pair in spec["pairs"]}
         gap = 1000 // spec["steps"]
         found = [
             side.variance(made, time, time - gap if spec["scheduler"] == "ddim" else None) for time in side.times(made)
@@ -80,13 +82,16 @@ def kinds(side: Side) -> dict[str, Callable]:
         return found
 
     def scheduler_chain(spec: Mapping, inputs: Arrays, dtype: str = "float32", mode: str = "graph") -> Arrays:
-        made, tape = prepared(side, spec, dtype, mode), inputs["tape"]
-        frames = [tape[0].astype(dtype)]
-        for i, time in enumerate(side.times(made), 1):
-            output = chain_output(inputs, frames[-1], spec)
+        made, tape, x = prepared(side, spec, dtype, mode), inputs["tape"], inputs["tape"][0]
+        times = spec.get("chain_times") or side.times(made)
+        if "noise" in inputs:  # the chain begins with a noised image
+            t = side.tensor(np.array(times[:1], np.int32), dtype)
+            x = side.array(made.add_noise(side.tensor(x, dtype), side.tensor(inputs["noise"], dtype), t))
+        frames = [x.astype(dtype)]
+        for i, time in enumerate(times, 1):
+            output = chain_output(inputs, frames[-1], time)
             noise = tape[i] if i < len(tape) else np.zeros_like(tape[0])
-            given = (side.tensor(array, dtype) for array in (output, frames[-1], noise))
-            output, x, noise = given
+            output, x, noise = (side.tensor(array, dtype) for array in (output, frames[-1], noise))
             prev, _ = side.step(made, output, time, x, noise, spec.get("options", {}))
             frames.append(side.array(prev))
         return {"chain": np.stack(frames)}
@@ -95,8 +100,13 @@ def kinds(side: Side) -> dict[str, Callable]:
     return {run.__name__: run for run in made}
 
 
-def chain_output(inputs: Arrays, x: np.ndarray, spec: Mapping) -> np.ndarray:
-    """The stand-in network of chains, gain x + bias channel by channel, in the precision of ``x``."""
+def chain_output(inputs: Arrays, x: np.ndarray, time: int) -> np.ndarray:
+    """The stand-in network of chains, gain x + bias channel by channel, in the precision of ``x``.
+
+    Without a gain it is the model of diffusers' tests, x t / (t + 1).
+    """
+    if "gain" not in inputs:
+        return x * x.dtype.type(time) / x.dtype.type(time + 1)
     copies = inputs["gain"].shape[1] // x.shape[1]
     gain, bias = (inputs[name].astype(x.dtype) for name in ("gain", "bias"))
     return gain * np.tile(x, (1, copies, 1, 1)) + bias
