@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 # Arguments that diffusers 0.42's other schedulers take. Its files are used across classes, so these are no surprise.
 OTHER_SCHEDULERS_KEYS = frozenset({
     "algorithm_type", "disable_corrector", "euler_at_final", "final_sigmas_type", "flow_shift", "interpolation_type",
-    "lambda_min_clipped", "lower_order_final", "predict_x0", "rho", "set_alpha_to_one", "shift_terminal",
-    "sigma_data", "sigma_max", "sigma_min", "sigma_schedule", "skip_prk_steps", "solver_order", "solver_p",
-    "solver_type", "time_shift_type", "timestep_type", "use_beta_sigmas", "use_dynamic_shifting",
+    "lambda_min_clipped", "lower_order_final", "noise_sampler_seed", "predict_x0", "rho", "set_alpha_to_one",
+    "shift_terminal", "sigma_data", "sigma_max", "sigma_min", "sigma_schedule", "skip_prk_steps", "solver_order",
+    "solver_p", "solver_type", "time_shift_type", "timestep_type", "use_beta_sigmas", "use_dynamic_shifting",
     "use_exponential_sigmas", "use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type",
 })  # fmt: skip
 
