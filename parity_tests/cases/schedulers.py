@@ -17,7 +17,7 @@ SPACINGS = {
     "linspace": {"timestep_spacing": "linspace"},
     "leading": {"timestep_spacing": "leading"},
     "leading_offset1": {"timestep_spacing": "leading", "steps_offset": 1},
-    "trailing": {"timestep_spacing": "trailing"},
+    "trailing": {"timestep_spacing": "trailing", "steps_offset": 1},  # which is for "leading" alone
 }
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
