@@ -13,6 +13,7 @@ _HOME = {
     "Unet": "nets.unet",
     "GaussianDiffusion": "diffusion",
     "EMA": "ema",
+    "FirstDDPM": "first_ddpm",
     "Trainer": "trainer",
     "Adam": "optim",
     "AdamW": "optim",
@@ -25,8 +26,8 @@ _WITHOUT_MINDSPORE = {
     "runtime", "schedules",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
-    "amp", "convert", "diffusion", "ema", "likelihood", "nets", "ops", "optim", "recipes", "samplers", "schedulers",
-    "train_step", "trainer",
+    "amp", "convert", "diffusion", "ema", "first_ddpm", "likelihood", "nets", "ops", "optim", "recipes", "samplers",
+    "schedulers", "train_step", "trainer",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 

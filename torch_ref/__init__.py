@@ -8,6 +8,7 @@ Read it in this order; each file needs only those before it:
     layers.py  attention.py  unet.py                                              (the network)
     optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
     schedulers.py                                                                 (the same steps, diffusers' names)
+    first_ddpm.py                                                                 (the same in two methods)
 
 Nothing here reads a random generator but the one it is given: noise, t, coins and dropout masks are all arguments.
 (One exception: a ``Unet`` made without ``rng`` starts from PyTorch's own initial weights, which ``torch.manual_seed``
@@ -19,6 +20,7 @@ rules.) Nothing computes in less than the precision of its input: a float64 netw
 from .attention import Attention, LinearAttention, PreNorm, Residual
 from .diffusion import GaussianDiffusion, ModelPrediction
 from .ema import EMA
+from .first_ddpm import FirstDDPM
 from .layers import (
     Block,
     Dropout,
@@ -41,8 +43,8 @@ from .unet import Unet
 
 __all__ = [
     "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "DDIMScheduler", "DDPMScheduler", "Dropout",
-    "FourierPosEmb", "GaussianDiffusion", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm",
-    "Residual", "ResnetBlock", "SinusoidalPosEmb", "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule",
-    "clip_by_global_norm", "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate",
-    "loss_weight", "time_mlp",
+    "FirstDDPM", "FourierPosEmb", "GaussianDiffusion", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm",
+    "RMSNorm", "Residual", "ResnetBlock", "SinusoidalPosEmb", "Unet", "Upsample", "WeightStandardizedConv2d",
+    "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample",
+    "initialise", "interpolate", "loss_weight", "time_mlp",
 ]  # fmt: skip

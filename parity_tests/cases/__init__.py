@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
-from . import scheduler_peers, schedulers
+from . import first_ddpm, scheduler_peers, schedulers
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
@@ -28,8 +28,11 @@ def joined(*makers: Callable[[int], Iterator[Case]]) -> Callable[[int], Iterator
 
 
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
-    "0": joined(tier0, schedulers.tier0), "1": joined(tier1, schedulers.tier1), "2": tier2, "3": tier3, "4": tier4,
-    "5": joined(tier5, schedulers.tier5), "6": tier6, "7": tier7,
+    "0": joined(tier0, schedulers.tier0, first_ddpm.tier0),
+    "1": joined(tier1, schedulers.tier1, first_ddpm.tier1),
+    "2": tier2, "3": tier3, "4": tier4,
+    "5": joined(tier5, schedulers.tier5, first_ddpm.tier5),
+    "6": tier6, "7": tier7,
     "peers": joined(tier_peers, scheduler_peers.tier_peers),
 }  # fmt: skip
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together

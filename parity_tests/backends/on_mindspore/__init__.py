@@ -1,6 +1,7 @@
 """MindSpore: the product, `ms_ddpm`, as the harness drives it."""
 
 from ._common import runtime  # noqa: F401  MindSpore starts before anything below is imported
+from .first_ddpm import KINDS as FIRST_DDPM
 from .maths import ddim_step, method, tables, times
 from .nets import layer, network, why_not  # noqa: F401  why_not is asked by backends
 from .schedulers import KINDS as SCHEDULERS
@@ -10,5 +11,5 @@ KINDS = {
     "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "loss": loss, "layer": layer,
     "network": network, "optimizer": optimizer, "clip": clip, "ema": ema, "train": train, "chain": chain,
     "interpolate": interpolate, "roundtrip": roundtrip, "resume": resume, "loss_scale": loss_scale,
-    **SCHEDULERS,
+    **SCHEDULERS, **FIRST_DDPM,
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """PyTorch: the reference, `torch_ref`, as the harness drives it."""
 
+from .first_ddpm import KINDS as FIRST_DDPM
 from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
 from .products import with_rounded_products
@@ -12,5 +13,5 @@ KINDS = {
     "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "optimizer": optimizer, "clip": clip,
     "ema": ema, "interpolate": interpolate, "roundtrip": roundtrip, "loss_scale": loss_scale,
     **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, train, chain)},
-    "layer_scales": layer_scales, "network_scales": network_scales, **SCHEDULERS,
+    "layer_scales": layer_scales, "network_scales": network_scales, **SCHEDULERS, **FIRST_DDPM,
 }  # fmt: skip
