@@ -10,6 +10,7 @@ import numpy as np
 from ..backends import leg
 from ..case import Arrays, Case, Computation
 from ..peers import installed
+from . import schedulers
 from ._make import cases, perturbed
 from .peers import (
     CHAIN_TOLERANCES,
@@ -23,7 +24,6 @@ from .peers import (
     published_computation,
     published_inputs,
 )
-from .schedulers import tier0, tier1, tier5
 
 PREDICTIONS = {"pred_noise": "epsilon", "pred_v": "v_prediction"}
 NOT_THEIRS = ("fixed_large_log", "learned")  # NaN there: see DIFFERENCES
@@ -101,7 +101,7 @@ def _their_steps(made: Computation) -> Mapping:
 def diffusers_cases(seed: int = 0) -> Iterator[Case]:
     """Tiers 0, 1 and 5 with diffusers' classes as the reference, each computation once."""
     done = set()
-    for tier in (tier0, tier1, tier5):
+    for tier in (schedulers.tier0, schedulers.tier1, schedulers.tier5):
         for case in tier(seed):
             made = case.computation
             stem = made.key.removesuffix(f"-{case.mode}")
