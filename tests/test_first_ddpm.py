@@ -65,6 +65,22 @@ def _tensor(value):
     return Tensor(value)
 
 
+def test_weights_of_the_pytorch_class_load_strictly_and_come_back(mindspore):
+    torch_ref = pytest.importorskip("torch_ref")
+    from ms_ddpm import FirstDDPM, Unet, convert
+
+    theirs = torch_ref.FirstDDPM(torch_ref.Unet(8, dim_mults=(1, 2), channels=1))
+    state = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    assert all(name.startswith("network.") for name in state)
+    ours = FirstDDPM(Unet(8, dim_mults=(1, 2), channels=1, rng=0))
+    convert.from_torch(ours, state)
+    back = convert.to_torch(ours)
+    assert set(back) == set(state)
+    assert all(np.array_equal(back[name], state[name]) for name in state)
+    with pytest.raises(UserError, match=r"missing network\.init_conv\.bias"):
+        convert.from_torch(ours, {name: value for name, value in state.items() if name != "network.init_conv.bias"})
+
+
 def test_the_documents_last_noise_level_is_no_noise(ddpm):
     """What docs/first_ddpm.md says of 200 steps up to 0.02, of 1000, and of 200 scaled."""
     from ms_ddpm import schedules
