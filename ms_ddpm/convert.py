@@ -68,8 +68,8 @@ def unet_names(unet: Unet) -> dict[str, str]:
 
 
 def torch_names(cell: nn.Cell) -> dict[str, str]:
-    """Our parameter names -> PyTorch's, for a `Unet`, a `GaussianDiffusion` or `FirstDDPM` around one, or a Cell with the
-    attribute ``named_as_torch``, whose names are PyTorch's already.
+    """Our parameter names -> PyTorch's, for a `Unet`, a `GaussianDiffusion` or `FirstDDPM` around one, or a Cell with
+    the attribute ``named_as_torch``, whose names are PyTorch's already.
     """
     if isinstance(cell, Unet):
         return unet_names(cell)
