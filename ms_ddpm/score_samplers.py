@@ -214,6 +214,10 @@ def heun(model: ScoreModel, batch_size: int = 16, *, steps: int | None = None, *
 
     The times are chosen as in Karras et al., https://arxiv.org/abs/2206.00364; ends as `ode` does. The tape:
     nothing more.
+
+    Under VE an ODE, unlike the SDE, never makes good that x_1 was drawn around 0 and not around the data's mean: with
+    sigma 25, 20 steps, and the exact score of the digits as 28x28 the Frechet distance was 0.44, and 0.17 around it
+    (`euler`, 1000 steps: 0.22). A larger sigma makes that smaller.
     """
     run = begin(model, batch_size, "heun", "x_1 alone", steps, **request)
     times = flow_times(model.sde, model.sampling_timesteps if steps is None else steps, run.eps)
