@@ -43,6 +43,7 @@ WATCH = {  # by family
     "optimizer": ("training/adam*pynative", "training/clip-*"),
     "average": ("training/ema-*",),
     "sampling": ("step/p_sample-*-fixed-*-pynative*", "step/ddim-*-eta0.5", "sampling/ddpm-pred_v-*"),
+    "score": ("maths/sde_*-pynative", "step/score_*-pynative", "training/score_loss-*-pynative", "sampling/score_*"),
     "state": ("network/unet_2_3-*pynative",),
 }
 
