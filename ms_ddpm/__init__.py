@@ -14,6 +14,7 @@ _HOME = {
     "GaussianDiffusion": "diffusion",
     "BasicNet": "nets.basic",
     "Corruption": "corruption",
+    "ScoreModel": "score",
     "EMA": "ema",
     "FirstDDPM": "first_ddpm",
     "Trainer": "trainer",

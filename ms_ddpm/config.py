@@ -105,6 +105,7 @@ class Config:
         "euler", "str", "euler (Euler-Maruyama), pc (predictor-corrector), ode (RK45), heun", choices=SCORE_SAMPLERS
     )
     sampling_eps: float = _option(1e-3, "float", "time at which sampling ends", low=1e-6, high=0.5)
+    sampling_denoise: bool = _option(False, "bool", "end with the expected image instead of a last step")
     corrector_snr: float = _option(0.16, "float", "pc: signal-to-noise ratio of the corrector", low=0)
     # autoencoder and latent
     autoencoder: Any = _option(None, "name?", "latent: output directory of the autoencoder's run")
@@ -194,6 +195,7 @@ FREE_ON_RESUME = frozenset(
         "score_sampler",
         "sampling_eps",
         "corrector_snr",
+        "sampling_denoise",
         "epochs",
     ]
 )

@@ -15,8 +15,8 @@ from .errors import UserError
 
 OPTIONS = {  # what may be asked of the systems' samplers
     "diffusion": ("sampler", "steps", "eta"),
-    "score": ("sampler", "steps", "guidance_scale"),
-    "latent": ("sampler", "steps", "guidance_scale"),
+    "score": ("sampler", "steps", "guidance_scale", "denoise"),
+    "latent": ("sampler", "steps", "guidance_scale", "denoise"),
     "corruption": ("steps",),
     "autoencoder": (),
 }

@@ -242,5 +242,5 @@ def build_score(config: Config) -> ScoreModel:
         sampling_timesteps=config.sampling_timesteps,
         sampling_eps=config.sampling_eps,
         corrector_snr=config.corrector_snr,
-        denoise=getattr(config, "sampling_denoise", False),
+        denoise=config.sampling_denoise,
     )

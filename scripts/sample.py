@@ -13,6 +13,7 @@ Image i of a seed is the same picture whatever --num and --batch_size are.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,11 @@ def build_parser() -> Parser:
         "--guidance_scale", type=float, metavar="S", help="classifier-free guidance; 1: none [as configured]"
     )
     parser.add_argument("--eta", type=float, help="ddim: 0 deterministic ... 1 as noisy as ddpm [as configured]")
+    parser.add_argument(
+        "--denoise",
+        action=argparse.BooleanOptionalAction,
+        help="score, latent: end with the expected image [as configured]",
+    )
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images [64]")
     parser.add_argument("--batch_size", type=int, default=250, metavar="B", help="images at a time [250]")
     parser.add_argument("--seed", type=int, default=0, help="[0]")
@@ -148,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked.device_target = args.get("device_target", "CPU")
     options = sampling.check_options(asked.system, {
         "sampler": args["sampler"], "steps": args["sampling_steps"], "eta": args["eta"],
-        "guidance_scale": args["guidance_scale"],
+        "guidance_scale": args["guidance_scale"], "denoise": args["denoise"],
     })  # fmt: skip
     sizes.check_sampling(asked, args["num"], min(args["batch_size"], args["num"]))
 

@@ -6,7 +6,9 @@ Read it in this order; each file needs only those before it:
     diffusion.py   q(x_t | x_0), the posterior, one reverse step, the losses      (equations of the papers)
     samplers.py    Algorithm 2 of DDPM, and DDIM                                  (loops over that one step)
     layers.py  attention.py  unet.py                                              (the network)
+    sde.py  score.py  score_samplers.py  score_likelihood.py                      (diffusion in continuous time)
     transformer.py  score_unet.py                                                 (networks that estimate a score)
+    corruption.py  basic_net.py                                                   (learning by corruption)
     optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
     schedulers.py                                                                 (the same steps, diffusers' names)
     first_ddpm.py                                                                 (the same in two methods)
@@ -19,6 +21,8 @@ rules.) Nothing computes in less than the precision of its input: a float64 netw
 """
 
 from .attention import Attention, LinearAttention, PreNorm, Residual
+from .basic_net import BasicNet
+from .corruption import Corruption
 from .diffusion import GaussianDiffusion, ModelPrediction
 from .ema import EMA
 from .first_ddpm import FirstDDPM
@@ -40,15 +44,58 @@ from .optim import Adam, AdamW, clip_by_global_norm
 from .samplers import ddim, ddpm, interpolate
 from .schedulers import DDIMScheduler, DDPMScheduler
 from .schedules import BETA_SCHEDULES, beta_schedule, ddim_times, diffusion_tables, loss_weight
+from .score import ScoreModel
 from .score_unet import ConditionalScoreUnet, GaussianFourierProjection, LatentScoreUnet, ScoreUnet
+from .sde import VESDE, VPSDE, SubVPSDE
 from .transformer import CrossAttention, SpatialTransformer, TransformerBlock
 from .unet import Unet
 
 __all__ = [
-    "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "ConditionalScoreUnet", "CrossAttention",
-    "DDIMScheduler", "DDPMScheduler", "Dropout", "FirstDDPM", "FourierPosEmb", "GaussianDiffusion",
-    "GaussianFourierProjection", "LatentScoreUnet", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm",
-    "RMSNorm", "Residual", "ResnetBlock", "ScoreUnet", "SinusoidalPosEmb", "SpatialTransformer", "TransformerBlock",
-    "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times",
-    "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight", "time_mlp",
-]  # fmt: skip
+    "BETA_SCHEDULES",
+    "EMA",
+    "VESDE",
+    "VPSDE",
+    "Adam",
+    "AdamW",
+    "Attention",
+    "BasicNet",
+    "Block",
+    "ConditionalScoreUnet",
+    "Corruption",
+    "CrossAttention",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "Dropout",
+    "FirstDDPM",
+    "FourierPosEmb",
+    "GaussianDiffusion",
+    "GaussianFourierProjection",
+    "LatentScoreUnet",
+    "LayerNorm",
+    "LinearAttention",
+    "ModelPrediction",
+    "PreNorm",
+    "RMSNorm",
+    "Residual",
+    "ResnetBlock",
+    "ScoreModel",
+    "ScoreUnet",
+    "SinusoidalPosEmb",
+    "SpatialTransformer",
+    "SubVPSDE",
+    "TransformerBlock",
+    "Unet",
+    "Upsample",
+    "WeightStandardizedConv2d",
+    "beta_schedule",
+    "clip_by_global_norm",
+    "ddim",
+    "ddim_times",
+    "ddpm",
+    "diffusion_tables",
+    "downsample",
+    "initialise",
+    "interpolate",
+    "loss_weight",
+    "time_mlp",
+]
