@@ -10,18 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ._readers import READERS
 from .errors import UserError, quoted, reason_of
 
+SYSTEMS = ("diffusion", "score", "corruption", "autoencoder", "latent")
+SCORE_SAMPLERS = ("euler", "pc", "ode", "heun")
+SCHEDULE_NAMES = ("constant", "cosine", "linear", "exponential")
 MAX_YAML = 100_000  # bytes; PyYAML reads about 100 kB a second
 MAX_YAML_VALUES = 10_000  # once aliases are written out; a recipe has fewer than a hundred
-MAX_NUMBER = 3.4e38  # of float32, in which everything is computed
 
 
 def _option(
     default: Any, kind: str, help: str, *, choices: Sequence[str] = (), low: float | None = None,
     high: float | None = None,
 ) -> Any:  # fmt: skip
-    """A field: ``kind`` is a key of _READERS, with "?" behind it where null is allowed."""
+    """A field: ``kind`` is a key of `_readers.READERS`, with "?" behind it where null is allowed."""
     metadata = {"kind": kind, "help": help, "choices": tuple(choices), "low": low, "high": high}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -33,8 +36,11 @@ class Config:
     """Everything that makes a run. Names are those of `Unet`, `GaussianDiffusion` and `Trainer`."""
 
     source: str = _option("", "str", "paper or document the recipe comes from (a note)")
+    system: str = _option("diffusion", "str", "what is trained; see docs/systems.md", choices=SYSTEMS)
     # data
-    dataset: str = _option("digits", "name", "'digits' (built in), or a path: image folder, MNIST/CIFAR files, .npz")
+    dataset: str = _option(
+        "digits", "name", "'digits' or 'digits28' (built in), or a path: image folder, MNIST/CIFAR files, .npz"
+    )
     image_size: Any = _option(8, "size", "side of the images, or height and width", low=1)
     channels: int = _option(1, "int", "1 grayscale, 3 RGB, 4 RGBA", low=1)
     flip: bool = _option(False, "bool", "mirror each image with probability 1/2")
@@ -75,7 +81,48 @@ class Config:
     p2_loss_weight_gamma: float = _option(0.0, "float", "P2 loss weight: gamma; 0: off", low=0)
     p2_loss_weight_k: float = _option(1.0, "float", "P2 loss weight: k", low=0)
     immiscible: bool = _option(False, "bool", "assign each image the nearest noise of the batch")
+    # classes, of the score and latent systems
+    num_classes: int = _option(0, "int", "classes to condition on; 0: none", low=0, high=100_000)
+    class_dropout: float = _option(
+        0.1, "float", "how often the class is hidden in training, for guidance", low=0, high=1
+    )
+    guidance_scale: float = _option(1.0, "float", "classifier-free guidance in sampling; 1: none", low=0)
+    # score: stochastic differential equations
+    sde: str = _option("ve", "str", "the noising process", choices=("ve", "vp", "subvp"))
+    sigma: float = _option(25.0, "float", "ve: its noise grows as sigma^t", low=1.001)
+    sde_beta_min: float = _option(0.1, "float", "vp, subvp: beta at t = 0", low=0)
+    sde_beta_max: float = _option(20.0, "float", "vp, subvp: beta at t = 1", low=0)
+    score_net: str = _option(
+        "concat", "str", "skips of the score U-Net; 'transformer': added, with attention to the class",
+        choices=("concat", "add", "transformer"),
+    )  # fmt: skip
+    channel_widths: list = _option([32, 64, 128, 256], "ints", "channels of each resolution", low=1)
+    embed_dim: int = _option(256, "int", "width of the time's Fourier features", low=2)
+    fourier_scale: float = _option(30.0, "float", "of those features' frequencies", low=0)
+    text_dim: int = _option(256, "int", "width of the class embedding", low=1)
+    num_heads: int = _option(1, "int", "attention heads of the transformer blocks", low=1)
+    score_sampler: str = _option(
+        "euler", "str", "euler (Euler-Maruyama), pc (predictor-corrector), ode (RK45), heun", choices=SCORE_SAMPLERS
+    )
+    sampling_eps: float = _option(1e-3, "float", "time at which sampling ends", low=1e-6, high=0.5)
+    corrector_snr: float = _option(0.16, "float", "pc: signal-to-noise ratio of the corrector", low=0)
+    # autoencoder and latent
+    autoencoder: Any = _option(None, "name?", "latent: output directory of the autoencoder's run")
+    autoencoder_channels: list = _option(
+        [4, 4, 4], "ints", "channels of its three convolutions; the last: of latents", low=1
+    )
+    perceptual: str = _option(
+        "gradient", "str", "what is added to the squared error", choices=("lpips", "gradient", "none")
+    )
+    lpips_weights: Any = _option(None, "name?", "lpips: its weights, made by scripts/convert.py lpips")
+    perceptual_weight: float = _option(1.0, "float", "how much of it", low=0)
+    # corruption
+    noise_kind: str = _option(
+        "uniform", "str", "what images are corrupted with",
+        choices=("uniform", "gaussian", "salt_and_pepper", "poisson", "multiplicative"),
+    )  # fmt: skip
     # training
+    epochs: Any = _option(None, "int?", "passes over the data, instead of train_num_steps; see docs/systems.md", low=1)
     train_num_steps: int = _option(100000, "int", "optimizer steps", low=1, high=10**9)
     train_batch_size: int = _option(16, "int", "images per step and accumulation", low=1)
     gradient_accumulate_every: int = _option(1, "int", "batches per optimizer step", low=1)
@@ -84,7 +131,9 @@ class Config:
     adam_betas: list = _option([0.9, 0.99], "floats", "betas of Adam", low=0)
     weight_decay: Any = _option(None, "float?", "weight decay (default: the optimizer's, adam 0, adamw 0.01)", low=0)
     max_grad_norm: float = _option(1.0, "float", "largest norm of the gradient; larger ones are scaled down", low=0)
-    lr_schedule: str = _option("constant", "str", "learning-rate schedule", choices=("constant", "cosine", "linear"))
+    lr_schedule: str = _option("constant", "str", "learning-rate schedule", choices=SCHEDULE_NAMES)
+    lr_decay: float = _option(0.98, "float", "exponential: factor per epoch", low=0, high=1)
+    lr_floor: float = _option(0.2, "float", "exponential: smallest factor", low=0, high=1)
     warmup_steps: int = _option(0, "int", "steps of linear warm-up", low=0)
     ema_decay: float = _option(0.995, "float", "decay of the averaged weights", low=0)
     ema_update_every: int = _option(10, "int", "steps between their updates", low=1)
@@ -141,105 +190,13 @@ FREE_ON_RESUME = frozenset(
         "matmul_precision",
         "sampling_timesteps",
         "ddim_sampling_eta",
+        "guidance_scale",
+        "score_sampler",
+        "sampling_eps",
+        "corrector_snr",
+        "epochs",
     ]
 )
-
-
-def _number(value: Any, kind: type) -> Any:
-    """``value`` as int or float; strings too (YAML reads 1e-4 as one)."""
-    if isinstance(value, bool):
-        raise ValueError
-    if not isinstance(value, (int, float, str)):
-        raise ValueError
-    if kind is float:
-        number = float(value)
-        if not abs(number) <= MAX_NUMBER:
-            raise ValueError
-        return number
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError
-    number = int(value)  # a text not through float, which rounds above 2^53
-    if abs(number) >= 2**63:
-        raise ValueError
-    return number
-
-
-def _boolean(value: Any) -> bool:
-    words = {"true": True, "false": False}
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    if isinstance(value, bool):
-        return value
-    raise ValueError
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError
-    return value
-
-
-def _name(value: Any) -> str:
-    if not _string(value).strip():
-        raise ValueError
-    return value
-
-
-def _list_of(read):
-    def read_list(value: Any) -> list:
-        if isinstance(value, str):
-            value = [part for part in value.replace(",", " ").split() if part]
-        if not isinstance(value, (list, tuple)) or not value:
-            raise ValueError
-        return [read(item) for item in value]
-
-    return read_list
-
-
-def _int(value: Any) -> int:
-    return _number(value, int)
-
-
-def _float(value: Any) -> float:
-    return _number(value, float)
-
-
-def _size(value: Any) -> int | list[int]:
-    sides = _list_of(_int)(value if isinstance(value, (list, tuple, str)) else [value])
-    if len(sides) > 2:
-        raise ValueError
-    return sides[0] if len(sides) == 1 else sides
-
-
-def _int_or_ints(value: Any) -> int | list[int]:
-    values = _list_of(_int)(value if isinstance(value, (list, tuple, str)) else [value])
-    return values[0] if len(values) == 1 else values
-
-
-def _mapping(value: Any) -> dict[str, float]:
-    if isinstance(value, list):
-        pairs = [_string(part).split("=", 1) for part in value]
-        value = dict(pairs)
-        if len(value) < len(pairs):
-            raise ValueError
-    if not isinstance(value, dict):
-        raise ValueError
-    return {_string(key): _float(number) for key, number in value.items()}
-
-
-_READERS = {
-    "int": (_int, "an integer below 2^63"),
-    "float": (_float, "a number that float32 can hold"),
-    "str": (_string, "a text"),
-    "name": (_name, "a text that is not empty"),
-    "bool": (_boolean, "true or false"),
-    "ints": (_list_of(_int), "a list of integers"),
-    "floats": (_list_of(_float), "a list of numbers"),
-    "bools": (_list_of(_boolean), "a list of true/false"),
-    "size": (_size, "an integer, or height and width"),
-    "int_or_ints": (_int_or_ints, "an integer or a list of them"),
-    "mapping": (_mapping, "name=value pairs with numbers"),
-}
 
 
 def read_value(name: str, value: Any) -> Any:
@@ -248,7 +205,7 @@ def read_value(name: str, value: Any) -> Any:
     kind = meta["kind"]
     if kind.endswith("?") and (value is None or value in ("null", ["null"])):
         return None
-    read, expected = _READERS[kind.rstrip("?")]
+    read, expected = READERS[kind.rstrip("?")]
     try:
         result = read(value)
     except (ValueError, TypeError, OverflowError):
@@ -372,7 +329,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[st
 
     A run may be made longer, unless its learning rate depends on its length.
     """
-    free = FREE_ON_RESUME if new["lr_schedule"] == "constant" else FREE_ON_RESUME - {"train_num_steps"}
+    fixed_length = new["lr_schedule"] in ("cosine", "linear")
+    free = FREE_ON_RESUME - {"train_num_steps", "epochs"} if fixed_length else FREE_ON_RESUME
     return [
         f"{name} was {quoted(old[name])}, now {quoted(new[name])}"
         for name in FIELDS

@@ -25,6 +25,13 @@ def linear(total_steps: int) -> Factor:
     return lambda step: max(1 - step / total_steps, 0.0)
 
 
+def exponential(decay: float, floor: float, steps_per_epoch: int) -> Factor:
+    """max(floor, decay^epoch), epochs counted from 0: PyTorch's LambdaLR stepped once an epoch."""
+    if not 0 <= decay <= 1 or not 0 <= floor <= 1:
+        raise UserError(f"lr_decay and lr_floor are {decay} and {floor}, expected both in [0, 1]")
+    return lambda step: max(floor, decay ** (step // steps_per_epoch))
+
+
 SCHEDULES = {"constant": constant, "cosine": cosine, "linear": linear}
 
 

@@ -49,6 +49,8 @@ def has_products(kind: str, spec: Mapping) -> bool:
     """Whether a computation multiplies matrices: the others are float32 whatever a device does to products."""
     if kind == "layer":
         return spec["layer"] not in WITHOUT_PRODUCTS
+    if kind in ("score_loss", "score_train"):
+        return "net" in spec
     return kind in ("network", "score_network") or (kind in ("train", "chain", "loss") and "unet" in spec)
 
 

@@ -1,8 +1,12 @@
 """PyTorch: the reference, `torch_ref`, as the harness drives it."""
 
+from . import corruption
+from .first_ddpm import KINDS as FIRST_DDPM
 from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
 from .products import with_rounded_products
+from .schedulers import KINDS as SCHEDULERS
+from .score import KINDS as SCORE
 from .score_nets import score_network, score_network_scales
 from .training import chain, clip, ema, interpolate, loss, loss_scale, optimizer, roundtrip, train
 
@@ -13,5 +17,5 @@ KINDS = {
     "ema": ema, "interpolate": interpolate, "roundtrip": roundtrip, "loss_scale": loss_scale,
     **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, score_network, train, chain)},
     "layer_scales": layer_scales, "network_scales": network_scales,
-    "score_network_scales": score_network_scales,
+    "score_network_scales": score_network_scales, **SCORE, **SCHEDULERS, **FIRST_DDPM, **corruption.KINDS,
 }  # fmt: skip
