@@ -51,7 +51,7 @@ class GaussianFourierProjection(nn.Cell):
     """[sin(2 pi W t), cos(2 pi W t)], W ~ scale N(0, 1) drawn once and not trained: (B,) -> (B, embed_dim).
 
     Tancik et al., https://arxiv.org/abs/2006.10739, eq. 5, as Song et al. embed the time of a score network
-    (https://arxiv.org/abs/2011.13456, appendix C, where the scale is 16).
+    (https://arxiv.org/abs/2011.13456).
 
     Raises:
         UserError: for an odd ``embed_dim``.

@@ -28,8 +28,10 @@ def use_channels_last(cell: nn.Cell, on: bool) -> None:
     """Every layer inside ``cell`` then takes and gives (B, H, W, C), by the C++ kernels; or again (B, C, H, W).
 
     A layer that can has an attribute ``channels_last``; where it needs kernels of its own, its method
-    ``prepare_channels_last`` fetches them.
+    ``prepare_channels_last`` fetches them. Raises UserError where the kernels are wanted and cannot be used.
     """
+    if on and kernels.why_not():  # which starts them, too
+        raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
     for _, layer in cell.cells_and_names():
         if hasattr(layer, "channels_last"):
             layer.channels_last = on

@@ -64,8 +64,6 @@ class TimeScoreNet(nn.Cell):
 
     def use_kernels(self, on: bool) -> None:
         """As `ms_ddpm.nets.unet.Unet.use_kernels`."""
-        if on and kernels.why_not():
-            raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
         use_channels_last(self, on)
 
     smallest = 17  # three halvings of what the first convolution leaves
