@@ -6,7 +6,11 @@ import pytest
 
 
 def pytest_itemcollected(item):
-    """Tests of a file run together, the harness's cases by what they compile (the scale of an input is none of it)."""
-    case = getattr(item, "callspec", None) and item.callspec.params.get("case")
-    key = getattr(getattr(case, "computation", None), "key", None)
-    item.add_marker(pytest.mark.xdist_group(re.sub(r"-scale[\d.]+", "", key) if key else item.nodeid.split("::")[0]))
+    """A file's tests run together, the harness's cases by what they compile (the scale of an input is none of it)."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    group = item.nodeid.split("::")[0]
+    if hasattr(given.get("case"), "computation"):
+        group = re.sub(r"-scale[\d.]+", "", given["case"].computation.key)
+    elif hasattr(given.get("mutant"), "place"):
+        group = f"mutant {given['mutant'].name}"
+    item.add_marker(pytest.mark.xdist_group(group))
