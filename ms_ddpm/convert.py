@@ -22,6 +22,7 @@ from .ops.assign import set_value
 
 TABLE_TOLERANCE = 1e-3
 P2_WEIGHT = "p2_loss_weight"  # the 2022 releases' table: (k + snr)^-gamma alone, where 2.3 has loss_weight
+DATA_PARALLEL = "module."
 
 _RENAMES = (
     (re.compile(r"^time_mlp\.embedding\."), "time_mlp.0."),
@@ -66,9 +67,13 @@ def unet_names(unet: Unet) -> dict[str, str]:
 
 
 def torch_names(cell: nn.Cell) -> dict[str, str]:
-    """Our parameter names -> PyTorch's, for a `Unet` or a `GaussianDiffusion` around one."""
+    """Our parameter names -> PyTorch's, for a `Unet`, a `GaussianDiffusion` around one, or a Cell with the attribute
+    ``named_as_torch``, whose names are PyTorch's already.
+    """
     if isinstance(cell, Unet):
         return unet_names(cell)
+    if getattr(cell, "named_as_torch", False):
+        return {name: name for name, _ in cell.parameters_and_names()}
     if isinstance(cell, GaussianDiffusion) and isinstance(cell.model, Unet):
         return {f"model.{ours}": f"model.{theirs}" for ours, theirs in unet_names(cell.model).items()}
     raise UserError(f"{type(cell).__name__} has no PyTorch names; expected a Unet or a GaussianDiffusion around one")
@@ -86,7 +91,7 @@ def _tables(cell: nn.Cell, names_of_2022: bool) -> dict[str, np.ndarray]:
 
 
 def _is_2022(cell: nn.Cell) -> bool:
-    return getattr(cell, "model", cell).norm_kind == "group"
+    return getattr(getattr(cell, "model", cell), "norm_kind", "") == "group"
 
 
 def to_torch(cell: nn.Cell) -> dict[str, np.ndarray]:
@@ -119,12 +124,16 @@ def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.nda
 def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
     """Loads a PyTorch state dict (names -> numpy arrays) into ``cell``, all of it or nothing.
 
+    The ``module.`` that ``torch.nn.DataParallel`` puts before every name is taken off.
+
     Raises:
         UserError: naming every missing and unexpected key, every shape that differs, and every table that differs from
             the cell's own by more than 1e-3 (the cell keeps its own).
     """
     parameters = dict(cell.parameters_and_names())
     names = torch_names(cell)
+    if state and all(name.startswith(DATA_PARALLEL) for name in state):
+        state = {name.removeprefix(DATA_PARALLEL): value for name, value in state.items()}
     tables = _tables(cell, P2_WEIGHT in state)
     known = {*names.values(), *tables}
     problems = [f"missing {theirs}" for theirs in names.values() if theirs not in state]

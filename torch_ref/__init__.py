@@ -6,6 +6,7 @@ Read it in this order; each file needs only those before it:
     diffusion.py   q(x_t | x_0), the posterior, one reverse step, the losses      (equations of the papers)
     samplers.py    Algorithm 2 of DDPM, and DDIM                                  (loops over that one step)
     layers.py  attention.py  unet.py                                              (the network)
+    transformer.py  score_unet.py                                                 (networks that estimate a score)
     optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
 
 Nothing here reads a random generator but the one it is given: noise, t, coins and dropout masks are all arguments.
@@ -35,12 +36,15 @@ from .layers import (
 from .optim import Adam, AdamW, clip_by_global_norm
 from .samplers import ddim, ddpm, interpolate
 from .schedules import BETA_SCHEDULES, beta_schedule, ddim_times, diffusion_tables, loss_weight
+from .score_unet import ConditionalScoreUnet, GaussianFourierProjection, LatentScoreUnet, ScoreUnet
+from .transformer import CrossAttention, SpatialTransformer, TransformerBlock
 from .unet import Unet
 
 __all__ = [
-    "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "Dropout", "FourierPosEmb", "GaussianDiffusion",
-    "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm", "Residual", "ResnetBlock",
-    "SinusoidalPosEmb", "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm",
-    "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight",
-    "time_mlp",
+    "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "ConditionalScoreUnet", "CrossAttention",
+    "Dropout", "FourierPosEmb", "GaussianDiffusion", "GaussianFourierProjection", "LatentScoreUnet", "LayerNorm",
+    "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm", "Residual", "ResnetBlock", "ScoreUnet",
+    "SinusoidalPosEmb", "SpatialTransformer", "TransformerBlock", "Unet", "Upsample", "WeightStandardizedConv2d",
+    "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample",
+    "initialise", "interpolate", "loss_weight", "time_mlp",
 ]  # fmt: skip

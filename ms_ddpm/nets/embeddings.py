@@ -8,6 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..errors import UserError
 from ..random import host_rng, normal
 
 
@@ -44,3 +45,26 @@ class FourierPosEmb(nn.Cell):
         time = time.astype(ms.float32).reshape(-1, 1)
         phase = time * self.weights.reshape(1, -1) * (2 * math.pi)
         return ops.concat((time, ops.sin(phase), ops.cos(phase)), 1)
+
+
+class GaussianFourierProjection(nn.Cell):
+    """[sin(2 pi W t), cos(2 pi W t)], W ~ scale N(0, 1) drawn once and not trained: (B,) -> (B, embed_dim).
+
+    Tancik et al., https://arxiv.org/abs/2006.10739, eq. 5, as Song et al. embed the time of a score network
+    (https://arxiv.org/abs/2011.13456, appendix C, where the scale is 16).
+
+    Raises:
+        UserError: for an odd ``embed_dim``.
+    """
+
+    def __init__(self, embed_dim: int, scale: float = 30.0, *, rng: np.random.Generator | None = None):
+        super().__init__()
+        if embed_dim < 2 or embed_dim % 2:
+            raise UserError(f"embed_dim is {embed_dim}, expected an even number from 2 on (sines and cosines share it)")
+        frequencies = normal(host_rng(rng), (embed_dim // 2,)) * np.float32(scale)
+        self.W = Parameter(Tensor(frequencies), name="W", requires_grad=False)
+        self.dim = embed_dim
+
+    def construct(self, time: Tensor) -> Tensor:
+        phase = time.astype(ms.float32).reshape(-1, 1) * self.W.reshape(1, -1) * (2 * math.pi)
+        return ops.concat((ops.sin(phase), ops.cos(phase)), 1)

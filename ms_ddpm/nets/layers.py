@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import UserError
 from ..ops import kernels
-from ..random import host_rng
+from ..random import host_rng, normal
 
 
 def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
@@ -40,14 +40,14 @@ def use_channels_last(cell: nn.Cell, on: bool) -> None:
 class _Affine(nn.Cell):
     """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.amp`)."""
 
-    def __init__(self, shape: tuple[int, ...], bias: bool, rng: np.random.Generator | None):
+    def __init__(self, shape: tuple[int, ...], dim_out: int, bias: bool, rng: np.random.Generator | None):
         super().__init__()
         rng = host_rng(rng)
         fan_in = math.prod(shape[1:])
         self.weight = Parameter(uniform_fan_in(rng, shape, fan_in), name="weight")
         self.has_bias = bias
         if bias:
-            self.bias = Parameter(uniform_fan_in(rng, shape[:1], fan_in), name="bias")
+            self.bias = Parameter(uniform_fan_in(rng, (dim_out,), fan_in), name="bias")
         self.compute_dtype: ms.Type | None = None  # None: that of the input
         self.output_dtype: ms.Type | None = None
         self.add_bias = ops.BiasAdd()
@@ -94,7 +94,7 @@ class Conv2d(_Affine):
         bias: bool = True,
         rng: np.random.Generator | None = None,
     ):
-        super().__init__((dim_out, dim_in, kernel_size, kernel_size), bias, rng)
+        super().__init__((dim_out, dim_in, kernel_size, kernel_size), dim_out, bias, rng)
         self.conv = ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride)
         self.geometry = kernel_size, stride, padding
         self.channels_last = False
@@ -136,20 +136,111 @@ class WeightStandardizedConv2d(Conv2d):
         return (centred / ops.sqrt(variance + eps)).reshape(shape)
 
 
-class Linear(_Affine):
-    """y = x W^T + b: (B, dim_in) -> (B, dim_out)."""
+class ConvTranspose2d(_Affine):
+    """Transposed convolution: (B, dim_in, H, W) -> (B, dim_out, H', W'), what a convolution's gradient does to its output.
 
-    def __init__(self, dim_in: int, dim_out: int, *, rng: np.random.Generator | None = None):
-        super().__init__((dim_out, dim_in), True, rng)
+    H' = (H - 1) stride - 2 padding + kernel_size + output_padding. Called with ``output_size=(H', W')``, as PyTorch's
+    is, that decides instead: ``stride`` sizes fit one H. Weights are (dim_in, dim_out, k, k); their initial
+    distribution follows PyTorch, whose fan-in of a transposed convolution is dim_out k^2.
+
+    Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", https://arxiv.org/abs/1603.07285, ch. 4.
+
+    Raises:
+        UserError: for an output_padding of a stride or more; when called, for a size that does not fit.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
+    ):
+        super().__init__((dim_in, dim_out, kernel_size, kernel_size), dim_out, bias, rng)
+        if not 0 <= output_padding < stride:
+            raise UserError(
+                f"output_padding of a transposed convolution is {output_padding}, expected 0 to {stride - 1} "
+                f"(less than its stride)"
+            )
+        self.conv = ops.Conv2DTranspose(dim_in, kernel_size, pad_mode="pad", pad=padding, stride=stride)
+        self.dim_out, self.geometry, self.output_padding = dim_out, (kernel_size, stride, padding), output_padding
+        self.channels_last = False
+
+    def smallest_output(self, side: int) -> int:
+        """The side of the result without output padding."""
+        kernel_size, stride, padding = self.geometry
+        return (side - 1) * stride - 2 * padding + kernel_size
+
+    def sides(self, height: int, width: int, output_size: tuple[int, int] | None) -> tuple[int, int]:
+        """(H', W') of an image of ``height`` and ``width``."""
+        low = self.smallest_output(height), self.smallest_output(width)
+        if output_size is None:
+            return low[0] + self.output_padding, low[1] + self.output_padding
+        stride = self.geometry[1]
+        for i in range(2):
+            if not low[i] <= output_size[i] < low[i] + stride:
+                raise ValueError(
+                    f"a transposed convolution of stride {stride} makes {low[i]} to {low[i] + stride - 1} of a side of "
+                    f"{(height, width)[i]}, and {output_size[i]} was asked for"
+                )
+        return output_size
+
+    def construct(self, x: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
+        weight = self.weight
+        if self.compute_dtype is not None:
+            x = ops.cast(x, self.compute_dtype)
+            weight = ops.cast(weight, self.compute_dtype)
+        height, width = self.sides(x.shape[2], x.shape[3], output_size)
+        y = self.conv(x, weight, (x.shape[0], self.dim_out, height, width))
+        if self.has_bias:
+            bias = self.bias
+            if self.compute_dtype is not None:
+                bias = ops.cast(bias, self.compute_dtype)
+            y = self.add_bias(y, bias)
+        if self.output_dtype is not None:
+            y = ops.cast(y, self.output_dtype)
+        return y
+
+
+class Linear(_Affine):
+    """y = x W^T + b: (..., dim_in) -> (..., dim_out)."""
+
+    def __init__(self, dim_in: int, dim_out: int, bias: bool = True, *, rng: np.random.Generator | None = None):
+        super().__init__((dim_out, dim_in), dim_out, bias, rng)
         self.matmul = ops.MatMul(transpose_b=True)
+        self.dims = dim_in, dim_out
         self.channels_last = False
 
     def prepare_channels_last(self) -> None:
         """Called by `use_channels_last`."""
-        self.kernel = kernels.linear()
+        if self.has_bias:
+            self.kernel = kernels.linear()
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.kernel(x, self.weight, self.bias) if self.channels_last else self.by_operators(x)
+        shape = x.shape
+        if len(shape) == 2:
+            return self.of_rows(x)
+        return self.of_rows(x.reshape(-1, self.dims[0])).reshape(shape[:-1] + (self.dims[1],))
+
+    def of_rows(self, x: Tensor) -> Tensor:
+        """Of (rows, dim_in)."""
+        return self.kernel(x, self.weight, self.bias) if self.channels_last and self.has_bias else self.by_operators(x)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.matmul(x, weight)
+
+
+class Embedding(nn.Cell):
+    """A learned vector per number: int (B,), 0 to count - 1 -> (B, dim). Rows start from N(0, 1), as PyTorch's do."""
+
+    def __init__(self, count: int, dim: int, *, rng: np.random.Generator | None = None):
+        super().__init__()
+        self.weight = Parameter(Tensor(normal(host_rng(rng), (count, dim))), name="weight")
+
+    def construct(self, ids: Tensor) -> Tensor:
+        return ops.gather(self.weight, ids, 0)

@@ -105,6 +105,10 @@ class GroupNorm(_Norm):
             return self.silu(x, self.weight, self.bias)
         return self.silu_add(x, self.weight, self.bias, residual)
 
+    def silu_of_sum(self, x: Tensor, shift: Tensor) -> Tensor:
+        """silu(norm(x + shift)), shift (B, C) the same for every pixel."""
+        return ops.silu(self.construct(x + spread(shift.reshape(shift.shape + (1, 1)), x)))
+
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if self.channels_last:
             raise ValueError("with channels last, GroupNorm is called through fused_silu")
@@ -116,6 +120,27 @@ class GroupNorm(_Norm):
         if scale is not None:
             gain, bias = gain * (scale + 1), bias * (scale + 1) + shift
         return ops.cast(x.reshape(shape) * gain + bias, dtype)
+
+
+class LayerNorm(nn.Cell):
+    """Normalisation over the last axis, with gain and bias: (..., dim) -> same.
+
+    Ba et al., https://arxiv.org/abs/1607.06450. ``nn.LayerNorm`` has an epsilon of 1e-7, PyTorch's is 1e-5.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5):
+        super().__init__()
+        self.weight = Parameter(_ones(dim), name="weight")
+        self.bias = Parameter(Tensor(np.zeros(dim, np.float32)), name="bias")
+        self.eps = eps
+        self.mean = ops.ReduceMean(keep_dims=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        x = ops.cast(x, ms.float32)
+        x = x - self.mean(x, -1)
+        x = x * ops.rsqrt(self.mean(x * x, -1) + self.eps)
+        return ops.cast(x * self.weight + self.bias, dtype)
 
 
 class ChannelLayerNorm(_Norm):
