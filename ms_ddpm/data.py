@@ -1,5 +1,7 @@
 """Images in, batches out: any of six kinds of data set -> uint8 (C, H, W) -> float32 (B, C, H, W) in [0, 1].
 
+Arrays that are no pictures (latents) go the same way as float32, unchanged.
+
     source = open_images("digits", image_size=(8, 8), channels=1)
     train, validation = split(source, validation_images=100, seed=0)
     for images in iterate(Batches(train, 16, seed=0, start=step, count=1000 - step, flip=True)):
@@ -14,23 +16,35 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from . import _files, runtime
+from . import _files
 from .errors import UserError, one_line
+from .pipeline import iterate, to_dataset
 from .random import Stream, stream
+
+__all__ = [
+    "Batches",
+    "ImageSource",
+    "array_source",
+    "as_float",
+    "check_labels",
+    "iterate",
+    "open_images",
+    "prepare",
+    "split",
+    "to_dataset",
+]
 
 log = logging.getLogger("ms_ddpm")
 
 CACHE_BYTES = 1 << 30  # fitted images are kept in memory up to this many bytes
-SEGMENT = 1 << 20  # batches in one MindSpore data set, which takes 15 bytes for each before the first is read (2.10)
-PREFETCH = 2  # batches each MindSpore queue holds; measured: batches made ahead are two more than that
 _UNSEEN, _READY, _UNREADABLE = 0, 1, 2
 
 
@@ -38,9 +52,10 @@ def open_images(dataset: str | Path, *, image_size: tuple[int, int], channels: i
     """The images of ``dataset`` at one size.
 
     Args:
-        dataset: "digits" (scikit-learn's 1,797 digits), or the path of a folder of images (searched to the bottom), of
-            MNIST idx files (gzipped or not), of CIFAR-10/100 files in the binary version (for these two the folder or
-            the file), or of an .npz file. A folder that is really called digits is given as ./digits.
+        dataset: "digits" (scikit-learn's 1,797 digits, 8x8), "digits28" (the same drawn as 28x28), or the path of a
+            folder of images (searched to the bottom), of MNIST idx files (gzipped or not), of CIFAR-10/100 files in the
+            binary version (for these two the folder or the file), or of an .npz file. A folder that is really called
+            digits is given as ./digits.
         image_size: (H, W). Images of another size are scaled to cover it and cropped in the centre.
         channels: 1, 3 or 4. Image files are converted; arrays must have that many.
 
@@ -50,8 +65,8 @@ def open_images(dataset: str | Path, *, image_size: tuple[int, int], channels: i
     height, width = image_size
     if min(height, width) < 1:
         raise UserError(f"image_size is {tuple(image_size)}, expected a height and a width of at least 1")
-    if str(dataset) == "digits":
-        return _array_source(str(dataset), _files.read_digits(), (height, width), channels)
+    if str(dataset) in _files.DIGITS:
+        return _array_source(str(dataset), _files.DIGITS[str(dataset)](), (height, width), channels)
     try:
         path = Path(dataset).expanduser()
     except RuntimeError:  # ~somebody who is not known here
@@ -89,6 +104,30 @@ def _array_source(name: str, pixels: _files.Pixels, image_size: tuple[int, int],
     return ImageSource(store, pixels.labels)
 
 
+def array_source(name: str, arrays: np.ndarray, labels: np.ndarray | None = None) -> ImageSource:
+    """``arrays`` as a source: uint8 images, or float32 values that training gets as they are.
+
+    Args:
+        name: what messages call it.
+        arrays: (N, C, H, W) uint8 or float32.
+        labels: (N,) integers, or None.
+
+    Raises:
+        UserError: for arrays of another type or shape, none, and labels of another number.
+    """
+    if arrays.ndim != 4 or arrays.dtype not in (np.uint8, np.float32) or not arrays.size:
+        raise UserError(f"{name} is {arrays.dtype} {arrays.shape}, expected uint8 or float32 (N, C, H, W)")
+    if labels is not None and labels.shape != arrays.shape[:1]:
+        raise UserError(f"{name} has {len(arrays)} arrays, but labels of shape {labels.shape}")
+    store = _Store(arrays.shape[1:], range(len(arrays)), lambda index: arrays[index], pixels=arrays)
+    return ImageSource(store, None if labels is None else labels.astype(np.int32))
+
+
+def as_float(images: np.ndarray) -> np.ndarray:
+    """What training gets of a source's batch: uint8 in [0, 1], float32 unchanged."""
+    return np.divide(images, 255, dtype=np.float32) if images.dtype == np.uint8 else images
+
+
 class _Store:
     """Every image by number, made when first asked for and kept where they all fit into `CACHE_BYTES`."""
 
@@ -101,6 +140,7 @@ class _Store:
         if pixels is None and len(names) * math.prod(self.shape) <= CACHE_BYTES:
             pixels = np.empty((len(names), *self.shape), np.uint8)
         self.pixels = pixels
+        self.dtype = np.uint8 if pixels is None else pixels.dtype
         self._lock = threading.Lock()
 
     def read(self, index: int) -> np.ndarray | None:
@@ -167,8 +207,8 @@ class ImageSource:
         return self._read(index).copy()
 
     def batch(self, indices: Sequence[int]) -> np.ndarray:
-        """Images ``indices``, uint8 (B, C, H, W); unreadable ones replaced as in `get`."""
-        out = np.empty((len(indices), *self.shape), np.uint8)
+        """Images ``indices``, uint8 (or the array's type) (B, C, H, W); unreadable ones replaced as in `get`."""
+        out = np.empty((len(indices), *self.shape), self._store.dtype)
         for row, index in zip(out, indices, strict=True):
             row[:] = self._read(index)
         return out
@@ -209,6 +249,34 @@ def split(source: ImageSource, validation_images: int, seed: int) -> tuple[Image
         )
     order = stream(seed, Stream.SPLIT).permutation(len(source))
     return source.subset(order[validation_images:]), source.subset(order[:validation_images])
+
+
+def prepare(
+    dataset: ImageSource | str | Path, cell, validation_images: int, seed: int
+) -> tuple[ImageSource, ImageSource | None]:
+    """What ``cell`` trains on, and what is held out (None with ``validation_images`` 0).
+
+    ``dataset`` is a source, or what `open_images` takes.
+
+    Raises:
+        UserError: as `open_images` and `split`, and where a conditional cell finds no labels, or some it does not know.
+    """
+    if isinstance(dataset, (str, os.PathLike)):
+        dataset = open_images(dataset, image_size=tuple(cell.image_size), channels=cell.channels)
+    if getattr(cell, "conditional", False):
+        if dataset.labels is None:
+            raise UserError("the data set has no labels, which a model of num_classes above 0 needs; set num_classes 0")
+        check_labels(dataset.labels, cell.num_classes)
+    return split(dataset, validation_images, seed) if validation_images else (dataset, None)
+
+
+def check_labels(labels: np.ndarray, num_classes: int) -> None:
+    """Raises UserError for the first of ``labels`` that is not one of the classes 0 to ``num_classes`` - 1."""
+    unknown = labels[(labels < 0) | (labels >= num_classes)]
+    if len(unknown):
+        raise UserError(
+            f"class {unknown[0]} does not exist; the model has num_classes {num_classes}, 0 to {num_classes - 1}"
+        )
 
 
 class Batches(Sequence):
@@ -256,7 +324,7 @@ class Batches(Sequence):
         if self.flip:
             chosen = stream(self.seed, Stream.FLIP, number, 0).random(self.batch_size) < 0.5
             images[chosen] = images[chosen, ..., ::-1]
-        return np.divide(images, 255, dtype=np.float32)
+        return as_float(images)
 
     def number(self, item: int) -> int:
         """Which batch of the run item ``item`` is; the streams of its random numbers are named by it."""
@@ -270,120 +338,3 @@ class Batches(Sequence):
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         return stream(self.seed, Stream.ORDER, epoch).permutation(len(self.source))
-
-
-class _Ahead:
-    """``batches``, read by ``workers`` threads up to that many ahead of the one asked for.
-
-    Why not GeneratorDataset's own threads: with num_parallel_workers=2 and python_multiprocessing=False MindSpore 2.10
-    looks for results every 100 ms only, so that the first batch comes 100 ms late and so does any that is not ready,
-    and it runs 30 to 50 batches ahead whatever the prefetch size, which large batches have no memory for. Still
-    needed as long as ``SamplerFn.process`` has ``time.sleep(0.1)``.
-    """
-
-    def __init__(self, batches: Sequence[np.ndarray], workers: int):
-        self.batches = batches
-        self.workers = workers
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ms_ddpm-data")
-        self._coming: dict[int, Future] = {}
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, item: int) -> np.ndarray:
-        for number in range(int(item), min(int(item) + self.workers, len(self))):
-            if number not in self._coming:
-                self._coming[number] = self._pool.submit(self.batches.__getitem__, number)
-        return self._coming.pop(int(item)).result()
-
-
-class _Guard:
-    """``batches`` that never raises: the place of a batch that failed is taken by an empty array, its error is kept.
-
-    Why: MindSpore turns an exception of a source into a RuntimeError of thirty lines, whose type is lost.
-    """
-
-    def __init__(self, batches: Sequence[np.ndarray]):
-        self.batches = batches
-        self.errors: dict[int, Exception] = {}
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, item: int) -> np.ndarray:
-        try:
-            return self.batches[item]
-        except Exception as error:
-            self.errors[int(item)] = error
-            return np.empty(0, np.float32)
-
-
-def to_dataset(batches: Sequence[np.ndarray], workers: int = 1):
-    """``batches`` in order as a `mindspore.dataset.GeneratorDataset` with the one column "image".
-
-    Args:
-        batches: `Batches`, or any sequence of arrays.
-        workers: threads that read; they change how fast batches come, not what they hold.
-
-    Raises:
-        UserError: for fewer than one worker. Iterating over the data set raises MindSpore's RuntimeError where a batch
-            fails; `iterate` raises the error itself.
-    """
-    if workers < 1:
-        raise UserError(f"workers is {workers}, expected at least 1")
-    runtime.quietly_import()
-    import mindspore.dataset as ds
-
-    source = batches if workers == 1 else _Ahead(batches, workers)
-    return ds.GeneratorDataset(source, ["image"], shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
-
-
-def iterate(batches: Sequence[np.ndarray], workers: int = 1) -> Iterator[np.ndarray]:
-    """Yields ``batches`` in order, made ahead of time through `to_dataset`; a few batches are held in memory.
-
-    Closing the generator, or an exception, shuts the pipeline down.
-
-    Raises:
-        UserError: (or whatever ``batches`` raised) in place of the batch that could not be made.
-    """
-    for first in range(0, len(batches), SEGMENT):
-        yield from _iterate_part(_Part(batches, first, min(SEGMENT, len(batches) - first)), workers)
-
-
-class _Part:
-    """Items ``first`` to ``first + count - 1`` of ``batches``."""
-
-    def __init__(self, batches: Sequence[np.ndarray], first: int, count: int):
-        self.batches, self.first, self.count = batches, first, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, item: int) -> np.ndarray:
-        return self.batches[self.first + int(item)]
-
-
-def _iterate_part(batches: _Part, workers: int) -> Iterator[np.ndarray]:
-    guard = _Guard(batches)
-    iterator = _started(to_dataset(guard, workers))
-    try:
-        for item in range(len(batches)):
-            (images,) = next(iterator)
-            if item in guard.errors:
-                raise guard.errors[item]
-            yield images
-    finally:
-        iterator.stop()
-        del iterator  # and with it the reading threads: the traceback of an error keeps this frame alive
-
-
-def _started(dataset):
-    """An iterator of numpy arrays over ``dataset`` with short queues; MindSpore's 16 batches may be gigabytes."""
-    import mindspore.dataset as ds
-
-    before = ds.config.get_prefetch_size()
-    ds.config.set_prefetch_size(PREFETCH)
-    try:
-        return dataset.create_tuple_iterator(output_numpy=True, num_epochs=1)
-    finally:
-        ds.config.set_prefetch_size(before)

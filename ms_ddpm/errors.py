@@ -52,3 +52,10 @@ class UserError(ValueError):
 
 class NonFiniteError(RuntimeError):
     """Too many steps in a row had a loss or gradient that is not finite."""
+
+
+def require_positive(**values: int) -> None:
+    """Raises UserError for the first of ``values`` below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}, expected at least 1")

@@ -222,3 +222,10 @@ class AdamW(Adam):
 
 
 OPTIMIZERS = {"adam": Adam, "adamw": AdamW}
+
+
+def optimizer_class(name: str) -> type[Adam]:
+    """The optimizer called ``name``. Raises UserError where there is none."""
+    if name not in OPTIMIZERS:
+        raise UserError(f"optimizer is {name!r}, expected one of: {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import checkpoint
@@ -65,8 +65,16 @@ _TRAINING = {  # of state["training"]: what a value must be, in a function and i
     "skipped_steps": (_is_count, "a whole number"),
     "workers": (lambda v: _is_count(v) and v > 0, "a whole number above 0"),
     "batches_seen": (lambda v: v is None or _is_count(v), "a whole number or null"),
+    "epoch_losses": (
+        lambda v: isinstance(v, list) and len(v) == 2 and _is_number(v[0]) and _is_count(v[1]), "a sum and a count"
+    ),
 }  # fmt: skip
-_DEFAULTS = {"arguments": None, "workers": 1, "batches_seen": None}  # convert.py writes none of them
+_DEFAULTS = {
+    "arguments": None,
+    "workers": 1,
+    "batches_seen": None,
+    "epoch_losses": [0.0, 0],
+}  # convert.py writes none of them
 
 
 def training_state(loaded: checkpoint.Checkpoint) -> dict:
@@ -121,3 +129,11 @@ def check_same_run(
             training["workers"], workers, workers * now, arguments["train_batch_size"],
             training["workers"] * accumulated,
         )  # fmt: skip
+
+
+def check_arrays(loaded: checkpoint.Checkpoint, cell, names: Sequence[str]) -> None:
+    """Raises UserError unless the averaged weights and moments of ``loaded`` are those of ``names`` of ``cell``."""
+    shapes = {name: tuple(p.shape) for name, p in cell.parameters_and_names()}
+    moments = {f"{key}.{name}": shapes[name] for key in ("exp_avg", "exp_avg_sq") for name in names}
+    checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in names}, f"checkpoint {loaded.path}")
+    checkpoint.match(loaded.arrays["optimizer"], {"steps": (1,), **moments}, f"checkpoint {loaded.path} (optimizer)")

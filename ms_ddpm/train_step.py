@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import mindspore as ms
@@ -137,6 +137,11 @@ def as_function(cell: nn.Cell) -> Callable:
     return loss
 
 
+def with_labels(cell: nn.Cell, source: data.ImageSource, images: np.ndarray, indices: Sequence[int]) -> tuple:
+    """The batch that ``cell`` takes: (images,) or, where it is conditional, (images, labels int32 (B,))."""
+    return (images, source.labels[np.asarray(indices)]) if getattr(cell, "conditional", False) else (images,)
+
+
 def step_inputs(
     cell: nn.Cell, source: data.ImageSource, batch_size: int, accumulate: int, *, seed: int, flip: bool, start: int,
     steps: int, workers: int, group: Group,
@@ -148,7 +153,9 @@ def step_inputs(
     )  # fmt: skip
     inputs = []
     for item, images in enumerate(data.iterate(batches, workers)):
-        inputs.append((images, *cell.draw(stream(seed, Stream.DRAW, batches.number(item)), (images,))))
+        number = batches.number(item)
+        batch = with_labels(cell, source, images, batches.indices(number))
+        inputs.append((*batch, *cell.draw(stream(seed, Stream.DRAW, number), batch)))
         if len(inputs) == accumulate:
             yield inputs
             inputs = []
@@ -163,8 +170,9 @@ def mean_loss(loss: Callable, cell: nn.Cell, source: data.ImageSource, batch_siz
     losses = []
     cell.set_train(False)  # no dropout
     for i in range(len(source) // size):
-        images = source.batch(range(i * size, (i + 1) * size)).astype(np.float32) / 255
-        draws = cell.draw(stream(seed, Stream.VALIDATION, i), (images,))
-        losses.append(float(loss(*to_inputs((images, *draws))).asnumpy()))
+        indices = range(i * size, (i + 1) * size)
+        batch = with_labels(cell, source, data.as_float(source.batch(indices)), indices)
+        draws = cell.draw(stream(seed, Stream.VALIDATION, i), batch)
+        losses.append(float(loss(*to_inputs((*batch, *draws))).asnumpy()))
     cell.set_train(True)
     return sum(losses) / len(losses)

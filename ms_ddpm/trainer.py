@@ -9,7 +9,6 @@ alone.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,19 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindspore import Tensor, nn
-from tqdm.auto import tqdm
 
 from . import checkpoint, data, precision, resuming
 from .amp import DynamicLossScale, apply_amp, needs_loss_scale
 from .checkpoint import log
 from .distributed import ALONE, Group
 from .ema import EMA
-from .errors import NonFiniteError, UserError
+from .epochs import Epochs, Progress
+from .errors import NonFiniteError, UserError, require_positive
 from .files import check_writable
 from .images import save_grid
+from .lr_schedules import exponential
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
-from .optim import OPTIMIZERS
+from .optim import optimizer_class
 from .runs import RunLog, StopRequests, lock_directory, summary_writer
 from .runtime import compiled, peak_rss_mb
 from .train_step import TrainStep, as_function, mean_loss, step_inputs
@@ -54,8 +54,10 @@ class Trainer:
         train_batch_size, gradient_accumulate_every: images per batch, batches per step.
         augment_horizontal_flip: mirrors images with probability 1/2.
         train_lr, adam_betas, optimizer, weight_decay, max_grad_norm: the update; the norm is clipped.
-        lr_schedule, warmup_steps: see `lr_schedules.lr_schedule`; a function step -> factor works too.
-        train_num_steps: optimizer steps in all.
+        lr_schedule, warmup_steps, lr_decay, lr_floor: see `lr_schedules`; a function step -> factor works too.
+        train_num_steps: optimizer steps in all. epochs: passes over the training images instead; then
+            ``save_and_sample_every`` is an epoch, the log holds each epoch's mean loss and, without validation images,
+            the lowest names the best checkpoint.
         ema_update_every, ema_decay: see `EMA`.
         save_and_sample_every, num_samples: checkpoint, validation loss and EMA sample grid every so many steps.
         results_folder: where everything is written.
@@ -115,31 +117,30 @@ class Trainer:
         progress: bool = True,
         on_step: Callable[[dict], None] | None = None,
         group: Group = ALONE,
+        epochs: int | None = None,
+        lr_decay: float = 0.98,
+        lr_floor: float = 0.2,
     ):
-        positive = {
-            "train_batch_size": train_batch_size, "gradient_accumulate_every": gradient_accumulate_every,
-            "train_num_steps": train_num_steps, "save_and_sample_every": save_and_sample_every,
-            "log_every": log_every, "num_samples": num_samples, "max_nonfinite": max_nonfinite, "workers": workers,
-        }  # fmt: skip
-        for name, value in positive.items():
-            if value < 1:
-                raise UserError(f"{name} is {value}, expected at least 1")
-        if optimizer not in OPTIMIZERS:
-            raise UserError(f"optimizer is {optimizer!r}, expected one of: {', '.join(OPTIMIZERS)}")
-        if isinstance(dataset, (str, os.PathLike)):
-            dataset = data.open_images(str(dataset), image_size=tuple(cell.image_size), channels=cell.channels)
-        self.train_set, self.validation_set = dataset, None
-        if validation_images:
-            self.train_set, self.validation_set = data.split(dataset, validation_images, seed)
+        require_positive(
+            train_batch_size=train_batch_size, gradient_accumulate_every=gradient_accumulate_every,
+            train_num_steps=train_num_steps, save_and_sample_every=save_and_sample_every, log_every=log_every,
+            num_samples=num_samples, max_nonfinite=max_nonfinite, workers=workers, epochs=epochs or 1,
+        )  # fmt: skip
+        self.train_set, self.validation_set = data.prepare(dataset, cell, validation_images, seed)
         self.cell = cell
         self.batch_size, self.accumulate = train_batch_size, gradient_accumulate_every
         self.flip, self.workers, self.progress = augment_horizontal_flip, workers, progress and group.writer
         self.group = group
         self.per_step = gradient_accumulate_every * group.world  # batches of all workers
+        self.by_epochs, self.epochs = epochs is not None, Epochs(len(self.train_set), self.batch_size * self.per_step)
+        if self.by_epochs:
+            train_num_steps, save_and_sample_every = epochs * self.epochs.steps, self.epochs.steps
         self.total_steps, self.every, self.num_samples = train_num_steps, save_and_sample_every, num_samples
         self.seed, self.log_every, self.max_nonfinite = seed, log_every, max_nonfinite
         self.sample_fn, self.config, self.on_step = sample_fn, config, on_step
         self.keep_max = keep_checkpoint_max
+        if lr_schedule == "exponential":
+            lr_schedule = exponential(lr_decay, lr_floor, self.epochs.steps)
         self.rate = make_lr_schedule(
             lr_schedule, base_lr=train_lr, total_steps=train_num_steps, warmup_steps=warmup_steps
         )
@@ -155,7 +156,7 @@ class Trainer:
         apply_amp(cell, amp_level, amp_dtype)
         named = [(name, p) for name, p in cell.parameters_and_names() if p.requires_grad]
         self.names = [name for name, _ in named]
-        self.optimizer = OPTIMIZERS[optimizer](
+        self.optimizer = optimizer_class(optimizer)(
             [p for _, p in named], train_lr, betas=tuple(adam_betas), weight_decay=weight_decay
         )
         self.scaler = DynamicLossScale(enabled=needs_loss_scale(amp_level, amp_dtype))
@@ -195,10 +196,7 @@ class Trainer:
         training = resuming.training_state(loaded)
         workers = self.group.world
         resuming.check_same_run(loaded, training, config=self.config, arguments=self.arguments, workers=workers)
-        shapes = {name: tuple(p.shape) for name, p in self.cell.parameters_and_names()}
-        moments = {f"{key}.{name}": shapes[name] for key in ("exp_avg", "exp_avg_sq") for name in self.names}
-        checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in self.names}, f"checkpoint {path}")
-        checkpoint.match(loaded.arrays["optimizer"], {"steps": (1,), **moments}, f"checkpoint {path} (optimizer)")
+        resuming.check_arrays(loaded, self.cell, self.names)
         set_parameters(self.cell, loaded.arrays["model"], f"checkpoint {path}")
         self.ema.load_state(loaded.arrays["ema"], training["ema_calls"])
         self.optimizer.load_state(self.names, loaded.arrays["optimizer"])
@@ -209,6 +207,7 @@ class Trainer:
         if self.group.writer and self.best_step in checkpoint.steps(self.checkpoints):
             checkpoint.mark_best(self.checkpoints, self.best_step)
         self.skipped = training["skipped_steps"]
+        self.epochs.load_state(training["epoch_losses"])
         self.step = loaded.step
         seen, accumulated = training["batches_seen"], training["arguments"].get("gradient_accumulate_every")
         self.batches_seen = self.step * (accumulated or self.accumulate) if seen is None else seen
@@ -218,7 +217,7 @@ class Trainer:
 
         In a row of skipped steps it is that of the step before them: they changed no weight, and will be done again.
         """
-        step, skipped, batches_seen, scaler = self._before_bad or self._counters()
+        step, skipped, batches_seen, scaler, epoch_losses = self._before_bad or self._counters()
         if not self.group.writer:
             return self.checkpoints / checkpoint.step_name(step)
         state = {
@@ -235,6 +234,7 @@ class Trainer:
                 "skipped_steps": skipped,
                 "batches_seen": batches_seen,
                 "workers": self.group.world,
+                "epoch_losses": epoch_losses,
             },
         }
         arrays = {
@@ -244,8 +244,8 @@ class Trainer:
         }
         return checkpoint.save(self.checkpoints, step, arrays, state, keep_max=self.keep_max)
 
-    def _counters(self) -> tuple[int, int, int, dict]:
-        return self.step, self.skipped, self.batches_seen, self.scaler.state()
+    def _counters(self) -> tuple[int, int, int, dict, list]:
+        return self.step, self.skipped, self.batches_seen, self.scaler.state(), self.epochs.state()
 
     # --- what happens every so many steps --------------------------------------------------------------------------
 
@@ -265,10 +265,8 @@ class Trainer:
         if self.sample_fn is None and not hasattr(self.cell, "sample"):
             return
         with self.ema.swapped():
-            if self.sample_fn is not None:
-                images = self.sample_fn(self.cell, self.num_samples)
-            else:
-                images = self.cell.sample(self.num_samples, seed=self.seed)
+            draw = self.sample_fn or (lambda cell, num: cell.sample(num, seed=self.seed))
+            images = draw(self.cell, self.num_samples)
         try:
             save_grid(images.asnumpy() if isinstance(images, Tensor) else images, self.picture)
         except UserError as error:  # samples that are not finite, say; the weights may recover
@@ -281,11 +279,15 @@ class Trainer:
             return
         with self.ema.swapped():
             validation = self.validation_loss()
-        best = validation is not None and math.isfinite(validation) and validation < self.best_loss
-        if best:
-            self.best_loss, self.best_step = validation, self.step
         if validation is not None:
             record["validation_loss"] = validation
+        judged = record.get("epoch_loss", math.nan) if validation is None else validation
+        best = math.isfinite(judged) and judged < self.best_loss
+        if best:
+            self.best_loss, self.best_step = judged, self.step
+        if "epoch" in record:
+            shown = f"{record['epoch_loss']:.6f}" + ("" if validation is None else f", validation {validation:.6f}")
+            self.bar.say(f"epoch {record['epoch']}: mean loss {shown}{' (best so far)' if best else ''}")
         self.run_log.write(record)
         self.save()
         if best:
@@ -329,29 +331,26 @@ class Trainer:
             self.cell, self.train_set, self.batch_size, self.accumulate, seed=self.seed, flip=self.flip,
             start=self.batches_seen, steps=self.total_steps - self.step, workers=self.workers, group=self.group,
         )  # fmt: skip
-        bar = tqdm(
-            total=self.total_steps, initial=self.step, desc="training", unit="step", disable=not self.progress,
-            dynamic_ncols=True,
-        )  # fmt: skip
+        self.bar = Progress(self.step, self.total_steps, self.epochs if self.by_epochs else None, self.progress)
         self.cell.set_train(True)
         with StopRequests() as stops:
             try:
                 if self.group.writer and self.step and self.step % self.every == 0 and not self.picture.exists():
                     self.sample_grid()  # a kill came before it
-                self._loop(inputs, bar, stops)
+                self._loop(inputs, stops)
                 self.group.close()
             except NonFiniteError:
                 self.group.close()
                 raise
             finally:
                 inputs.close()
-                bar.close()
+                self.bar.close()
                 if self.group.writer:
                     self.run_log.close()
         unfinished = self.step < self.total_steps
         return TrainResult(self.step, stops.received[0] if stops and unfinished else None, self.skipped)
 
-    def _loop(self, inputs: Iterator[list[tuple]], bar, stops: StopRequests) -> None:
+    def _loop(self, inputs: Iterator[list[tuple]], stops: StopRequests) -> None:
         images_per_step = self.batch_size * self.per_step
         losses, since, images = [], time.perf_counter(), 0
         stop = False  # of several workers all stop after the same step
@@ -365,6 +364,8 @@ class Trainer:
             images += images_per_step
             if applied:
                 losses.append(loss)
+                if self.by_epochs:
+                    self.epochs.add(loss)
             self._record_outcome(loss, applied, scale, before)
             stops.listen()
             record = {"step": self.step, "loss": loss, "lr": lr, "grad_norm": norm}
@@ -380,14 +381,16 @@ class Trainer:
                     **({"loss_scale": scale} if self.scaler.enabled else {}),
                     **({"skipped_steps": self.skipped} if self.skipped else {}),
                 }
-                bar.set_postfix(loss=f"{record['loss']:.4f}", lr=f"{lr:.1e}", img_s=f"{rate:.0f}", refresh=False)
+                self.bar.tell(loss=f"{record['loss']:.4f}", lr=f"{lr:.1e}", img_s=f"{rate:.0f}")
+            if self.by_epochs and self.step % self.epochs.steps == 0:
+                record |= {"epoch": self.epochs.number(self.step), "epoch_loss": self.epochs.finish()}
             if due and self.bad_in_a_row == 0:
                 self.checkpoint_and_sample(record)
             elif "images_per_s" in record and self.group.writer:
                 self.run_log.write(record)
             if "images_per_s" in record:
                 losses, since, images = [], time.perf_counter(), 0
-            bar.update(1)
+            self.bar.advance()
         if stop and not stops:  # another worker was asked to
             stops.received.append(signal.SIGTERM)
         if stops or self.bad_in_a_row:  # the row's steps change nothing; what came before them is saved

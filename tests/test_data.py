@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_ddpm import data
+from ms_ddpm import data, pipeline
 from ms_ddpm.data import Batches, iterate, open_images, split, to_dataset
 from ms_ddpm.errors import UserError
 from ms_ddpm.random import Stream, stream
@@ -613,7 +613,7 @@ def test_few_batches_are_made_ahead(workers):
     generator = iterate(batches, workers)
     next(generator)
     sleep(0.2)
-    assert len(batches.made) <= 1 + data.PREFETCH + 2 + workers
+    assert len(batches.made) <= 1 + pipeline.PREFETCH + 2 + workers
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux does")
