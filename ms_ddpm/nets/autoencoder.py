@@ -9,8 +9,7 @@ from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
 from ..random import host_rng
-from ._standin import ConvTranspose2d
-from .layers import Conv2d
+from .layers import Conv2d, ConvTranspose2d
 from .norms import BatchNorm2d
 
 SHRINKS = 2  # the middle convolution's stride
@@ -37,19 +36,18 @@ def latent_size(image_size: tuple[int, int]) -> tuple[int, int]:
     for side in image_size:
         if side < SMALLEST or side % 2:
             raise UserError(
-                f"image_size is {tuple(image_size)}; the autoencoder takes even sides of at least {SMALLEST}, such as 28"
+                f"image_size is {tuple(image_size)}; the autoencoder takes even sides of at least {SMALLEST}, as 28 is"
             )
     # 3x3 convolutions without padding, the middle one of stride 2
     return tuple((side - 4) // SHRINKS - 2 for side in image_size)
 
 
 class AutoEncoder(nn.Cell):
-    """Three convolutions to a latent of a third of the side, and three transposed ones back.
+    """Three convolutions to a latent, three transposed ones back, batch normalisation and SiLU between them.
 
-    images (B, in_channels, H, W) in [0, 1] -> reconstructions, of the same shape, in (0, 1). The latent of a 28x28
-    image is (channels[2], 10, 10), so with channels 4, 4, 4 it holds fewer numbers than pixels only from 784 to 400,
-    and with 4, 8, 32 more. Batch normalisation, SiLU between the layers, none on the latent, logistic function at the
-    end (Hinton & Salakhutdinov 2006, Science 313, is the idea).
+    Images (B, in_channels, H, W) in [0, 1] -> reconstructions, of the same shape, in (0, 1). H and W as of
+    `latent_size`; the latent of a 28x28 image is (channels[2], 10, 10), so it holds 400 numbers with channels 4, 4, 4,
+    and with the document's default, 4, 8, 32, it holds 3,200, four for each of the 784 pixels it is to compress.
 
     Args:
         channels: of the three layers' outputs; the last is the latent's.
@@ -59,6 +57,8 @@ class AutoEncoder(nn.Cell):
     Raises:
         UserError: not three positive channel counts.
     """
+
+    named_as_torch = True  # see `ms_ddpm.convert`
 
     def __init__(
         self,

@@ -173,6 +173,8 @@ class LPIPS(nn.Cell):
         UserError: another network.
     """
 
+    named_as_torch = True  # see `ms_ddpm.convert`
+
     def __init__(self, net: str = "squeeze", *, rng: np.random.Generator | int | None = None):
         super().__init__()
         if net not in NETWORKS:
@@ -233,9 +235,9 @@ def load_lpips(path: str | Path) -> LPIPS:
         net = network_of(arrays)
     except ValueError as error:
         raise UserError(
-            f"{path} holds no LPIPS weights: {error}; make it with scripts/convert.py lpips, or take --perceptual gradient"
+            f"{path} holds no LPIPS weights: {error}; make it with scripts/convert.py lpips, or take --perceptual "
+            "gradient"
         ) from None
     lpips = LPIPS(net, rng=0)
     set_parameters(lpips, arrays, str(path))
     return lpips
-
