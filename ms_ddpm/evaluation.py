@@ -16,15 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .copies import memorisation
 from .errors import UserError
 from .files import atomic
 
 DIGITS_TRAINING = 1300  # the classifier learns the first 1,300 of the 1,797 digits
 HIDDEN = 64
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
-COPY_FRACTION = 0.1
-YARDSTICK_IMAGES = 2000
-BLOCK_VALUES = 2**22  # values of an image block held as float64: 32 MiB
 BAR = 40
 
 
@@ -53,32 +51,69 @@ def class_histogram(images01: np.ndarray) -> list[int]:
     return np.bincount(_classifier().predict(_flat_digits(images01)), minlength=10).tolist()
 
 
-def evaluate_digits(samples: np.ndarray) -> dict:
-    """Judge 8x8 digit samples against the 1,797 real ones.
+def digits_from_28(images: np.ndarray) -> np.ndarray:
+    """(N, 28, 28, 1) digits drawn as `data.open_images("digits28")` has them -> (N, 8, 8, 1), float64.
+
+    The border of 2 is cropped and blocks of 3 x 3 are averaged, so real digits come back as they were.
+    """
+    inner = np.asarray(images, np.float64)[:, 2:-2, 2:-2]
+    return inner.reshape(len(inner), 8, 3, 8, 3, 1).mean(axis=(2, 4))
+
+
+def asked_digits(images01: np.ndarray, labels: np.ndarray) -> dict:
+    """How many of the digits, (N, 64) in [0, 1], are taken for the one that was asked for, labels (N,) in 0 to 9.
+
+    The judge is ``SVC(gamma=0.05, C=10)`` fitted on the first 1,300 real digits; it gets 96.6 % of the others right.
+
+    Returns:
+        Values that JSON can hold: mean, worst (both shares in [0, 1]) and by_digit, the share per digit (None: not
+        asked for).
+
+    Raises:
+        UserError: labels of another number than the images, or outside 0 to 9.
+    """
+    from sklearn.svm import SVC
+
+    x, labels = _flat_digits(images01), np.asarray(labels)
+    if labels.shape != (len(x),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 9:
+        raise UserError(f"labels {labels.dtype} {labels.shape} of {len(x)} digits, expected one of 0 to 9 for each")
+    real, known = _real_digits()
+    judge = SVC(gamma=0.05, C=10).fit(real[:DIGITS_TRAINING], known[:DIGITS_TRAINING])
+    right = judge.predict(x) == labels
+    shares = [float(right[labels == digit].mean()) if (labels == digit).any() else None for digit in range(10)]
+    return {
+        "mean": float(right.mean()), "worst": min(share for share in shares if share is not None), "by_digit": shares,
+    }  # fmt: skip
+
+
+def evaluate_digits(samples: np.ndarray, labels: np.ndarray | None = None) -> dict:
+    """Judge 8x8 digit samples, or 28x28 ones (see `digits_from_28`), against the 1,797 real ones.
 
     Reference values of ``frechet_distance``, real against real: even- against odd-numbered images 0.20; 1,000 images
     drawn with replacement against all 0.12 (mean over 30 draws, each 0.06 to 0.17); 1,000 images of uniform noise
     against all 43. Fewer samples score worse whatever their quality (65 real images: 2.4), so compare equal numbers.
 
     Args:
-        samples: (N, 8, 8, 1) uint8, N >= 65.
+        samples: (N, 8, 8, 1) or (N, 28, 28, 1) uint8, N >= 65.
+        labels: (N,) the digits that were asked for, of a class-conditional model.
 
     Returns:
         Values that JSON can hold: metric, frechet_distance (lower is better), samples, reference_images,
-        class_histogram (see ``class_histogram``), memorisation (see ``memorisation``).
+        class_histogram (see ``class_histogram``), memorisation (see ``memorisation``), and with labels asked_digits.
 
     Raises:
         UserError: another shape or dtype, or fewer than 65 samples.
     """
     samples = _uint8_images("samples", samples)
-    if samples.shape[1:] != (8, 8, 1):
-        raise UserError(f"samples of shape {samples.shape}; the digits metric judges (N, 8, 8, 1)")
+    if samples.shape[1:] not in ((8, 8, 1), (28, 28, 1)):
+        raise UserError(f"samples of shape {samples.shape}; the digits metric judges (N, 8, 8, 1) and (N, 28, 28, 1)")
     if len(samples) <= HIDDEN:
         raise UserError(
             f"{len(samples)} samples; a Fréchet distance of {HIDDEN} features needs at least {HIDDEN + 1}, better 1,000"
         )
-    x = samples.reshape(len(samples), -1) / 255.0
+    x = (digits_from_28(samples) if samples.shape[1] == 28 else samples).reshape(len(samples), -1) / 255.0
     real, _ = _real_digits()
+    asked = {} if labels is None else {"asked_digits": asked_digits(x, labels)}
     return {
         "metric": "digits-frechet",
         "frechet_distance": frechet_distance(digits_features(x), digits_features(real)),
@@ -86,6 +121,7 @@ def evaluate_digits(samples: np.ndarray) -> dict:
         "reference_images": len(real),
         "class_histogram": class_histogram(x),
         "memorisation": memorisation(x, real),
+        **asked,
     }
 
 
@@ -107,54 +143,6 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     s1, s2 = (np.atleast_2d(np.cov(features, rowvar=False)) for features in (a, b))
     squared = np.sum((mu1 - mu2) ** 2) + np.trace(s1) + np.trace(s2) - 2.0 * _trace_of_root(s1 @ s2)
     return max(0.0, float(squared))  # rounding can leave -1e-7 for equal sets
-
-
-# Copies of the training images
-
-
-def nearest_distance(samples: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Euclidean distance of every sample to the nearest training image, pixels in [0, 1]: (N,) float64.
-
-    Args:
-        samples: (N, ...) float in [0, 1], or uint8, which is divided by 255.
-        training: (M, ...), likewise, the images of the same shape as the samples'. Memory is bounded: at most a few
-            blocks of 32 MiB are held beside the arguments.
-
-    Raises:
-        UserError: empty, or images of different shapes.
-    """
-    return _nearest(samples, training, own=None)
-
-
-def memorisation(samples: np.ndarray, training: np.ndarray) -> dict:
-    """Are samples copies? Their distance to the nearest training image beside what is usual among real images.
-
-    Args:
-        samples, training: as ``nearest_distance``; at least 2 training images.
-
-    Returns:
-        nearest_median, nearest_min: over the samples. real_nearest_median, real_nearest_min: from a training image
-        to the nearest OTHER one, over at most 2,000 evenly chosen ones. copies: samples whose nearest training image
-        is no farther than copy_threshold, a tenth of real_nearest_median (digits: 0.10, which rounding to 8 bits, at
-        most 0.016, stays far below, as does every real pair, at least 0.33, above).
-
-    Raises:
-        UserError: as ``nearest_distance``, or fewer than 2 training images.
-    """
-    if len(training) < 2:
-        raise UserError(f"{len(training)} training images; the yardstick, distances among them, needs at least 2")
-    chosen = np.unique(np.linspace(0, len(training) - 1, min(len(training), YARDSTICK_IMAGES)).astype(int))
-    real = _nearest(np.asarray(training)[chosen], training, own=chosen)
-    ours = nearest_distance(samples, training)
-    threshold = COPY_FRACTION * float(np.median(real))
-    return {
-        "nearest_median": float(np.median(ours)),
-        "nearest_min": float(ours.min()),
-        "real_nearest_median": float(np.median(real)),
-        "real_nearest_min": float(real.min()),
-        "copy_threshold": threshold,
-        "copies": int(np.count_nonzero(ours <= threshold)),
-    }
 
 
 # The FID of the literature
@@ -229,6 +217,14 @@ def describe(metrics: dict) -> str:
         f"copies of training images: {copies['copies']} of {metrics['samples']} "
         f"(nearer than {copies['copy_threshold']:.2g})",
     ]
+    if "asked_digits" in metrics:
+        asked = metrics["asked_digits"]
+        by_digit = " ".join(
+            f"{digit}:{share:.0%}" for digit, share in enumerate(asked["by_digit"]) if share is not None
+        )
+        lines.append(
+            f"taken for the digit that was asked for: {asked['mean']:.1%}, worst {asked['worst']:.0%} ({by_digit})"
+        )
     if "class_histogram" in metrics:
         lines += ["classes, as a classifier of the real digits sees the samples:", *_bars(metrics["class_histogram"])]
     return "\n".join(lines)
@@ -293,38 +289,6 @@ def _trace_of_root(product: np.ndarray) -> float:
         if not np.isfinite(root).all():
             root = sqrtm(product + 1e-6 * np.eye(len(product)))
     return float(np.trace(root).real)
-
-
-def _nearest(samples: np.ndarray, training: np.ndarray, own: np.ndarray | None) -> np.ndarray:
-    """``own[i]`` names the training image that is sample i itself and is left out of its comparison."""
-    samples, training = np.asarray(samples), np.asarray(training)
-    if samples.shape[1:] != training.shape[1:] or 0 in (samples.size, training.size):
-        raise UserError(f"samples of shape {samples.shape}, training images of shape {training.shape}; must match")
-    step = min(2048, max(1, BLOCK_VALUES // samples[0].size))
-    distances = np.empty(len(samples))
-    for start in range(0, len(samples), step):
-        block = _unit_rows(samples[start : start + step])
-        best, nearest = np.full(len(block), np.inf), np.zeros(len(block), int)
-        for first in range(0, len(training), step):
-            rows = _unit_rows(training[first : first + step])
-            # |a - b|² less |a|², which does not change what is nearest
-            squared = np.sum(rows**2, axis=1) - 2.0 * block @ rows.T
-            if own is not None:
-                column = own[start : start + step] - first
-                inside = np.flatnonzero((column >= 0) & (column < len(rows)))
-                squared[inside, column[inside]] = np.inf
-            found = squared.argmin(axis=1)
-            value = squared[np.arange(len(block)), found]
-            nearest = np.where(value < best, first + found, nearest)
-            best = np.minimum(value, best)
-        # Subtracted before squaring: the expanded square loses the small distances, those of the copies.
-        distances[start : start + step] = np.linalg.norm(block - _unit_rows(training[nearest]), axis=1)
-    return distances
-
-
-def _unit_rows(images: np.ndarray) -> np.ndarray:
-    rows = images.reshape(len(images), -1).astype(np.float64)
-    return rows / 255.0 if images.dtype == np.uint8 else rows
 
 
 def _inception_weights() -> Path:

@@ -108,8 +108,10 @@ def save_gif(
         first.save(file, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
 
-def save_npz(images: np.ndarray, path: str | Path) -> None:
+def save_npz(images: np.ndarray, path: str | Path, labels: np.ndarray | None = None) -> None:
     """Write ``arr_0``: uint8 (B, H, W, C), what guided-diffusion's evaluators read. Grey stays (B, H, W, 1).
+
+    ``labels``, the class of each, is written as ``labels``, int32 (B,).
 
     Layout: https://github.com/openai/guided-diffusion/tree/main/evaluations
 
@@ -117,12 +119,19 @@ def save_npz(images: np.ndarray, path: str | Path) -> None:
         UserError: as ``to_uint8``, or ``path`` cannot be written.
     """
     whole = io.BytesIO()  # zipfile's own clean-up after a full disk prints a traceback
-    np.savez(whole, arr_0=to_uint8(images))
+    np.savez(whole, arr_0=to_uint8(images), **({} if labels is None else {"labels": labels.astype(np.int32)}))
     write_atomically(path, whole.getbuffer())
 
 
 def load_npz(path: str | Path) -> np.ndarray:
-    """``arr_0`` of an npz file as written by ``save_npz``: uint8 (B, H, W, C). Nothing is unpickled.
+    """`load_labelled_npz` without the labels."""
+    return load_labelled_npz(path)[0]
+
+
+def load_labelled_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """``arr_0`` of an npz file as written by ``save_npz``: uint8 (B, H, W, C), and its labels (B,) or None.
+
+    Nothing is unpickled.
 
     Raises:
         UserError: no such file, not an npz file, no ``arr_0``, another dtype or shape.
@@ -131,10 +140,11 @@ def load_npz(path: str | Path) -> np.ndarray:
     def choose(names: list[str]) -> list[str]:
         if "arr_0" not in names:
             raise KeyError(f"it has no arr_0, only {', '.join(names[:10]) or 'nothing'}")
-        return ["arr_0"]
+        return [name for name in ("arr_0", "labels") if name in names]
 
     try:
-        pixels = untrusted.read_npz(Path(path), choose)[1]["arr_0"]
+        arrays = untrusted.read_npz(Path(path), choose)[1]
+        pixels, labels = arrays["arr_0"], arrays.get("labels")
     except FileNotFoundError:
         raise UserError(f"no file {path}; expected an npz file with arr_0, as sample.py writes it") from None
     except UserError:
@@ -147,7 +157,9 @@ def load_npz(path: str | Path) -> np.ndarray:
         raise UserError(
             f"arr_0 of {path} is {pixels.dtype} {pixels.shape}, expected uint8 (B, H, W, C), C in {{1, 3, 4}}"
         )
-    return pixels
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]):
+        raise UserError(f"labels of {path} is {labels.dtype} {labels.shape}, expected integers ({len(pixels)},)")
+    return pixels, labels
 
 
 def _picture(pixels: np.ndarray, columns: int | None, scale: int | None, padding: int) -> Image:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
-from . import checkpoint, sizes
+from mindspore import nn
+
+from . import checkpoint, data, sizes
 from .config import Config, from_mapping
 from .diffusion import GaussianDiffusion
 from .errors import UserError
@@ -68,19 +71,53 @@ def config_of(path: Path) -> Config:
     return Config(**from_mapping(state["config"], f"checkpoint {path}"))
 
 
-def load_diffusion(path: Path, weights: str = "ema") -> tuple[GaussianDiffusion, Config]:
-    """The diffusion of a checkpoint directory, with its ``ema`` (averaged) or ``model`` weights.
+BUILDERS = {  # of the systems but the first: module and function
+    "score": ("score", "build_score"),
+    "corruption": ("corruption", "build_corruption"),
+    "autoencoder": ("autoencoder", "build_autoencoder"),
+    "latent": ("latent", "build_latent"),
+}
+
+
+def build(config: Config) -> nn.Cell:
+    """What ``config`` trains, with the initial weights of its seed: a Cell with ``draw`` and ``construct``."""
+    if config.system == "diffusion":
+        return build_diffusion(config)
+    module, function = BUILDERS[config.system]
+    return getattr(importlib.import_module(f"{__package__}.{module}"), function)(config)
+
+
+def open_data(config: Config, cell: nn.Cell) -> data.ImageSource:
+    """The images, or what the Cell makes of them, that ``config`` trains on.
+
+    Raises UserError where the data set cannot be read or does not fit.
+    """
+    if hasattr(cell, "open_data"):
+        return cell.open_data(config)
+    return data.open_images(config.dataset, image_size=image_shape(config), channels=config.channels)
+
+
+def load(path: Path, weights: str = "ema") -> tuple[nn.Cell, Config]:
+    """The Cell of a checkpoint directory of any system, with its ``ema`` (averaged) or ``model`` weights.
 
     Raises UserError where the checkpoint is damaged or does not fit its own configuration.
     """
     config = config_of(path)
     loaded = checkpoint.load(path, (("model", "ema") if weights == "ema" else ("model",)))
     try:
-        diffusion = build_diffusion(config)
+        cell = build(config)
     except UserError as error:
         raise UserError(f"checkpoint {path}: {error}") from None
     arrays = dict(loaded.arrays["model"])
     if weights == "ema":
         arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average
-    set_parameters(diffusion, arrays, f"checkpoint {path}")
-    return diffusion, config
+    set_parameters(cell, arrays, f"checkpoint {path}")
+    return cell, config
+
+
+def load_diffusion(path: Path, weights: str = "ema") -> tuple[GaussianDiffusion, Config]:
+    """`load` of a checkpoint of the system "diffusion". Raises UserError for another system's, too."""
+    system = config_of(path).system
+    if system != "diffusion":
+        raise UserError(f"checkpoint {path} is of the system {system}, expected one of the system diffusion")
+    return load(path, weights)

@@ -7,6 +7,7 @@ in bytes are lower bounds, so that nothing is refused that could have run.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from . import memory
 from .config import Config
@@ -27,6 +28,19 @@ def _per_stage(value, stages: int, name: str) -> list:
 
 def _conv(dim_in: int, dim_out: int, kernel: int = 1, bias: bool = True) -> int:
     return dim_in * dim_out * kernel**2 + (dim_out if bias else 0)
+
+
+def least_parameters(config: Config) -> int:
+    """At least so many parameters has the network of ``config``, of whatever system."""
+    if config.system == "diffusion":
+        return parameter_count(config)
+    if config.system in ("score", "latent"):
+        widths = [config.channels, *config.channel_widths]
+        classes = config.num_classes * config.text_dim if config.system == "latent" or config.num_classes else 0
+        return sum(2 * 9 * a * b for a, b in pairwise(widths)) + config.embed_dim**2 + classes
+    if config.system == "autoencoder":
+        return sum(2 * 9 * a * b for a, b in pairwise([config.channels, *config.autoencoder_channels]))
+    return 0
 
 
 def parameter_count(config: Config) -> int:
@@ -76,6 +90,8 @@ def image_sides(config: Config) -> tuple[int, int]:
 
 def skip_values(config: Config) -> int:
     """Numbers that one image's way through the U-Net keeps until the way up: two per channel and pixel and stage."""
+    if config.system != "diffusion":
+        return 0  # not counted
     height, width = image_sides(config)
     pixels = height * width
     widths = [config.init_dim or config.dim, *(config.dim * mult for mult in config.dim_mults[:-1])]
@@ -84,6 +100,9 @@ def skip_values(config: Config) -> int:
 
 def check_network(config: Config, copies: int = 1) -> None:
     """Raises UserError where the images cannot be halved so often, or the weights do not fit ``copies`` times."""
+    if config.system != "diffusion":
+        count, advice = least_parameters(config), "make channel_widths, embed_dim or autoencoder_channels smaller"
+        return memory.require(copies * FLOAT * count, f"a network of {count:,} or more parameters", advice)
     halvings = len(config.dim_mults) - 1
     sides = image_sides(config)
     if halvings > 62 or any(side % 2**halvings for side in sides):
@@ -94,7 +113,7 @@ def check_network(config: Config, copies: int = 1) -> None:
             f"{factor} (nearest: {near[0]}x{near[1]})"
         )
     count = parameter_count(config)
-    memory.require(copies * FLOAT * count, f"a network of {count:,} parameters", ADVICE)
+    return memory.require(copies * FLOAT * count, f"a network of {count:,} parameters", ADVICE)
 
 
 def check_training(config: Config) -> None:

@@ -4,8 +4,10 @@
   python scripts/sample.py --checkpoint runs/digits --num 64
   python scripts/sample.py --checkpoint runs/digits --sampler ddim --sampling_steps 50 --eta 0.5 --gif
   python scripts/sample.py --checkpoint runs/digits --interpolate 8 --dataset digits
+  python scripts/sample.py --checkpoint runs/score_classes --labels 3 7 --guidance_scale 2 --sampler pc
 
-Writes grid.png and samples.npz (arr_0, uint8, NHWC), and samples.gif or interpolation.png where asked for.
+Writes grid.png and samples.npz (arr_0, uint8, NHWC), and samples.gif or interpolation.png where asked for. Of a
+class-conditional model also classes.png, a row for each class, class-K.png, embedding.png, and labels in samples.npz.
 Image i of a seed is the same picture whatever --num and --batch_size are.
 """
 
@@ -34,9 +36,18 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or raw weights [ema]")
     parser.add_argument("--output_dir", metavar="DIR", help="where to write [DIR of --checkpoint]/samples-STEP")
-    parser.add_argument("--sampler", choices=("ddpm", "ddim"), help="[ddim where the steps are fewer than T]")
+    parser.add_argument(
+        "--sampler",
+        choices=("ddpm", "ddim", "euler", "pc", "ode", "heun"),
+        help="diffusion: ddpm or ddim [ddim where the steps are fewer than T]; score and latent: euler "
+        "(Euler-Maruyama), pc (predictor-corrector), ode (probability flow by RK45) or heun [as configured]",
+    )
     parser.add_argument(
         "--sampling_steps", type=int, metavar="S", help="steps of the chain [as configured for training]"
+    )
+    parser.add_argument("--labels", type=int, nargs="+", metavar="K", help="classes to draw, in turn [all]")
+    parser.add_argument(
+        "--guidance_scale", type=float, metavar="S", help="classifier-free guidance; 1: none [as configured]"
     )
     parser.add_argument("--eta", type=float, help="ddim: 0 deterministic ... 1 as noisy as ddpm [as configured]")
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images [64]")
@@ -86,6 +97,27 @@ def draw_interpolation(diffusion, ends, args: dict):
     return np.stack(columns, axis=1).reshape(-1, *ends.shape[2:])
 
 
+def draw_classes(cell, drawn, labels, folder: Path) -> Path:
+    """classes.png, class-K.png and embedding.png of a class-conditional model; gives the first."""
+    from ms_ddpm import score_pictures
+
+    score_pictures.save_class_grids(drawn, labels, folder)
+    score_pictures.save_embedding_similarity(cell, folder / "embedding.png")
+    return folder / "classes.png"
+
+
+def first_chain(cell, num: int, labels, options: dict):
+    """Every state of the first ``num`` images: (num, S + 1, C, H, W), not clipped."""
+    from ms_ddpm import samplers
+    from ms_ddpm.diffusion import GaussianDiffusion
+
+    if isinstance(cell, GaussianDiffusion):
+        rest = {name: value for name, value in options.items() if name != "sampler"}
+        return samplers.SAMPLERS[options["sampler"]](cell, num, return_all_timesteps=True, **rest).asnumpy()
+    rest = options if labels is None else {**options, "labels": labels[:num]}
+    return cell.sample(num, return_all_timesteps=True, progress=True, **rest).asnumpy()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Samples and writes the pictures."""
     args = vars(build_parser().parse_args(argv))
@@ -110,33 +142,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import images, recipes, samplers, sizes
+    from ms_ddpm import images, recipes, samplers, sampling, sizes
 
     asked = recipes.config_of(path)
     asked.device_target = args.get("device_target", "CPU")
+    options = sampling.check_options(asked.system, {
+        "sampler": args["sampler"], "steps": args["sampling_steps"], "eta": args["eta"],
+        "guidance_scale": args["guidance_scale"],
+    })  # fmt: skip
     sizes.check_sampling(asked, args["num"], min(args["batch_size"], args["num"]))
 
-    diffusion, config = recipes.load_diffusion(path, args["weights"])
-    options = {"steps": args["sampling_steps"], "eta": args["eta"], "seed": args["seed"]}
-    sampler = args["sampler"] or samplers.default_sampler(diffusion, args["sampling_steps"])
-    samplers.check_request(diffusion, sampler, args["sampling_steps"], args["eta"])
-    if args["interpolate_t"] is not None and args["interpolate_t"] >= diffusion.num_timesteps:
-        raise UserError(f"--interpolate_t is {args['interpolate_t']}, expected 1 to {diffusion.num_timesteps - 1}")
+    cell, config = recipes.load(path, args["weights"])
+    labels = sampling.labels_for(cell, args["num"], args["labels"])
+    if config.system == "diffusion":
+        options.setdefault("sampler", samplers.default_sampler(cell, args["sampling_steps"]))
+        samplers.check_request(cell, options["sampler"], args["sampling_steps"], args["eta"])
+        if args["interpolate_t"] is not None and args["interpolate_t"] >= cell.num_timesteps:
+            raise UserError(f"--interpolate_t is {args['interpolate_t']}, expected 1 to {cell.num_timesteps - 1}")
+    elif args["interpolate"]:
+        raise UserError(f"--interpolate is for diffusion models; this one is of the system {config.system}")
     ends = interpolation_ends(config, args) if args["interpolate"] else None
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path
     folder = output_directory(args["output_dir"] or str(run_folder / f"samples-{state['step']}"))
 
-    drawn = samplers.sample_images(diffusion, args["num"], sampler=sampler, batch_size=args["batch_size"], **options)
+    common = {"seed": args["seed"], **options}
+    drawn = sampling.draw_images(cell, args["num"], batch_size=args["batch_size"], labels=labels, **common)
     npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
-    images.save_npz(drawn, npz)
+    images.save_npz(drawn, npz, labels)
     images.save_grid(drawn[:GRID_MAX], folder / "grid.png", columns=args["grid"])
     print(f"{len(drawn)} images from step {state['step']}: {npz}, {folder / 'grid.png'}")
+    if labels is not None:
+        print(f"classes: {draw_classes(cell, drawn, labels, folder)}")
     if args["gif"]:
-        chain = samplers.SAMPLERS[sampler](diffusion, min(16, args["num"]), return_all_timesteps=True, **options)
-        images.save_gif(np.clip(chain.asnumpy(), 0, 1), folder / "samples.gif")
+        chain = first_chain(cell, min(16, args["num"]), labels, common)
+        images.save_gif(np.clip(chain, 0, 1), folder / "samples.gif")
         print(f"animation: {folder / 'samples.gif'}")
     if args["interpolate"]:
-        rows = draw_interpolation(diffusion, ends, args)
+        rows = draw_interpolation(cell, ends, args)
         images.save_grid(rows, folder / "interpolation.png", columns=args["interpolate"])
         print(f"interpolation: {folder / 'interpolation.png'}")
     return 0

@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Train a diffusion model.
+"""Train a diffusion model, or one of its relatives (--system).
 
   python scripts/train.py --config configs/digits.yaml
   python scripts/train.py --config configs/flowers64.yaml --dataset ~/flowers --device_target GPU
   python scripts/train.py --config configs/digits.yaml --output_dir runs/digits --train_num_steps 4000
+  python scripts/train.py --config configs/first_ddpm.yaml
+  python scripts/train.py --config configs/score_digits.yaml
   msrun --worker_num 2 --local_worker_num 2 scripts/train.py --distribute --config configs/digits.yaml
 
 A flag overrides the YAML file. The same command again continues the run where it stopped, bit for bit; Ctrl-C saves a
@@ -22,23 +24,33 @@ from ms_ddpm.cli import Parser, run
 from ms_ddpm.config import Config, add_options, resolve, to_dict
 
 
+def picture_of(cell, dataset, config: Config):
+    """What draws the pictures of a run: ``f(cell, num) -> (num, C, H, W)`` in [0, 1]."""
+    from ms_ddpm import data, sampling
+
+    def preview(cell, num):
+        return cell.preview(data.as_float(dataset.batch(range(min(num // 2 or 1, len(dataset))))))
+
+    def drawn(cell, num):
+        labels = sampling.labels_for(cell, num, None)
+        return sampling.draw_images(cell, num, seed=config.seed, batch_size=min(num, 64), labels=labels, progress=False)
+
+    return preview if hasattr(cell, "preview") else drawn
+
+
 def build_trainer(config: Config, group):
     """The Trainer of a configuration in a group of workers, resumed where there is something to resume."""
-    from ms_ddpm import data, recipes, samplers
+    from ms_ddpm import recipes
     from ms_ddpm.trainer import Trainer
 
-    diffusion = recipes.build_diffusion(config)
-    dataset = data.open_images(config.dataset, image_size=recipes.image_shape(config), channels=config.channels)
-
-    def sample_fn(cell, num):
-        return samplers.sample_images(cell, num, seed=config.seed, batch_size=min(num, 64), progress=False)
-
+    cell = recipes.build(config)
+    dataset = recipes.open_data(config, cell)
     return Trainer(
-        diffusion,
+        cell,
         dataset,
         augment_horizontal_flip=config.flip,
         results_folder=config.output_dir,
-        sample_fn=sample_fn,
+        sample_fn=picture_of(cell, dataset, config),
         config=to_dict(config),
         group=group,
         **{
@@ -48,6 +60,7 @@ def build_trainer(config: Config, group):
                 "gradient_accumulate_every",
                 "train_lr",
                 "train_num_steps",
+                "epochs",
                 "ema_update_every",
                 "ema_decay",
                 "adam_betas",
@@ -59,6 +72,8 @@ def build_trainer(config: Config, group):
                 "optimizer",
                 "weight_decay",
                 "lr_schedule",
+                "lr_decay",
+                "lr_floor",
                 "warmup_steps",
                 "validation_images",
                 "seed",
@@ -77,10 +92,13 @@ def show_data(trainer) -> None:
     """samples/real.png: the first images of the training set, to compare the samples with."""
     import numpy as np
 
+    from ms_ddpm import data
     from ms_ddpm.images import save_grid
 
-    real = trainer.train_set.batch(range(min(trainer.num_samples, len(trainer.train_set))))
-    save_grid(real.astype(np.float32) / 255, trainer.folder / "samples" / "real.png")
+    real = data.as_float(trainer.train_set.batch(range(min(trainer.num_samples, len(trainer.train_set)))))
+    if hasattr(trainer.cell, "to_images"):  # of latents
+        real = trainer.cell.to_images(real)
+    save_grid(np.clip(real, 0, 1), trainer.folder / "samples" / "real.png")
 
 
 def introduce(trainer, config: Config) -> None:
@@ -95,7 +113,8 @@ def introduce(trainer, config: Config) -> None:
     parameters = sum(p.size for p in trainer.cell.trainable_params())
     workers = f"{trainer.group.world} workers, " if trainer.group.world > 1 else ""
     print(
-        f"{workers}{len(trainer.train_set)} training images {trainer.train_set.shape}, {parameters:,} parameters, "
+        f"{config.system}: {workers}{len(trainer.train_set)} training images {trainer.train_set.shape}, "
+        f"{parameters:,} parameters, "
         + (f"resuming at step {trainer.step}" if trainer.step else "first step compiles the graph"),
         flush=True,
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_ddpm import evaluation
+from ms_ddpm import copies, evaluation
+from ms_ddpm.copies import memorisation, nearest_distance
 from ms_ddpm.errors import UserError
 from ms_ddpm.evaluation import (
     class_histogram,
@@ -17,8 +18,6 @@ from ms_ddpm.evaluation import (
     evaluate_digits,
     evaluate_fid,
     frechet_distance,
-    memorisation,
-    nearest_distance,
     write_metrics,
 )
 
@@ -174,7 +173,7 @@ def brute_force(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("block_values", [64, 7 * 64, 2**22])
 def test_nearest_distance_is_exact_whatever_the_blocks(digits, monkeypatch, block_values):
-    monkeypatch.setattr(evaluation, "BLOCK_VALUES", block_values)
+    monkeypatch.setattr(copies, "BLOCK_VALUES", block_values)
     x = digits[0]
     samples = np.random.default_rng(0).random((23, 64))
     np.testing.assert_allclose(nearest_distance(samples, x[:50]), brute_force(samples, x[:50]), rtol=1e-12)
@@ -215,8 +214,8 @@ def test_the_yardstick_compares_no_image_with_itself(digits, monkeypatch):
     assert found["real_nearest_min"] == pytest.approx(apart.min(), rel=1e-12)
     assert (found["nearest_median"], found["copies"]) == (0.0, 300)
 
-    monkeypatch.setattr(evaluation, "YARDSTICK_IMAGES", 4)
-    monkeypatch.setattr(evaluation, "BLOCK_VALUES", 70 * 64)
+    monkeypatch.setattr(copies, "YARDSTICK_IMAGES", 4)
+    monkeypatch.setattr(copies, "BLOCK_VALUES", 70 * 64)
     few = apart.min(axis=1)[[0, 99, 199, 299]]
     assert memorisation(x, x)["real_nearest_median"] == pytest.approx(np.median(few), rel=1e-12)
 
