@@ -60,11 +60,13 @@ class Tape:
     Args:
         arrays: anything that yields arrays (numpy or MindSpore) of ``shape``.
         shape: the whole-batch shape that every array must have.
+        holds: what it has to hold, to be said where it ends too early.
     """
 
-    def __init__(self, arrays, shape: tuple[int, ...]):
+    def __init__(self, arrays, shape: tuple[int, ...], holds: str = "x_T and one array per reverse step but the last"):
         self.arrays = iter(arrays)
         self.shape = tuple(shape)
+        self.holds = holds
         self.count = 0
 
     def __next__(self) -> np.ndarray:
@@ -72,8 +74,7 @@ class Tape:
             array = next(self.arrays)
         except StopIteration:
             raise UserError(
-                f"the noise tape ran dry after {self.count} arrays; "
-                "a sampling tape holds x_T and one array per reverse step but the last"
+                f"the noise tape ran dry after {self.count} arrays; a sampling tape holds {self.holds}"
             ) from None
         array = array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
         if array.shape != self.shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
@@ -32,3 +33,8 @@ def wide(x: Tensor) -> Tensor:
     close to 1.
     """
     return ops.cast(x, _wide())
+
+
+def wide_constant(value: float) -> Tensor:
+    """``value`` as a constant that `wide` tensors are combined with: a Python number in a graph is a float32."""
+    return Tensor(np.asarray(value, np.float64 if runtime.device_target() == "CPU" else np.float32))

@@ -1,0 +1,180 @@
+"""What is asked of a score model's samplers: checked, and held together while one of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+from tqdm.auto import tqdm
+
+from .errors import UserError, quoted
+from .random import Tape, noise_tape
+
+if TYPE_CHECKING:
+    from .score import ScoreModel
+
+SAMPLERS = ("euler", "pc", "ode", "heun")  # of `ms_ddpm.score_samplers`
+SMALLEST_EPS = 1e-5  # the network was trained down to there
+
+
+def check_request(
+    model: ScoreModel,
+    *,
+    sampler: str | None = None,
+    steps: int | None = None,
+    eps: float | None = None,
+    snr: float | None = None,
+    labels: int | Iterable[int] | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int = 1,
+) -> None:
+    """Raises UserError where ``model`` cannot be sampled so. None stands for the model's own value."""
+    sampler = model.sampler if sampler is None else sampler
+    if sampler not in SAMPLERS:
+        raise UserError(f"sampler is {quoted(sampler)}, expected one of: {', '.join(SAMPLERS)}")
+    if sampler == "ode" and steps is not None:
+        raise UserError(f"the ode sampler chooses its own steps, not {steps}; the heun sampler takes a number of them")
+    least = 1 if sampler == "heun" else 2
+    steps = model.sampling_timesteps if steps is None else steps
+    if sampler != "ode" and not (isinstance(steps, int | np.integer) and steps >= least):
+        raise UserError(f"steps of the {sampler} sampler is {quoted(steps)}, expected at least {least}; usual: 500")
+    eps = model.sampling_eps if eps is None else eps
+    if not SMALLEST_EPS <= eps < 1:
+        raise UserError(f"sampling eps is {quoted(eps)}, expected {SMALLEST_EPS:g} to below 1; usual: 0.001")
+    snr = model.corrector_snr if snr is None else snr
+    if not 0 < snr < 10:
+        raise UserError(f"the corrector's signal-to-noise ratio is {quoted(snr)}, expected above 0 and below 10")
+    scale = model.guidance_scale if guidance_scale is None else guidance_scale
+    if not 0 <= scale < float("inf"):
+        raise UserError(f"guidance_scale is {quoted(scale)}, expected 0 (no class), 1 (the class alone) or more")
+    if scale != 1 and not model.conditional:
+        raise UserError(f"guidance_scale is {scale:g}, but this model is not conditional: train one with num_classes")
+    if scale != 1 and not model.null_class:
+        raise UserError(
+            f"guidance_scale is {scale:g}, but this model never learned to do without a class: "
+            "train one with class_dropout above 0"
+        )
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}, expected at least 1")
+    if labels is not None:
+        labels_of(model, labels, batch_size, 0)
+
+
+def labels_of(model: ScoreModel, labels, batch_size: int, first_image: int) -> np.ndarray | None:
+    """The class of each image, (B,) int32; None for a model without classes. Raises UserError where they do not fit."""
+    if not model.conditional:
+        if labels is not None:
+            raise UserError("labels are given, but this model is not conditional: train one with num_classes")
+        return None
+    if labels is None:
+        return (np.arange(first_image, first_image + batch_size) % model.num_classes).astype(np.int32)
+    labels = np.asarray(labels.asnumpy() if isinstance(labels, Tensor) else labels)
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"labels of type {labels.dtype}, expected whole numbers from 0 to {model.num_classes - 1}")
+    model.check_labels(labels)
+    if labels.ndim == 0:
+        labels = np.full(batch_size, labels)
+    if labels.shape != (batch_size,):
+        raise UserError(f"labels of shape {labels.shape} for {batch_size} images, expected one each, or one for all")
+    return labels.astype(np.int32)
+
+
+@dataclass
+class Run:
+    """One call of a sampler: its random numbers, its classes, the steps that it compiles, the states it keeps."""
+
+    model: ScoreModel
+    tape: Tape
+    eps: float
+    y: Tensor | None
+    scale: Tensor
+    guided: bool
+    denoise: bool
+    keep: bool
+    progress: bool
+    states: list[Tensor] = field(default_factory=list)
+
+    def step(self, make: Callable) -> Callable:
+        """The compiled step ``(x, t, y, scale, ...)`` of this run as a function of (x, t, ...), t a number."""
+        call = self.model.compiled_step(make, self.guided)
+
+        def step(x, time, *more):
+            return call(x, self.at(time), self.y, self.scale, *more)
+
+        return step
+
+    def at(self, time: float) -> Tensor:
+        """``time`` for every image, (B,)."""
+        return Tensor(np.full(self.tape.shape[0], time, np.float32))
+
+    def start(self) -> Tensor:
+        """x_1, from the prior."""
+        x = Tensor((self.model.sde.prior_std * next(self.tape).astype(np.float64)).astype(np.float32))
+        self.states.append(x)
+        return x
+
+    def advance(self, x: Tensor) -> Tensor:
+        """Takes note of the next state."""
+        if self.keep:
+            self.states.append(x)
+        else:
+            self.states[:] = [x]
+        return x
+
+    def noise(self) -> Tensor:
+        """The tape's next array."""
+        return Tensor(next(self.tape))
+
+    def silence(self) -> Tensor:
+        """Zeros where a step takes no noise."""
+        return Tensor(np.zeros(self.tape.shape, np.float32))
+
+    def bar(self, items, description: str):
+        """``items``, counted by a progress bar."""
+        return tqdm(items, desc=description, disable=not self.progress, leave=False)
+
+    def result(self) -> Tensor:
+        """The images, or all states."""
+        return ops.stack(self.states, axis=1) if self.keep else self.states[-1]
+
+
+def begin(
+    model: ScoreModel,
+    batch_size: int,
+    sampler: str,
+    holds: str,
+    steps: int | None = None,
+    snr: float | None = None,
+    *,
+    eps: float | None = None,
+    labels: int | Iterable[int] | Tensor | None = None,
+    guidance_scale: float | None = None,
+    denoise: bool = False,
+    seed: int | None = None,
+    noise: Iterable | None = None,
+    first_image: int = 0,
+    return_all_timesteps: bool = False,
+    progress: bool = False,
+) -> Run:
+    """A checked run of ``sampler``; the arguments are the module's."""
+    check_request(
+        model, sampler=sampler, steps=steps, eps=eps, snr=snr, guidance_scale=guidance_scale, batch_size=batch_size
+    )
+    y = labels_of(model, labels, batch_size, first_image)
+    shape = (batch_size, model.channels, *model.image_size)
+    scale = float(model.guidance_scale if guidance_scale is None else guidance_scale)
+    return Run(
+        model,
+        Tape(noise_tape(seed, shape, first_image) if noise is None else noise, shape, holds),
+        float(model.sampling_eps if eps is None else eps),
+        None if y is None else Tensor(y),
+        Tensor(scale, ms.float32),
+        scale != 1,
+        denoise,
+        return_all_timesteps,
+        progress,
+    )

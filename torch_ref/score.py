@@ -1,0 +1,46 @@
+"""Score matching (Song et al. 2021, https://arxiv.org/abs/2011.13456) and classifier-free guidance.
+
+The network is any ``net(x, t)`` or ``net(x, t, y)`` -> grad log p_t(x | y); class ``num_classes`` means "none".
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .sde import VESDE
+
+
+def per_image(t: Tensor) -> Tensor:
+    """(B,) -> (B, 1, 1, 1)."""
+    return t[:, None, None, None]
+
+
+class ScoreModel(nn.Module):
+    """A score network and the SDE whose scores it knows."""
+
+    def __init__(self, net: nn.Module, sde: VESDE, *, num_classes: int = 0) -> None:
+        super().__init__()
+        self.net, self.sde, self.num_classes = net, sde, num_classes
+
+    def perturb(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """A sample of p(x_t | x_0)   (eq. 29)."""
+        return per_image(self.sde.marginal_prob_coeff(t)) * x + per_image(self.sde.marginal_prob_std(t)) * z
+
+    def forward(
+        self, x: Tensor, t: Tensor, z: Tensor, y: Tensor | None = None, dropped: Tensor | None = None
+    ) -> Tensor:
+        """The loss (eq. 7, weighted by std^2): p(x_t | x_0) has the score -z / std. ``dropped`` classes are hidden."""
+        if dropped is not None:
+            y = torch.where(dropped > 0, self.num_classes, y)
+        std = per_image(self.sde.marginal_prob_std(t))
+        error = self.score(self.perturb(x, t, z), t, y) * std + z
+        return torch.mean(torch.sum(error**2, dim=(1, 2, 3)))
+
+    def score(self, x: Tensor, t: Tensor, y: Tensor | None = None, guidance_scale: float = 1.0) -> Tensor:
+        """The score; guided (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598, eq. 6, w = scale - 1) unless 1."""
+        if y is None:
+            return self.net(x, t)
+        of_class = self.net(x, t, y)
+        if guidance_scale == 1:
+            return of_class
+        of_none = self.net(x, t, torch.full_like(y, self.num_classes))
+        return of_none + guidance_scale * (of_class - of_none)
