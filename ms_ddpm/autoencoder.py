@@ -50,8 +50,10 @@ class ImageAutoencoder(nn.Cell):
 
     mean (x - x')^2 + perceptual_weight * perceptual(x, x'), x' the reconstruction. Nothing in it is random.
 
-    The document's loss adds LPIPS of the batch and of a *global* x_hat (its ``lambda x, xhat`` reads the variable of the
-    training loop, which happens to be the same one), and gives LPIPS images in [0, 1] where it expects [-1, 1].
+    The document's loss adds LPIPS of the batch and of a *global* x_hat (its ``lambda x, xhat`` reads the variable of
+    the training loop, which happens to be the same one), and gives LPIPS images in [0, 1] where it expects [-1, 1].
+    The running statistics of batch normalisation belong to the weights of the last step, not to averaged ones: train
+    with ``ema_decay`` 0 and ``ema_update_every`` 1, or take the "model" weights.
 
     Args:
         net: the network; ``net.in_channels`` channels.
@@ -100,28 +102,32 @@ class ImageAutoencoder(nn.Cell):
             self._calls[name] = compiled(_CALLS[name](self.net))
         return self._calls[name]
 
-    def _evaluated(self, name: str, arrays: np.ndarray, shape: tuple, what: str) -> np.ndarray:
+    def _evaluated(self, name: str, arrays: np.ndarray, shape: tuple, what: str, batch_size: int) -> np.ndarray:
         arrays = np.asarray(arrays)
         if arrays.ndim != 4 or arrays.shape[1:] != shape or not len(arrays):
             raise UserError(f"{what} of shape {arrays.shape}, expected (N, {', '.join(map(str, shape))})")
         with evaluating(self):
-            return in_batches(self._call(name), data.as_float(arrays))
+            return in_batches(self._call(name), data.as_float(arrays), batch_size)
 
-    def encode(self, images: np.ndarray) -> np.ndarray:
+    def encode(self, images: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
         """Latents (N, *latent_shape) float32 of images (N, C, H, W), float in [0, 1] or uint8. Not normalised.
 
         Raises:
             UserError: another shape.
         """
-        return self._evaluated("encode", images, (self.channels, *self.image_size), "images")
+        return self._evaluated("encode", images, (self.channels, *self.image_size), "images", batch_size)
 
-    def decode(self, latents: np.ndarray) -> np.ndarray:
+    def decode(self, latents: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
         """Images (N, C, H, W) float32 in (0, 1) of latents (N, *latent_shape). Raises UserError for another shape."""
-        return self._evaluated("decode", latents, self.latent_shape, "latents")
+        return self._evaluated("decode", latents, self.latent_shape, "latents", batch_size)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """``decode(encode(images))``."""
         return self.decode(self.encode(images))
+
+    def preview(self, images: np.ndarray) -> np.ndarray:
+        """Each of images (N, C, H, W) above its reconstruction: (N, C, 2 H, W) float32."""
+        return np.concatenate([data.as_float(np.asarray(images)), self.reconstruct(images)], axis=2)
 
 
 def _encode_of(net: AutoEncoder) -> Callable:
@@ -139,19 +145,6 @@ def _decode_of(net: AutoEncoder) -> Callable:
 
 
 _CALLS = {"encode": _encode_of, "decode": _decode_of}
-
-
-def pictures(source: data.ImageSource) -> Callable[[ImageAutoencoder, int], np.ndarray]:
-    """What the Trainer draws: ``sample_fn(cell, num)`` -> (num, C, 2 H, W), each image above its reconstruction.
-
-    The images are the first of ``source``.
-    """
-
-    def sample_fn(cell: ImageAutoencoder, num: int) -> np.ndarray:
-        images = data.as_float(source.batch(range(min(num, len(source)))))
-        return np.concatenate([images, cell.reconstruct(images)], axis=2)
-
-    return sample_fn
 
 
 def build_autoencoder(config: Config, *, training: bool = True) -> ImageAutoencoder:
@@ -172,10 +165,10 @@ def fingerprint(net: AutoEncoder) -> str:
     return digest({name: p.asnumpy() for name, p in net.parameters_and_names()})
 
 
-def load_autoencoder(path: str | Path, weights: str = "ema") -> ImageAutoencoder:
+def load_autoencoder(path: str | Path, weights: str = "model") -> ImageAutoencoder:
     """The autoencoder of a run of train.py (its directory, or a step-... in it), not training.
 
-    With ``weights`` "ema" its averaged weights, "model" those of the last step.
+    With ``weights`` "model" those of the last step, "ema" averaged ones, to which the running statistics do not belong.
 
     Raises:
         UserError: no run, a run of another system, a damaged checkpoint, or one that does not fit its configuration.
