@@ -171,7 +171,7 @@ def _checked(arrays: dict[str, np.ndarray]) -> Latents:
 
 
 def check_origin(latents: Latents, path: str | Path, autoencoder: str, images: str) -> None:
-    """Raises UserError where ``latents`` are not those of the data set ``images`` by the ``autoencoder`` (fingerprint)."""
+    """Raises UserError where ``latents`` are not of the data set ``images`` by the ``autoencoder`` (a fingerprint)."""
     if latents.autoencoder != autoencoder:
         raise UserError(
             f"{path} holds latents of another autoencoder (its fingerprint is {latents.autoencoder[:12]}, that of the "
@@ -199,9 +199,7 @@ def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str) 
         return latents
     latents = read(path)
     check_origin(latents, path, fingerprint(autoencoder.net), name)
-    if latents.values.shape != (len(source), *autoencoder.latent_shape):
-        raise UserError(
-            f"{path} holds latents of shape {latents.values.shape}, expected {(len(source), *autoencoder.latent_shape)} "
-            f"for the data set {name}; delete the file"
-        )
+    expected = (len(source), *autoencoder.latent_shape)
+    if latents.values.shape != expected:
+        raise UserError(f"{path} holds latents of shape {latents.values.shape}, expected {expected}; delete the file")
     return latents
