@@ -3,10 +3,11 @@
 Names in the state dict are ``encoder.0.weight`` ... ``decoder.6.bias``, those of two plain ``nn.Sequential``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .layers import initialise
 
@@ -57,3 +58,11 @@ class AutoEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images -> reconstructions."""
         return self.decode(self.encode(x))
+
+
+def autoencoder_loss(
+    x: Tensor, reconstruction: Tensor, perceptual: Callable | None = None, perceptual_weight: float = 1.0
+) -> Tensor:
+    """Mean squared error and, weighted, the mean of ``perceptual(x, reconstruction)``; images in [0, 1]."""
+    loss = F.mse_loss(reconstruction, x)
+    return loss if perceptual is None else loss + perceptual_weight * perceptual(x, reconstruction).mean()
