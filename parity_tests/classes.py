@@ -21,6 +21,7 @@ MATMUL = "PARITY_MATMUL_PRECISION"
 
 WITHOUT_PRODUCTS = (  # layers that multiply no matrices
     "rms_norm", "group_norm", "channel_layer_norm", "activation", "sinusoidal_embedding", "fourier_embedding",
+    "gaussian_fourier", "layer_norm", "time_stage", "embedding",
 )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def has_products(kind: str, spec: Mapping) -> bool:
     """Whether a computation multiplies matrices: the others are float32 whatever a device does to products."""
     if kind == "layer":
         return spec["layer"] not in WITHOUT_PRODUCTS
-    return kind == "network" or (kind in ("train", "chain", "loss") and "unet" in spec)
+    return kind in ("network", "score_network") or (kind in ("train", "chain", "loss") and "unet" in spec)
 
 
 def class_of(kind: str, spec: Mapping, precision: str) -> str:

@@ -1,4 +1,4 @@
-"""Transformer blocks over the pixels of an image (Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.3)."""
+"""Transformer blocks over the pixels of an image (Rombach et al. 2022, https://arxiv.org/abs/2112.10752, sec. 3.3)."""
 
 import torch
 from torch import Tensor, nn

@@ -32,7 +32,7 @@ class ConditionalScoreUnet(ScoreUnet):
     Called as ``net(x, t, y)``: x (B, C, H, W), t (B,), classes y (B,) int32 from 0 -> score (B, C, H, W).
 
     Args:
-        marginal_prob_std, channels, embed_dim, in_channels, rng: as of `ScoreUnet`.
+        marginal_prob_std, channels, embed_dim, in_channels, rng, use_kernels: as of `ScoreUnet`.
         text_dim: width of a class's vector.
         num_classes: how many there are.
         num_heads: of the attentions; 1 is the document's.
@@ -54,6 +54,7 @@ class ConditionalScoreUnet(ScoreUnet):
         in_channels: int = 1,
         null_class: bool = False,
         rng: np.random.Generator | int | None = None,
+        use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
         super().__init__(marginal_prob_std, channels, embed_dim, in_channels=in_channels, skips="add", rng=rng)
@@ -61,6 +62,7 @@ class ConditionalScoreUnet(ScoreUnet):
         self.attn4 = SpatialTransformer(channels[3], text_dim, num_heads, rng=rng)
         self.cond_embed = class_embedding(num_classes, null_class, text_dim, rng)
         self.num_classes, self.null_class = num_classes, null_class
+        self.finish(use_kernels)
 
     def construct(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         embed = self.embed(t)
@@ -78,7 +80,8 @@ class LatentScoreUnet(TimeScoreNet):
     Called as ``net(z, t, y)``: z (B, channels[0], H, W), H and W from 9 on.
 
     Args:
-        marginal_prob_std, embed_dim, text_dim, num_classes, num_heads, null_class, rng: as of `ConditionalScoreUnet`.
+        marginal_prob_std, embed_dim, text_dim, num_classes, num_heads, null_class, rng, use_kernels: as of
+            `ConditionalScoreUnet`.
         channels: of the latents, then the widths of the three resolutions, multiples of 4.
 
     Raises:
@@ -98,6 +101,7 @@ class LatentScoreUnet(TimeScoreNet):
         *,
         null_class: bool = False,
         rng: np.random.Generator | int | None = None,
+        use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
         super().__init__(marginal_prob_std, channels, embed_dim, channels[0] if len(channels) else 0, rng)
@@ -119,6 +123,7 @@ class LatentScoreUnet(TimeScoreNet):
         self.tconv1 = ConvTranspose2d(c1, c0, 3, rng=rng)
         self.cond_embed = class_embedding(num_classes, null_class, text_dim, rng)
         self.num_classes, self.null_class = num_classes, null_class
+        self.finish(use_kernels)
 
     def construct(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         embed = self.embed(t)

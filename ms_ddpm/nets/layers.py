@@ -137,7 +137,7 @@ class WeightStandardizedConv2d(Conv2d):
 
 
 class ConvTranspose2d(_Affine):
-    """Transposed convolution: (B, dim_in, H, W) -> (B, dim_out, H', W'), what a convolution's gradient does to its output.
+    """Transposed convolution, the gradient of a convolution: (B, dim_in, H, W) -> (B, dim_out, H', W').
 
     H' = (H - 1) stride - 2 padding + kernel_size + output_padding. Called with ``output_size=(H', W')``, as PyTorch's
     is, that decides instead: ``stride`` sizes fit one H. Weights are (dim_in, dim_out, k, k); their initial

@@ -12,9 +12,10 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
+from ..ops import kernels
 from ..random import host_rng
 from .embeddings import GaussianFourierProjection
-from .layers import Conv2d, ConvTranspose2d, Linear
+from .layers import Conv2d, ConvTranspose2d, Linear, use_channels_last
 from .norms import GroupNorm
 
 SKIPS = ("concat", "add")
@@ -52,6 +53,17 @@ class TimeScoreNet(nn.Cell):
             GaussianFourierProjection(embed_dim, rng=rng), Linear(embed_dim, embed_dim, rng=rng)
         )
 
+    def finish(self, use_kernels: bool | None) -> None:
+        """The last line of a constructor: by the kernels or without them."""
+        self.channels_last = False
+        self.use_kernels(False if use_kernels is None else use_kernels)
+
+    def use_kernels(self, on: bool) -> None:
+        """As `ms_ddpm.nets.unet.Unet.use_kernels`."""
+        if on and kernels.why_not():
+            raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
+        use_channels_last(self, on)
+
     smallest = 17  # three halvings of what the first convolution leaves
 
     def check_size(self, height: int, width: int) -> None:
@@ -87,9 +99,10 @@ class ScoreUnet(TimeScoreNet):
         channels: widths of the four resolutions; the first one and the others must be multiples of 32 (GroupNorm).
         embed_dim: width of the time embedding.
         in_channels: of the image.
-        skips: "concat" joins the skips' channels, "add" adds them (the document trains a network of that kind, UNet_res,
-            without showing it: what its conditional one does is taken).
+        skips: "concat" joins the skips' channels, "add" adds them. The document trains a network UNet_res of that kind
+            without showing it; here it is the document's conditional one without its transformers.
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
+        use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).
 
     Raises:
         UserError: for a value that does not exist or does not fit.
@@ -106,6 +119,7 @@ class ScoreUnet(TimeScoreNet):
         in_channels: int = 1,
         skips: str = "concat",
         rng: np.random.Generator | int | None = None,
+        use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
         super().__init__(marginal_prob_std, channels, embed_dim, in_channels, rng)
@@ -114,6 +128,7 @@ class ScoreUnet(TimeScoreNet):
         self.adds = skips == "add"
         self.build_down(channels, embed_dim, rng)
         self.build_up(channels, embed_dim, 1 if self.adds else 2, rng)
+        self.finish(use_kernels)
 
     def build_down(self, channels: Sequence[int], embed_dim: int, rng: np.random.Generator) -> None:
         """The way down, four resolutions."""

@@ -74,6 +74,11 @@ class CrossAttention(nn.Cell):
 
     def construct(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         source = tokens if self.self_attn else context
+        # A softmax over one key is 1. Computed all the same, in PyNative (2.10), it made the gradients of every
+        # self-attention before it wrong: cases network/score_conditional-* show whether it still does.
+        if source.shape[1] == 1:
+            v = self.value(source)
+            return ops.broadcast_to(v, (v.shape[0], tokens.shape[1], v.shape[2]))
         q = self.split(self.query(tokens)) * self.scale
         k, v = self.split(self.key(source)), self.split(self.value(source))
         return self.joined(self.matmul(softmax(self.matmul_bt(q, k)), v))
@@ -112,7 +117,7 @@ class TransformerBlock(nn.Cell):
 
 
 class SpatialTransformer(nn.Cell):
-    """A `TransformerBlock` over the pixels, and the image added: x (B, C, H, W), context (B, S, context_dim) -> as x."""
+    """A `TransformerBlock` over the pixels, added to the image: x (B, C, H, W), context (B, S, context_dim) -> as x."""
 
     def __init__(
         self, hidden_dim: int, context_dim: int, num_heads: int = 1, *, rng: np.random.Generator | None = None

@@ -11,13 +11,26 @@ from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
 from .sampling import tier5, tier6, tier7
+from .score_nets import tier2 as score_tier2
+from .score_nets import tier3 as score_tier3
 from .training import tier4
 
 __all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
+
+def joined(*makers: Callable[[int], Iterator[Case]]) -> Callable[[int], Iterator[Case]]:
+    """One tier whose cases come from several modules."""
+
+    def tier(seed: int = 0) -> Iterator[Case]:
+        for make in makers:
+            yield from make(seed)
+
+    return tier
+
+
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
-    "0": tier0, "1": tier1, "2": tier2, "3": tier3, "4": tier4, "5": tier5, "6": tier6, "7": tier7,
-    "peers": tier_peers,
+    "0": tier0, "1": tier1, "2": joined(tier2, score_tier2), "3": joined(tier3, score_tier3), "4": tier4,
+    "5": tier5, "6": tier6, "7": tier7, "peers": tier_peers,
 }  # fmt: skip
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together
     "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",

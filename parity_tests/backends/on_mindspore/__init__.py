@@ -3,10 +3,12 @@
 from ._common import runtime  # noqa: F401  MindSpore starts before anything below is imported
 from .maths import ddim_step, method, tables, times
 from .nets import layer, network, why_not  # noqa: F401  why_not is asked by backends
+from .score_nets import score_network
 from .training import chain, clip, ema, interpolate, loss, loss_scale, optimizer, resume, roundtrip, train
 
 KINDS = {
     "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "loss": loss, "layer": layer,
-    "network": network, "optimizer": optimizer, "clip": clip, "ema": ema, "train": train, "chain": chain,
-    "interpolate": interpolate, "roundtrip": roundtrip, "resume": resume, "loss_scale": loss_scale,
+    "network": network, "score_network": score_network, "optimizer": optimizer, "clip": clip, "ema": ema,
+    "train": train, "chain": chain, "interpolate": interpolate, "roundtrip": roundtrip, "resume": resume,
+    "loss_scale": loss_scale,
 }  # fmt: skip

@@ -73,6 +73,7 @@ _RENAMES = {  # prefixes of ours -> PyTorch's, by kind of layer, where they diff
     "pre_norm_attention": {"to_qkv.": "fn.to_qkv.", "to_out.": "fn.to_out."},
     "downsample": {"conv.": "1."},
     "upsample": {"conv.": "1."},
+    "conv_transpose2d": {"tconv.": ""},
     "time_mlp": {"embedding.": "0.", "linear1.": "1.", "linear2.": "3."},
 }
 

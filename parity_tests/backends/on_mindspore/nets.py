@@ -15,6 +15,7 @@ from ms_ddpm.ops import kernels
 from ... import classes
 from ...case import Arrays
 from .._memo import given, memo
+from . import score_nets
 from ._common import RNG, load, names_of, tensor, vjp, with_gradients
 
 
@@ -131,7 +132,7 @@ def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0",
     by_kernels, residual = bool(spec.get("kernels")), bool(spec.get("residual"))
 
     def build():
-        cell = LAYERS[kind](**spec["arguments"])
+        cell = (LAYERS | score_nets.LAYERS)[kind](**spec["arguments"])
         amp.apply_amp(cell, level, dtype)
         call = _call_of(kind, cell, residual)
         if by_kernels:

@@ -11,6 +11,7 @@ import torch_ref
 from torch_ref import attention, layers
 
 from ...case import Arrays
+from . import score_nets
 from ._common import DTYPES, kernels, load, tensor, vjp
 
 
@@ -62,12 +63,15 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 
 def make_layer(kind: str, arguments: Mapping) -> nn.Module:
     """The layer called ``kind``."""
-    return LAYERS[kind](**arguments)
+    return (LAYERS | score_nets.LAYERS)[kind](**arguments)
 
 
 def weight_shapes(kind: str, arguments: Mapping) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of a layer, or of a "unet"."""
-    module = torch_ref.Unet(**arguments) if kind == "unet" else make_layer(kind, arguments)
+    if kind in score_nets.NETWORKS:
+        module = score_nets.make(kind, arguments)
+    else:
+        module = torch_ref.Unet(**arguments) if kind == "unet" else make_layer(kind, arguments)
     return {name: tuple(p.shape) for name, p in module.named_parameters()}
 
 
@@ -93,12 +97,15 @@ def _terms(module: nn.Module, y: torch.Tensor, grad: torch.Tensor) -> dict[str, 
     def per_channel(x: torch.Tensor) -> torch.Tensor:
         return x.movedim(channels, 0).flatten(1).abs()
 
+    def spread(parameter: torch.Tensor) -> torch.Tensor:
+        return parameter.reshape(-1, *[1] * (y.ndim - 2)) if channels == 1 else parameter
+
     own = dict(module.named_parameters(recurse=False))
     terms = {"bias": per_channel(grad)} if own.get("bias") is not None else {}
     gain = next((name for name in ("g", "weight") if name in own and own[name].numel() == y.shape[channels]), None)
     if gain:
-        bias = own["bias"].reshape(-1, *[1] * (y.ndim - 2)) if "bias" in own else 0
-        terms[gain] = per_channel((y - bias) / own[gain].reshape(-1, *[1] * (y.ndim - 2)) * grad)
+        bias = spread(own["bias"]) if "bias" in own else 0
+        terms[gain] = per_channel((y - bias) / spread(own[gain]) * grad)
     return terms
 
 
