@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from .data import check_labels
 from .errors import UserError, quoted
 from .random import Stream, normal, stream
 from .runtime import compiled
@@ -107,16 +108,10 @@ class ScoreModel(nn.Cell):
         z = normal(rng, img.shape)
         if not self.conditional:
             return t, z
-        self.check_labels(batch[1])
+        check_labels(np.asarray(batch[1]), self.num_classes)
         if self.class_dropout == 0:
             return t, z
         return t, z, (rng.random(len(img)) < self.class_dropout).astype(np.int32)
-
-    def check_labels(self, labels: np.ndarray) -> None:
-        """Raises UserError for a label that is no class of the model."""
-        wrong = [int(y) for y in np.ravel(labels) if not 0 <= y < self.num_classes]
-        if wrong:
-            raise UserError(f"class {wrong[0]} does not exist; the model's classes are 0 to {self.num_classes - 1}")
 
     def perturb(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """x_t = marginal_prob_coeff(t) x_0 + marginal_prob_std(t) z (Song et al., eq. 29)."""

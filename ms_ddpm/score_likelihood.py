@@ -145,6 +145,8 @@ class _Flow:
     def __call__(self, time: float, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(f~ like x, its divergence (B,)) at x (B, C, H, W)."""
         of_x, of_score = flow_row(self.model.sde, time)
+        if not np.isfinite(x).all():  # scipy would go on with it
+            raise UserError(f"the score is not finite around t = {time:.4g}: the model's weights are damaged")
         t = Tensor(np.full(len(x), time, np.float32))
         score, pulled = self.step(Tensor(x.astype(np.float32)), t, self.y, self.scale, self.probe)
         product = (pulled.asnumpy().astype(np.float64) * self.probe.asnumpy()).reshape(len(x), -1).sum(axis=1)

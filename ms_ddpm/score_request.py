@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Tensor, ops
 from tqdm.auto import tqdm
 
+from .data import check_labels
 from .errors import UserError, quoted
 from .random import Tape, noise_tape
 
@@ -75,7 +76,7 @@ def labels_of(model: ScoreModel, labels, batch_size: int, first_image: int) -> n
     labels = np.asarray(labels.asnumpy() if isinstance(labels, Tensor) else labels)
     if labels.dtype.kind not in "iu":
         raise UserError(f"labels of type {labels.dtype}, expected whole numbers from 0 to {model.num_classes - 1}")
-    model.check_labels(labels)
+    check_labels(np.atleast_1d(labels), model.num_classes)
     if labels.ndim == 0:
         labels = np.full(batch_size, labels)
     if labels.shape != (batch_size,):

@@ -175,7 +175,8 @@ def pc(
     """Predictor-corrector (Song et al., Algorithm 1, with 4 and 5): two calls of the network per step.
 
     At each time of `euler`'s grid one Langevin step x + e score + sqrt(2 e) z of size e = 2 alpha (r |z| / |score|)^2,
-    then `euler`'s step. r is ``snr``; alpha is 1 for VE, and 1 - beta(t) dt for VP (Algorithm 5) and sub-VP. The paper
+    then `euler`'s step. r is ``snr``; alpha is 1 for VE, and 1 - beta(t) dt for VP (Algorithm 5) and sub-VP,
+    0 where steps are so few that this is negative. The paper
     corrects after each prediction; here, as in the authors' code that the document names, before it, which is the same
     chain but for its two ends, and ends without noise.
 
@@ -193,7 +194,7 @@ def pc(
     dt = float(times[0] - times[1])
     step, x, silence = run.step(CORRECTOR_NORMS[corrector_norm]), run.start(), run.silence()
     for i, time in enumerate(run.bar(times, f"pc {len(times)}")):
-        alpha = 1 + 2 * float(model.sde.drift_coeff(time)) * dt
+        alpha = max(0.0, 1 + 2 * float(model.sde.drift_coeff(time)) * dt)
         corrector_noise = run.noise()
         noise = run.noise() if i < len(times) - 1 else silence
         x = run.advance(step(x, time, _row(*rows[i]), _row(2 * alpha * snr**2), corrector_noise, noise))
@@ -236,14 +237,17 @@ def ode(model: ScoreModel, batch_size: int = 16, *, rtol: float = 1e-5, atol: fl
             bar.update()
             of_x, of_score = flow_row(model.sde, time)
             x = Tensor(state.reshape(run.tape.shape).astype(np.float32))
-            return of_x * state + of_score * score(x, time).asnumpy().astype(np.float64).ravel()
+            slope = of_x * state + of_score * score(x, time).asnumpy().astype(np.float64).ravel()
+            if not np.isfinite(slope).all():  # scipy would go on with it
+                raise UserError(f"the score is not finite at t = {time:.4g}: the model's weights are damaged")
+            return slope
 
         found = solve_ivp(
             drift, (1.0, run.eps), start.asnumpy().astype(np.float64).ravel(), method="RK45", rtol=rtol, atol=atol,
             t_eval=None if run.keep else [run.eps],
         )  # fmt: skip
     if not found.success:
-        raise UserError(f"the ode sampler gave up: {found.message} Use the heun sampler, or check the model's weights")
+        raise UserError(f"the ode sampler gave up: {found.message} Use the heun sampler, or a larger rtol")
     for state in found.y.T[1 if run.keep else 0 :]:
         x = run.advance(Tensor(state.reshape(run.tape.shape).astype(np.float32)))
     return _end_of_flow(run, x)
@@ -268,7 +272,7 @@ def options_of(sampler: str) -> tuple[str, ...]:
 
 def sample(model: ScoreModel, batch_size: int, sampler: str | None, options: dict) -> Tensor:
     """``sampler`` (None: the model's) with those of ``options`` that are not None; UserError for an unknown one."""
-    check_request(model, sampler=sampler)
+    check_request(model, sampler=sampler, steps=options.get("steps"))
     sampler = model.sampler if sampler is None else sampler
     options = {name: value for name, value in options.items() if value is not None}
     for name in options:

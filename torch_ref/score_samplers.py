@@ -73,7 +73,8 @@ def euler(
     for i, time in enumerate(times):
         last = i == len(times) - 1
         if snr is not None:
-            alpha = 1 + 2 * f(torch.ones_like(x), time) * dt  # 1 for VE, 1 - beta dt for VP (Algorithms 4 and 5)
+            # 1 for VE, 1 - beta dt for VP (Algorithms 4 and 5); not negative, where steps are few
+            alpha = (1 + 2 * per_image(model.sde.drift_coeff(x.new_full((len(x),), time))) * dt).clamp(min=0)
             x = corrected(x, score(x, time), read(), snr, alpha)
         s = score(x, time)
         x = denoised(model, x, s, time) if last and denoise else x - (f(x, time) - g(time) ** 2 * s) * dt

@@ -1,0 +1,161 @@
+"""ScoreModel: what it draws, its loss, guidance, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from ms_ddpm.errors import UserError
+
+from .gaussian_score import SHAPE, SHIFTS, gaussian_model, gaussian_net, gaussian_score
+
+BATCH = 6
+
+
+@pytest.fixture(scope="module")
+def ve(mindspore):
+    from ms_ddpm.sde import VESDE
+
+    return VESDE(25.0)
+
+
+@pytest.fixture(scope="module")
+def conditional(ve):
+    return gaussian_model(ve, shifts=SHIFTS)
+
+
+def images(rng, count=BATCH):
+    return rng.random((count, *SHAPE), dtype=np.float32)
+
+
+def test_draws_are_the_seeds_and_in_their_ranges(ve, conditional):
+    x, labels = images(np.random.default_rng(0), 4000), np.arange(4000) % 3
+    t, z = gaussian_model(ve).draw(np.random.default_rng(1), (x,))
+    assert (t.dtype, z.dtype, z.shape) == (np.float32, np.float32, x.shape)
+    assert 1e-5 <= t.min() < 2e-3 and 0.998 < t.max() <= 1 and t.mean() == pytest.approx(0.5, abs=0.03)
+    t2, z2, dropped = conditional.draw(np.random.default_rng(1), (x, labels))
+    assert (t2 == t).all() and (z2 == z).all()
+    assert set(dropped) == {0, 1} and dropped.mean() == pytest.approx(0.25, abs=0.03)
+    with pytest.raises(UserError, match="class 3 does not exist"):
+        conditional.draw(np.random.default_rng(1), (x, labels + 1))
+
+
+@pytest.mark.parametrize("name", ["ve", "vp", "subvp"])
+def test_the_loss_is_the_documents(mindspore, rng, name):
+    from ms_ddpm.sde import SDES
+
+    sde = SDES[name]()
+    model, x = gaussian_model(sde), images(rng)
+    t, z = model.draw(rng, (x,))
+    expected = []
+    for image, time, noise in zip(x, t.astype(np.float64), z.astype(np.float64), strict=True):
+        std = sde.marginal_prob_std(time)
+        perturbed = sde.marginal_prob_coeff(time) * image + std * noise
+        expected.append(((gaussian_score(sde, perturbed, time) * std + noise) ** 2).sum())
+    loss = float(model(*(mindspore.Tensor(v) for v in (x, t, z))))
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_dropped_class_is_no_class(mindspore, conditional, rng):
+    x, labels = images(rng), np.array([0, 1, 2, 0, 1, 2], np.int32)
+    t, z, _ = conditional.draw(rng, (x, labels))
+    t = np.maximum(t, 0.05)
+    tensors = [mindspore.Tensor(v) for v in (x, t, z)]
+    for dropped in (0, 1):
+        shift = np.zeros(BATCH) if dropped else np.array(SHIFTS)[labels]
+        mask = mindspore.Tensor(np.full(BATCH, dropped, np.int32))
+        loss = float(conditional(tensors[0], mindspore.Tensor(labels), *tensors[1:], mask))
+        expected = []
+        for image, time, noise, moved in zip(x, t.astype(np.float64), z, shift, strict=True):
+            std = conditional.sde.marginal_prob_std(time)
+            score = gaussian_score(conditional.sde, image + std * noise, time, mean=0.5 + moved)
+            expected.append(((score * std + noise) ** 2).sum())
+        assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_network_trains_in_one_graph_and_its_frequencies_stay(mindspore, rng, ve):
+    """The real conditional network, four times on one batch with one draw."""
+    from ms_ddpm.amp import DynamicLossScale
+    from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet
+    from ms_ddpm.optim import Adam
+    from ms_ddpm.score import ScoreModel
+    from ms_ddpm.train_step import TrainStep
+
+    net = ConditionalScoreUnet(ve.marginal_prob_std, (32, 32, 32, 32), 8, 8, 3, null_class=True, rng=0)
+    model = ScoreModel(net, ve, image_size=17, channels=1, num_classes=3, class_dropout=0.5)
+    trained = model.trainable_params()
+    assert not any(p.name.endswith(".W") for p in trained)
+    step = TrainStep(model, Adam(trained, 1e-2), DynamicLossScale(enabled=False), max_grad_norm=1.0, accumulate=1)
+    x, labels = rng.random((8, 1, 17, 17), dtype=np.float32), (np.arange(8) % 3).astype(np.int32)
+    inputs = (x, labels, *model.draw(rng, (x, labels)))
+    losses = [step(1e-2, [inputs]).loss for _ in range(4)]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+
+
+def test_guidance_moves_the_score_away_from_that_without_a_class(mindspore, conditional, rng):
+    x, y = mindspore.Tensor(images(rng)), mindspore.Tensor(np.array([0, 1, 2, 0, 1, 2], np.int32))
+    t = mindspore.Tensor(np.full(BATCH, 0.3, np.float32))
+    none = mindspore.Tensor(np.full(BATCH, 3, np.int32))
+    of_class, of_none = (conditional.score(x, t, labels).asnumpy() for labels in (y, none))
+    assert np.abs(of_class - of_none).max() > 0.01
+    for scale in (0.0, 1.0, 2.5):
+        guided = conditional.guided_score(x, t, y, mindspore.Tensor(scale, mindspore.float32)).asnumpy()
+        assert guided == pytest.approx(of_none + scale * (of_class - of_none), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image_size": 0}, "expected positive"),
+        ({"num_classes": -1}, "num_classes is -1"),
+        ({"class_dropout": 0.1}, "the model has no classes"),
+        ({"class_dropout": 1.0, "num_classes": 3}, "class_dropout is 1.0"),
+        ({"class_dropout": 0.1, "num_classes": 3}, "no row for 'no class'"),
+        ({"guidance_scale": 2.0}, "not conditional"),
+        ({"guidance_scale": 2.0, "num_classes": 3}, "never learned to do without a class"),
+        ({"sampler": "ddpm"}, "sampler is 'ddpm', expected one of: euler, pc, ode, heun"),
+        ({"sampling_timesteps": 1}, "steps of the euler sampler is 1"),
+        ({"sampling_eps": 0.0}, "sampling eps is 0.0"),
+        ({"corrector_snr": 0.0}, "signal-to-noise ratio is 0.0"),
+    ],
+)
+def test_impossible_models_are_named(ve, options, words):
+    from ms_ddpm.score import ScoreModel
+
+    with pytest.raises(UserError, match=words):
+        ScoreModel(gaussian_net(ve), ve, **{"image_size": 4, "channels": 1, **options})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"score_net": "concat", "sde": "vp"}, "ScoreUnet"),
+        ({"score_net": "transformer", "num_classes": 3, "guidance_scale": 2.0}, "ConditionalScoreUnet"),
+    ],
+)
+def test_a_configuration_is_built_from_its_seed(mindspore, values, kind):
+    from ms_ddpm.config import Config
+    from ms_ddpm.score import build_score
+
+    small = {"system": "score", "image_size": 28, "channels": 1, "channel_widths": [32] * 4, "embed_dim": 8}
+    first, second = (build_score(Config(**small, text_dim=8, **values)) for _ in range(2))
+    assert type(first.net).__name__ == kind
+    assert first.conditional == ("num_classes" in values)
+    for ours, theirs in zip(first.get_parameters(), second.get_parameters(), strict=True):
+        assert (ours.asnumpy() == theirs.asnumpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"score_net": "transformer"}, "num_classes is 0"),
+        ({"score_net": "add", "num_classes": 10}, "knows no classes"),
+        ({"score_net": "concat", "guidance_scale": 3.0}, "not conditional"),
+        ({"score_net": "concat", "image_size": 8}, "too small"),
+    ],
+)
+def test_impossible_configurations_are_named(mindspore, values, words):
+    from ms_ddpm.config import Config
+    from ms_ddpm.score import build_score
+
+    small = {"system": "score", "image_size": 28, "channels": 1, "channel_widths": [32] * 4, "embed_dim": 8}
+    with pytest.raises(UserError, match=words):
+        build_score(Config(**{**small, **values}))

@@ -1,0 +1,186 @@
+"""Chains of score models against the documents' loops in float64, and against Gaussian data whose score is known."""
+
+import numpy as np
+import pytest
+
+from ms_ddpm.errors import UserError
+
+from .gaussian_score import SHAPE, SHIFTS, gaussian_model, gaussian_score
+
+BATCH = 3
+SAMPLERS = ("euler", "pc", "ode", "heun")
+
+
+@pytest.fixture(scope="module")
+def models(mindspore):
+    from ms_ddpm.sde import SDES
+
+    return {name: gaussian_model(make()) for name, make in SDES.items()}
+
+
+@pytest.fixture(scope="module")
+def conditional(mindspore):
+    from ms_ddpm.sde import VESDE
+
+    return gaussian_model(VESDE(25.0), shifts=SHIFTS)
+
+
+@pytest.fixture(params=["ve", "vp", "subvp"])
+def model(request, models):
+    return models[request.param]
+
+
+def tape(count, batch=BATCH, seed=0):
+    return list(np.random.default_rng(seed).standard_normal((count, batch, *SHAPE)).astype(np.float32))
+
+
+def reverse64(sde, arrays, steps, eps, snr=None, batch_norm=False, denoise=False):
+    """The document's Euler-Maruyama loop, with the paper's corrector where ``snr`` is given, in float64."""
+    arrays = iter(arrays)
+    times = np.linspace(1, eps, steps)
+    dt = times[0] - times[1]
+    x = next(arrays) * sde.prior_std
+    for i, t in enumerate(times):
+        f, g = sde.drift_coeff(t), sde.diffusion_coeff(t)
+        if snr is not None:
+            z, score = next(arrays).astype(np.float64), gaussian_score(sde, x, t)
+            z_norm, score_norm = (np.sqrt((v**2).sum(axis=(1, 2, 3), keepdims=True)) for v in (z, score))
+            if batch_norm:
+                z_norm, score_norm = z_norm.mean(), score_norm.mean()
+            size = 2 * max(1 + 2 * f * dt, 0) * (snr * z_norm / score_norm) ** 2
+            x = x + size * score + np.sqrt(2 * size) * z
+        score = gaussian_score(sde, x, t)
+        if i == steps - 1:
+            coeff, std = sde.marginal_prob_coeff(t), sde.marginal_prob_std(t)
+            return (x + std**2 * score) / coeff if denoise else x - (f * x - g**2 * score) * dt
+        x = x - (f * x - g**2 * score) * dt + np.sqrt(dt) * g * next(arrays)
+    return None
+
+
+@pytest.mark.parametrize("denoise", [False, True])
+def test_euler_is_the_documents_loop(model, denoise):
+    arrays = tape(20)
+    x = model.sample(BATCH, steps=20, eps=2e-3, denoise=denoise, noise=arrays).asnumpy()
+    assert x == pytest.approx(reverse64(model.sde, arrays, 20, 2e-3, denoise=denoise), abs=3e-5)
+
+
+@pytest.mark.parametrize("norm", ["image", "batch"])
+def test_pc_corrects_before_it_predicts(model, norm):
+    arrays = tape(2 * 20)
+    x = model.sample(BATCH, sampler="pc", steps=20, corrector_norm=norm, snr=0.2, noise=arrays).asnumpy()
+    assert x == pytest.approx(reverse64(model.sde, arrays, 20, 1e-3, 0.2, norm == "batch"), abs=3e-5)
+
+
+@pytest.mark.parametrize("sampler", ["ode", "heun"])
+@pytest.mark.parametrize("denoise", [False, True])
+def test_the_flow_takes_gaussian_noise_where_it_must(model, sampler, denoise):
+    """Of Gaussian data the flow is known: (x_t - coeff m) / sqrt(coeff^2 s^2 + std^2) stays the same."""
+    sde, (arrays,) = model.sde, tape(1)
+    options = {"rtol": 1e-6, "atol": 1e-6} if sampler == "ode" else {"steps": 100}
+
+    def spread(t):
+        return np.sqrt((sde.marginal_prob_coeff(t) * 0.3) ** 2 + sde.marginal_prob_std(t) ** 2)
+
+    start, end = sde.marginal_prob_coeff(1.0), sde.marginal_prob_coeff(1e-3)
+    exact = end * 0.5 + spread(1e-3) / spread(1.0) * (arrays.astype(np.float64) * sde.prior_std - start * 0.5)
+    if denoise:
+        exact = (exact + sde.marginal_prob_std(1e-3) ** 2 * gaussian_score(sde, exact, 1e-3)) / end
+    x = model.sample(BATCH, sampler=sampler, denoise=denoise, noise=[arrays], **options).asnumpy()
+    assert x == pytest.approx(exact, abs=1e-3 if sampler == "heun" else 2e-5)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samples_have_the_datas_mean_and_variance(model, sampler):
+    """2,048 numbers: the mean is known to 0.007, the deviation to 0.005; Langevin steps of this size add noise."""
+    steps = {"euler": 200, "pc": 200, "heun": 30, "ode": None}[sampler]
+    x = model.sample(128, sampler=sampler, steps=steps, seed=0).asnumpy()
+    assert x.mean() == pytest.approx(0.5, abs=0.03)
+    assert x.std() == pytest.approx(0.3, abs=0.015 if sampler != "pc" else 0.06)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_guidance_moves_the_mean_along_the_class(conditional, sampler):
+    """For Gaussians of one variance the guided score is that of the mean m + s (m_y - m)."""
+    steps = {"euler": 100, "pc": 60, "heun": 30, "ode": None}[sampler]
+    for scale in (1.0, 3.0):
+        x = conditional.sample(96, sampler=sampler, steps=steps, seed=1, guidance_scale=scale).asnumpy()
+        for y, shift in enumerate(SHIFTS):  # image i has class i mod 3
+            assert x[y::3].mean() == pytest.approx(0.5 + scale * shift, abs=0.06), (y, scale)
+    x = conditional.sample(96, sampler=sampler, steps=steps, seed=1, labels=1, guidance_scale=0.0).asnumpy()
+    assert x.mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_an_image_is_the_same_whatever_the_batch(conditional):
+    for sampler, steps in (("euler", 5), ("pc", 5), ("heun", 5)):
+        whole = conditional.sample(4, sampler=sampler, steps=steps, seed=3, guidance_scale=2.0).asnumpy()
+        part = conditional.sample(2, sampler=sampler, steps=steps, seed=3, guidance_scale=2.0, first_image=2).asnumpy()
+        assert part == pytest.approx(whole[2:], abs=1e-6), sampler
+
+
+@pytest.mark.parametrize(("sampler", "steps", "states"), [("euler", 4, 5), ("pc", 4, 5), ("heun", 4, 5)])
+def test_the_chain_begins_with_noise_and_ends_with_the_image(models, sampler, steps, states, capsys):
+    arrays = tape(2 * steps)
+    model = models["ve"]
+    chain = model.sample(BATCH, sampler=sampler, steps=steps, noise=arrays, return_all_timesteps=True, progress=True)
+    image = model.sample(BATCH, sampler=sampler, steps=steps, noise=arrays)
+    assert chain.shape == (BATCH, states, *SHAPE)
+    assert f"{sampler} 4" in capsys.readouterr().err
+    assert chain.asnumpy()[:, 0] == pytest.approx(model.sde.prior_std * arrays[0], rel=1e-6)
+    assert (chain.asnumpy()[:, -1] == image.asnumpy()).all()
+
+
+def test_the_chain_of_the_ode_holds_its_own_steps(models):
+    arrays = tape(1)
+    chain = models["vp"].sample(BATCH, sampler="ode", noise=arrays, return_all_timesteps=True, denoise=True)
+    image = models["vp"].sample(BATCH, sampler="ode", noise=arrays, denoise=True)
+    assert chain.shape[0] == BATCH and chain.shape[1] > 5
+    assert chain.asnumpy()[:, 0] == pytest.approx(arrays[0], rel=1e-6)
+    assert chain.asnumpy()[:, -1] == pytest.approx(image.asnumpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampler": "ddim"}, "sampler is 'ddim'"),
+        ({"steps": 1}, "steps of the euler sampler is 1"),
+        ({"steps": 2.5}, "steps of the euler sampler is 2.5"),
+        ({"sampler": "ode", "steps": 50}, "the ode sampler chooses its own steps"),
+        ({"sampler": "ode", "rtol": 0.0}, "rtol of the ode sampler is 0.0"),
+        ({"eps": 1.5}, "sampling eps is 1.5"),
+        ({"sampler": "pc", "snr": -1.0}, "signal-to-noise ratio is -1.0"),
+        ({"sampler": "pc", "corrector_norm": "pixel"}, "corrector_norm is 'pixel', expected one of: image, batch"),
+        ({"snr": 0.1}, "the euler sampler takes no snr; it takes: steps, eps, labels"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"noise": tape(2), "steps": 5, "batch_size": 3}, "x_1 and one array per step but the last"),
+        ({"labels": 1}, "labels are given, but this model is not conditional"),
+        ({"guidance_scale": 2.0}, "guidance_scale is 2, but this model is not conditional"),
+    ],
+)
+def test_impossible_requests_are_named(models, options, words):
+    with pytest.raises(UserError, match=words):
+        models["ve"].sample(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"labels": 3}, "class 3 does not exist"),
+        ({"labels": [0, 1, -1, 2]}, "class -1 does not exist"),
+        ({"labels": [0, 1]}, r"labels of shape \(2,\) for 4 images"),
+        ({"labels": [0.5] * 4}, "labels of type float64"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+        ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
+    ],
+)
+def test_impossible_classes_are_named(conditional, options, words):
+    with pytest.raises(UserError, match=words):
+        conditional.sample(4, steps=2, **options)
+
+
+def test_a_score_that_is_not_finite_ends_the_ode(mindspore):
+    from ms_ddpm.sde import VESDE
+
+    broken = gaussian_model(VESDE(25.0))
+    broken.net.variances = broken.net.variances * mindspore.Tensor(np.float32("nan"))
+    with pytest.raises(UserError, match="the score is not finite at t = 1"):
+        broken.sample(2, sampler="ode", seed=0)
