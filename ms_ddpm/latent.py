@@ -78,8 +78,12 @@ class LatentDiffusion(nn.Cell):
         """The model's."""
         return self.model.draw(rng, batch)
 
+    def normalised(self, z: Tensor) -> Tensor:
+        """Latents as the encoder gave them -> mean 0 and deviation 1 in every channel."""
+        return (z - self.latent_mean) / self.latent_std
+
     def construct(self, z: Tensor, *inputs: Tensor) -> Tensor:
-        return self.model((z - self.latent_mean) / self.latent_std, *inputs)
+        return self.model(self.normalised(z), *inputs)
 
     # --- data --------------------------------------------------------------------------------------------------------
 

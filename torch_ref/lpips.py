@@ -78,6 +78,11 @@ class Lin(nn.Module):
         return self.model(x)
 
 
+def unit_length(x: Tensor) -> Tensor:
+    """x / ||x|| over the channels of each pixel."""
+    return x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10)
+
+
 class LPIPS(nn.Module):
     """d(x, y) = sum over layers of mean over pixels of w . (x'/||x'|| - y'/||y'||)^2."""
 
@@ -106,8 +111,8 @@ class LPIPS(nn.Module):
         """Images in [0, 1] -> distances (B,)."""
         total = 0
         for i, (of_x, of_y) in enumerate(zip(self.tapped(x), self.tapped(y), strict=True)):
-            of_x, of_y = (f / (torch.linalg.vector_norm(f, dim=1, keepdim=True) + 1e-10) for f in (of_x, of_y))
-            total = total + self.get_submodule(f"lin{i}")((of_x - of_y) ** 2).mean(dim=(1, 2, 3))
+            squared = (unit_length(of_x) - unit_length(of_y)) ** 2
+            total = total + self.get_submodule(f"lin{i}")(squared).mean(dim=(1, 2, 3))
         return total
 
 

@@ -24,7 +24,7 @@ from ..random import host_rng
 from .layers import Conv2d
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation for inputs in [-1, 1]
-EPS = 1e-10
+EPS, TINY = 1e-10, 1e-36
 
 # What torchvision's numbered layers are, up to the last one looked at, and which outputs are looked at.
 _CONV, _FIRE, _POOL, _RELU = "conv", "fire", "pool", "relu"
@@ -154,9 +154,9 @@ class Lin(nn.Cell):
 def unit_length(x: Tensor) -> Tensor:
     """x / (||x|| + 1e-10), the norm over the channels of each pixel: (B, C, H, W) -> same.
 
-    The square is kept from 0, where the root has no gradient; the value is 0 there all the same.
+    The square is kept from 0, where the root has no gradient, by so little that no value changes.
     """
-    return x / (ops.sqrt(ops.maximum(channel_sum(x * x), EPS * EPS)) + EPS)
+    return x / (ops.sqrt(ops.maximum(channel_sum(x * x), TINY)) + EPS)
 
 
 class LPIPS(nn.Cell):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
+from . import latent
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
@@ -14,6 +15,8 @@ from .sampling import tier5, tier6, tier7
 from .score_nets import tier2 as score_tier2
 from .score_nets import tier3 as score_tier3
 from .training import tier4
+
+SYSTEMS = (latent,)  # each with some of tier0 ... tier5
 
 __all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
@@ -50,7 +53,15 @@ def all_cases(tiers: Sequence[str] = (), seed: int = 0) -> list[Case]:
     unknown = [tier for tier in tiers if tier not in TIERS]
     if unknown:
         raise UnknownCase(f"tier {unknown[0]!r} does not exist; there are: {', '.join(TIERS)}")
-    return [case for tier, make in TIERS.items() if not tiers or tier in tiers for case in make(seed)]
+    return [
+        case for tier, make in TIERS.items() if not tiers or tier in tiers
+        for made in (make, *_of_systems(tier)) for case in made(seed)
+    ]  # fmt: skip
+
+
+def _of_systems(tier: str) -> list[Callable[[int], Iterator[Case]]]:
+    """What the systems beside GaussianDiffusion have in ``tier``."""
+    return [getattr(system, f"tier{tier}") for system in SYSTEMS if hasattr(system, f"tier{tier}")]
 
 
 def select(cases: Sequence[Case], patterns: Sequence[str] = (), mode: str | None = None) -> list[Case]:

@@ -1,6 +1,7 @@
 """MindSpore: the product, `ms_ddpm`, as the harness drives it."""
 
 from ._common import runtime  # noqa: F401  MindSpore starts before anything below is imported
+from .latent import KINDS as LATENT
 from .maths import ddim_step, method, tables, times
 from .nets import layer, network, why_not  # noqa: F401  why_not is asked by backends
 from .score_nets import score_network
@@ -11,4 +12,5 @@ KINDS = {
     "network": network, "score_network": score_network, "optimizer": optimizer, "clip": clip, "ema": ema,
     "train": train, "chain": chain, "interpolate": interpolate, "roundtrip": roundtrip, "resume": resume,
     "loss_scale": loss_scale,
+    **LATENT,
 }  # fmt: skip
