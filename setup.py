@@ -127,6 +127,6 @@ setup(
         "parity": parity,
         "peers": peers,
         "tensorboard": tensorboard,
-        "test": [*digits, *peers, *tensorboard, "pytest>=8", "hypothesis>=6.100", "ruff"],
+        "test": [*digits, *peers, *tensorboard, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff"],
     },
 )

@@ -3,7 +3,8 @@
 #   bash scripts/test.sh          # what CI runs: under 25 minutes on two cores
 #   bash scripts/test.sh --all    # and what takes longer: many kills, long runs, thousands of damaged inputs
 #   bash scripts/test.sh -k data  # anything pytest takes
-# VENV chooses the environment's directory, PYTHON the interpreter.
+# VENV chooses the environment's directory, PYTHON the interpreter, TEST_WORKERS the processes (default 2; each takes
+# up to 3 GB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/_venv.sh
@@ -16,4 +17,4 @@ done
 make_venv "$venv" test
 "$venv/bin/python" -m ruff check .
 "$venv/bin/python" -m ruff format --check .
-"$venv/bin/python" -m pytest "${selection[@]}" ${args[@]+"${args[@]}"}
+"$venv/bin/python" -m pytest -n "${TEST_WORKERS:-2}" --dist loadgroup "${selection[@]}" ${args[@]+"${args[@]}"}
