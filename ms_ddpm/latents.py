@@ -36,12 +36,10 @@ class Statistics:
     def of(cls, latents: np.ndarray) -> Statistics:
         """Those of latents (N, C, H, W). Raises UserError where a channel is constant or not finite."""
         axes = (0, 2, 3)
+        for channel in np.flatnonzero(~np.isfinite(latents).all(axes)):
+            raise UserError(f"channel {channel} of the latents is not finite: the autoencoder diverged; train it anew")
         mean, std = latents.mean(axes, dtype=np.float64), latents.std(axes, dtype=np.float64)
         for channel, deviation in enumerate(std):
-            if not np.isfinite(deviation):
-                raise UserError(
-                    f"channel {channel} of the latents is not finite: the autoencoder diverged; train it anew"
-                )
             if deviation < 1e-6:
                 raise UserError(
                     f"channel {channel} of the latents is constant: the autoencoder has not learned to use it; "

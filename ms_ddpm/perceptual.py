@@ -68,8 +68,8 @@ def build_perceptual(config: Config) -> nn.Cell | None:
         return GradientLoss()
     if config.lpips_weights is None:
         raise UserError(
-            "perceptual is lpips, but lpips_weights is not given: LPIPS needs its published weights (scripts/convert.py "
-            "lpips makes the file; nothing is downloaded); without them take --perceptual gradient, a multi-scale "
+            "perceptual is lpips, but lpips_weights is not given: LPIPS needs its published weights (scripts/convert.py"
+            " lpips makes the file; nothing is downloaded); without them take --perceptual gradient, a multi-scale "
             "gradient loss"
         )
     if config.channels not in (1, 3):

@@ -9,7 +9,8 @@ have the names of those files: ``features.3.squeeze.weight``, ``lin0.model.1.wei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from ..ops.sums import channel_sum
 from ..random import host_rng
 from .layers import Conv2d
 
+_SLICE = re.compile(r"^net\.slice[0-9]+\.([0-9]+)\.")
+_LIN = re.compile(r"lin[0-9]+\.model\.1\.weight")
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation for inputs in [-1, 1]
 EPS, TINY = 1e-10, 1e-36
 
@@ -218,26 +221,49 @@ def network_of(arrays: Mapping[str, np.ndarray]) -> str:
     """Which network a state with the published names holds. Raises ValueError where it is none."""
     first = arrays.get("features.0.weight")
     if first is None:
-        raise ValueError("it holds no features.0.weight")
+        raise ValueError("there is no features.0.weight")
     if any(name.endswith("squeeze.weight") for name in arrays):
         return "squeeze"
     return "alex" if first.ndim == 4 and first.shape[2] == 11 else "vgg"
+
+
+def published(states: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of an `LPIPS`, by name, that published files hold together, in any order.
+
+    Either torchvision's classifier (whose own ``classifier.*`` is not needed) and the authors' ``lin*`` weights, or the
+    one state dict of the authors' whole network (``net.slice2.3.squeeze.weight``).
+    """
+    found = {}
+    for state in states:
+        for name, value in state.items():
+            name = _SLICE.sub(r"features.\1.", name)
+            if name.startswith("features.") or _LIN.fullmatch(name):
+                found[name] = value
+    return found
+
+
+def lpips_of(arrays: Mapping[str, np.ndarray], what: str) -> LPIPS:
+    """The LPIPS with these weights, by the published names; ``what`` is what messages call them.
+
+    Raises:
+        UserError: not the weights of one of the three networks, naming what is missing or differs.
+    """
+    try:
+        net = network_of(arrays)
+    except ValueError as error:
+        raise UserError(
+            f"{what}: no weights of LPIPS, {error}; expected those of scripts/convert.py lpips (or take --perceptual "
+            "gradient)"
+        ) from None
+    lpips = LPIPS(net, rng=0)
+    set_parameters(lpips, arrays, what)
+    return lpips
 
 
 def load_lpips(path: str | Path) -> LPIPS:
     """The LPIPS whose weights ``path`` holds, a safetensors file made by ``scripts/convert.py lpips``.
 
     Raises:
-        UserError: no such file, or not the weights of one of the three networks, naming what is missing or differs.
+        UserError: no such file, or as `lpips_of`.
     """
-    arrays = tensorfile.read(path)
-    try:
-        net = network_of(arrays)
-    except ValueError as error:
-        raise UserError(
-            f"{path} holds no LPIPS weights: {error}; make it with scripts/convert.py lpips, or take --perceptual "
-            "gradient"
-        ) from None
-    lpips = LPIPS(net, rng=0)
-    set_parameters(lpips, arrays, str(path))
-    return lpips
+    return lpips_of(tensorfile.read(path), str(path))

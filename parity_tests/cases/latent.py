@@ -177,7 +177,8 @@ def _statistics_truth(inputs: Arrays) -> Arrays:
     scalar_mean, scalar_variance = oracle.latent.channel_statistics(z.reshape(1, 1, -1, 1))
     columns = (None, slice(None), None, None)
     return {
-        "mean": mean, "std": np.sqrt(variance), "scalar_mean": scalar_mean[0], "scalar_std": np.sqrt(scalar_variance[0]),
+        "mean": mean, "std": np.sqrt(variance), "scalar_mean": scalar_mean[0],
+        "scalar_std": np.sqrt(scalar_variance[0]),
         "normalised": (z - mean[columns]) / np.sqrt(variance)[columns],
     }  # fmt: skip
 
