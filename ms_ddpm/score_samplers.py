@@ -123,6 +123,11 @@ def reverse_rows(sde, times: np.ndarray, denoise: bool) -> list[tuple[float, flo
     return [*rows[:-1], denoising_row(sde, times[-1])] if denoise else rows
 
 
+def corrector_weight(sde, time: float, dt: float, snr: float) -> float:
+    """2 alpha r^2 of the corrector's step size, see `pc`."""
+    return 2 * max(0.0, 1 + 2 * float(sde.drift_coeff(time)) * dt) * snr**2
+
+
 def flow_times(sde, steps: int, eps: float) -> np.ndarray:
     """steps + 1 times from 1 to eps, float64, whose noise ratios are Karras et al.'s (eq. 5, rho 7).
 
@@ -194,10 +199,11 @@ def pc(
     dt = float(times[0] - times[1])
     step, x, silence = run.step(CORRECTOR_NORMS[corrector_norm]), run.start(), run.silence()
     for i, time in enumerate(run.bar(times, f"pc {len(times)}")):
-        alpha = max(0.0, 1 + 2 * float(model.sde.drift_coeff(time)) * dt)
         corrector_noise = run.noise()
         noise = run.noise() if i < len(times) - 1 else silence
-        x = run.advance(step(x, time, _row(*rows[i]), _row(2 * alpha * snr**2), corrector_noise, noise))
+        x = run.advance(
+            step(x, time, _row(*rows[i]), _row(corrector_weight(model.sde, time, dt, snr)), corrector_noise, noise)
+        )
     return run.result()
 
 

@@ -30,10 +30,14 @@ def test_draws_are_the_seeds_and_in_their_ranges(ve, conditional):
     x, labels = images(np.random.default_rng(0), 4000), np.arange(4000) % 3
     t, z = gaussian_model(ve).draw(np.random.default_rng(1), (x,))
     assert (t.dtype, z.dtype, z.shape) == (np.float32, np.float32, x.shape)
-    assert 1e-5 <= t.min() < 2e-3 and 0.998 < t.max() <= 1 and t.mean() == pytest.approx(0.5, abs=0.03)
+    assert 1e-5 <= t.min() < 2e-3
+    assert 0.998 < t.max() <= 1
+    assert t.mean() == pytest.approx(0.5, abs=0.03)
     t2, z2, dropped = conditional.draw(np.random.default_rng(1), (x, labels))
-    assert (t2 == t).all() and (z2 == z).all()
-    assert set(dropped) == {0, 1} and dropped.mean() == pytest.approx(0.25, abs=0.03)
+    assert (t2 == t).all()
+    assert (z2 == z).all()
+    assert set(dropped) == {0, 1}
+    assert dropped.mean() == pytest.approx(0.25, abs=0.03)
     with pytest.raises(UserError, match="class 3 does not exist"):
         conditional.draw(np.random.default_rng(1), (x, labels + 1))
 
@@ -87,7 +91,8 @@ def test_a_network_trains_in_one_graph_and_its_frequencies_stay(mindspore, rng, 
     x, labels = rng.random((8, 1, 17, 17), dtype=np.float32), (np.arange(8) % 3).astype(np.int32)
     inputs = (x, labels, *model.draw(rng, (x, labels)))
     losses = [step(1e-2, [inputs]).loss for _ in range(4)]
-    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
 
 
 def test_guidance_moves_the_score_away_from_that_without_a_class(mindspore, conditional, rng):

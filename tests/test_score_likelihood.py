@@ -79,7 +79,8 @@ def test_the_same_seed_gives_the_same_likelihood(mindspore):
     first, again, other = (
         bits_per_dim(model, x, rng=seed, probe="gaussian", probes=2, method="heun", steps=10).nats for seed in (3, 3, 4)
     )
-    assert (first == again).all() and (first != other).all()
+    assert (first == again).all()
+    assert (first != other).all()
 
 
 def test_grey_levels_cost_their_own_bits(mindspore):
@@ -90,7 +91,8 @@ def test_grey_levels_cost_their_own_bits(mindspore):
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 16, (500, *SHAPE))
     spread = dequantise(levels / 15, np.random.default_rng(0), 16)
-    assert (np.floor(spread * 16) == levels).all() and spread.dtype == np.float32
+    assert (np.floor(spread * 16) == levels).all()
+    assert spread.dtype == np.float32
     assert (spread * 16 - levels).mean() == pytest.approx(0.5, abs=0.01)
     model = gaussian_model(VPSDE())
     discrete = bits_per_dim(model, levels[:4] / 15, rng=0, levels=16, method="heun", steps=40)
@@ -107,7 +109,8 @@ def test_the_likelihood_given_a_class(mindspore):
     model = gaussian_model(VESDE(25.0), shifts=SHIFTS)
     x = np.full((3, *SHAPE), 0.8, np.float32)  # the mean of class 1
     bits = bits_per_dim(model, x, rng=0, levels=None, labels=[0, 1, 2], method="heun", steps=40).bits_per_dim
-    assert bits.argmin() == 1 and bits[2] - bits[1] > 1
+    assert bits.argmin() == 1
+    assert bits[2] - bits[1] > 1
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def euler(
     guidance_scale: float = 1.0,
     denoise: bool = False,
     snr: float | None = None,
+    corrector_norm: str = "image",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Euler-Maruyama on the reverse SDE (eq. 6); with ``snr`` a corrector before each step (`pc`): (steps + 1, B, ...).
@@ -73,9 +74,7 @@ def euler(
     for i, time in enumerate(times):
         last = i == len(times) - 1
         if snr is not None:
-            # 1 for VE, 1 - beta dt for VP (Algorithms 4 and 5); not negative, where steps are few
-            alpha = (1 + 2 * per_image(model.sde.drift_coeff(x.new_full((len(x),), time))) * dt).clamp(min=0)
-            x = corrected(x, score(x, time), read(), snr, alpha)
+            x = corrected(model, x, score(x, time), read(), snr, time, dt, corrector_norm)
         s = score(x, time)
         x = denoised(model, x, s, time) if last and denoise else x - (f(x, time) - g(time) ** 2 * s) * dt
         if not last:
@@ -84,10 +83,20 @@ def euler(
     return torch.stack(chain)
 
 
-def corrected(x: Tensor, score: Tensor, z: Tensor, snr: float, alpha: Tensor) -> Tensor:
-    """One Langevin step of size e = 2 alpha (snr |z| / |score|)^2, norms image by image (Algorithms 4 and 5)."""
-    norm = lambda v: per_image(v.flatten(1).norm(dim=1))  # noqa: E731
-    e = 2 * alpha * (snr * norm(z) / norm(score)) ** 2
+def corrected(
+    model: ScoreModel, x: Tensor, score: Tensor, z: Tensor, snr: float, time: float, dt: float, norm: str = "image"
+) -> Tensor:
+    """One Langevin step of size e = 2 alpha (snr |z| / |score|)^2 (Algorithms 4 and 5).
+
+    Norms image by image, or ("batch") their means over the batch (appendix G). alpha is 1 for VE, 1 - beta dt for VP,
+    and 0 where that would be negative.
+    """
+    lengths = [v.flatten(1).norm(dim=1) for v in (z, score)]
+    if norm == "batch":
+        lengths = [v.mean().expand(len(x)) for v in lengths]
+    t = torch.full((len(x),), time, dtype=x.dtype, device=x.device)
+    alpha = (1 + 2 * model.sde.drift_coeff(t) * dt).clamp(min=0)
+    e = per_image(2 * alpha * (snr * lengths[0] / lengths[1]) ** 2)
     return x + e * score + torch.sqrt(2 * e) * z
 
 
@@ -111,20 +120,28 @@ def heun(
 ) -> Tensor:
     """The probability-flow ODE dx/dt = f(x, t) - g^2 score / 2 (eq. 13) by Heun's method, at `flow_times`."""
     x, _ = start(model, shape, noise, dtype)
+    chain = [x]
+    for now, after in pairwise(flow_times(model.sde, steps, eps)):
+        x = heun_step(model, x, now, after, y, guidance_scale)
+        chain.append(x)
+    if denoise:
+        _, _, score = functions_of(model, x, y, guidance_scale)
+        chain.append(denoised(model, x, score(x, eps), eps))
+    return torch.stack(chain)
+
+
+def heun_step(
+    model: ScoreModel, x: Tensor, now: float, after: float, y: Tensor | None = None, guidance_scale: float = 1.0
+) -> Tensor:
+    """One step of Heun's method on eq. 13."""
     f, g, score = functions_of(model, x, y, guidance_scale)
 
     def slope(x: Tensor, time: float) -> Tensor:
         return f(x, time) - 0.5 * g(time) ** 2 * score(x, time)
 
-    chain = [x]
-    for now, after in pairwise(flow_times(model.sde, steps, eps)):
-        first = slope(x, now)
-        second = slope(x + (after - now) * first, after)
-        x = x + (after - now) * (first + second) / 2
-        chain.append(x)
-    if denoise:
-        chain.append(denoised(model, x, score(x, eps), eps))
-    return torch.stack(chain)
+    first = slope(x, now)
+    second = slope(x + (after - now) * first, after)
+    return x + (after - now) * (first + second) / 2
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ class ConditionalScoreUnet(ScoreUnet):
     def construct(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         embed = self.embed(t)
         context = self.cond_embed(y).expand_dims(1)
-        h1 = self.stage(self.conv1(x), self.dense1, self.gnorm1, embed)
+        h1 = self.stage(self.conv1(self.image(x)), self.dense1, self.gnorm1, embed)
         h2 = self.stage(self.conv2(h1), self.dense2, self.gnorm2, embed)
         h3 = self.attn3(self.stage(self.conv3(h2), self.dense3, self.gnorm3, embed), context)
         h4 = self.attn4(self.stage(self.conv4(h3), self.dense4, self.gnorm4, embed), context)
@@ -128,10 +128,10 @@ class LatentScoreUnet(TimeScoreNet):
     def construct(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         embed = self.embed(t)
         context = self.cond_embed(y).expand_dims(1)
-        h1 = self.stage(self.conv1(z), self.dense1, self.gnorm1, embed)
+        h1 = self.stage(self.conv1(self.image(z)), self.dense1, self.gnorm1, embed)
         h2 = self.attn2(self.stage(self.conv2(h1), self.dense2, self.gnorm2, embed), context)
         h3 = self.attn3(self.stage(self.conv3(h2), self.dense3, self.gnorm3, embed), context)
         h = self.stage(self.reach(self.tconv3, h3, h2), self.dense6, self.tgnorm3, embed)
         h = self.attn6(h, context)
-        h = self.stage(self.reach(self.tconv2, h + h2, h1), self.dense7, self.tgnorm2, embed)
-        return self.scaled(self.tconv1(h + h1), t)
+        h = self.stage(self.reach(self.tconv2, h + h2, h1), self.dense7, self.tgnorm2, embed, h1)
+        return self.scaled(self.tconv1(h), t)

@@ -102,12 +102,8 @@ class Conv2d(_Affine):
     def prepare_channels_last(self) -> None:
         """Called by `use_channels_last`."""
         kernel_size, stride, padding = self.geometry
-        if kernel_size - stride != 2 * padding:
-            raise UserError(
-                f"the C++ kernels have no convolution of size {kernel_size}, stride {stride}, padding {padding}; "
-                "padding must be (size - stride) / 2"
-            )
-        self.kernel = kernels.conv(kernel_size, stride, self.has_bias)
+        divides = kernel_size - stride == 2 * padding
+        self.kernel = kernels.conv(kernel_size, stride, self.has_bias, None if divides else padding)
 
     def construct(self, x: Tensor) -> Tensor:
         if not self.channels_last:
@@ -171,6 +167,17 @@ class ConvTranspose2d(_Affine):
         self.dim_out, self.geometry, self.output_padding = dim_out, (kernel_size, stride, padding), output_padding
         self.channels_last = False
 
+    def prepare_channels_last(self) -> None:
+        """Called by `use_channels_last`. One kernel for every output padding, of rows and of columns."""
+        kernel_size, stride, padding = self.geometry
+        self.of_padding = tuple(
+            tuple(
+                kernels.conv_transpose(kernel_size, stride, padding, (rows, columns), self.has_bias)
+                for columns in range(stride)
+            )
+            for rows in range(stride)
+        )
+
     def smallest_output(self, side: int) -> int:
         """The side of the result without output padding."""
         kernel_size, stride, padding = self.geometry
@@ -192,6 +199,12 @@ class ConvTranspose2d(_Affine):
 
     def construct(self, x: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
         weight = self.weight
+        if self.channels_last:
+            height, width = self.sides(x.shape[1], x.shape[2], output_size)
+            kernel = self.of_padding[height - self.smallest_output(x.shape[1])][
+                width - self.smallest_output(x.shape[2])
+            ]
+            return kernel(x, weight, self.bias) if self.has_bias else kernel(x, weight)
         if self.compute_dtype is not None:
             x = ops.cast(x, self.compute_dtype)
             weight = ops.cast(weight, self.compute_dtype)
@@ -218,8 +231,7 @@ class Linear(_Affine):
 
     def prepare_channels_last(self) -> None:
         """Called by `use_channels_last`."""
-        if self.has_bias:
-            self.kernel = kernels.linear()
+        self.kernel = kernels.linear() if self.has_bias else kernels.product()
 
     def construct(self, x: Tensor) -> Tensor:
         shape = x.shape
@@ -229,7 +241,9 @@ class Linear(_Affine):
 
     def of_rows(self, x: Tensor) -> Tensor:
         """Of (rows, dim_in)."""
-        return self.kernel(x, self.weight, self.bias) if self.channels_last and self.has_bias else self.by_operators(x)
+        if not self.channels_last:
+            return self.by_operators(x)
+        return self.kernel(x, self.weight, self.bias) if self.has_bias else self.kernel(x, self.weight)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.matmul(x, weight)

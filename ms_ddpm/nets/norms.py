@@ -92,22 +92,33 @@ class GroupNorm(_Norm):
 
     def prepare_channels_last(self) -> None:
         """As `_Norm.prepare_channels_last`; UserError for a norm without a kernel."""
-        if self.groups != 8 or self.eps != 1e-5:
-            raise UserError(f"GroupNorm({self.groups}, eps={self.eps}) has no kernel; expected 8 groups and eps 1e-5")
+        if self.eps != 1e-5:
+            raise UserError(f"GroupNorm of eps={self.eps} has no kernel; expected 1e-5")
         self.silu, self.silu_add = kernels.norm("group_silu", 3, False), kernels.norm("group_silu", 3, True)
         self.silu_time = kernels.norm("group_silu_time", 4, False)
+        self.silu_sum = kernels.norm("group_silu_sum", 4, False)
+        self.silu_sum_add = kernels.norm("group_silu_sum", 4, True)
+
+    def by_groups(self) -> Tensor:
+        """The gain as the kernels take it, (groups, channels of a group)."""
+        return self.weight.reshape(self.groups, -1)
 
     def fused_silu(self, x: Tensor, scale_shift: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
         """As `RMSNorm.fused_silu`."""
         if scale_shift is not None:
-            return self.silu_time(x, self.weight, self.bias, scale_shift)
+            return self.silu_time(x, self.by_groups(), self.bias, scale_shift)
         if residual is None:
-            return self.silu(x, self.weight, self.bias)
-        return self.silu_add(x, self.weight, self.bias, residual)
+            return self.silu(x, self.by_groups(), self.bias)
+        return self.silu_add(x, self.by_groups(), self.bias, residual)
 
-    def silu_of_sum(self, x: Tensor, shift: Tensor) -> Tensor:
-        """silu(norm(x + shift)), shift (B, C) the same for every pixel."""
-        return ops.silu(self.construct(x + spread(shift.reshape(shift.shape + (1, 1)), x)))
+    def silu_of_sum(self, x: Tensor, shift: Tensor, residual: Tensor | None = None) -> Tensor:
+        """silu(norm(x + shift)) [+ residual], shift (B, C) the same for every pixel, in either layout."""
+        if self.channels_last:
+            if residual is None:
+                return self.silu_sum(x, self.by_groups(), self.bias, shift)
+            return self.silu_sum_add(x, self.by_groups(), self.bias, shift, residual)
+        y = ops.silu(self.construct(x + spread(shift.reshape(shift.shape + (1, 1)), x)))
+        return y if residual is None else y + residual
 
     def construct(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if self.channels_last:

@@ -56,7 +56,7 @@ class TimeScoreNet(nn.Cell):
     def finish(self, use_kernels: bool | None) -> None:
         """The last line of a constructor: by the kernels or without them."""
         self.channels_last = False
-        self.use_kernels(False if use_kernels is None else use_kernels)
+        self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
 
     def use_kernels(self, on: bool) -> None:
         """As `ms_ddpm.nets.unet.Unet.use_kernels`."""
@@ -78,17 +78,22 @@ class TimeScoreNet(nn.Cell):
         """t (B,) -> the time vector (B, embed_dim), after its SiLU."""
         return ops.silu(self.time_embed(t))
 
-    def stage(self, h: Tensor, dense: nn.Cell, norm: nn.Cell, embed: Tensor) -> Tensor:
-        """silu(norm(h + dense(embed))), what follows every convolution but the last."""
-        return norm.silu_of_sum(h, dense(embed))
+    def stage(self, h: Tensor, dense: nn.Cell, norm: nn.Cell, embed: Tensor, residual: Tensor | None = None) -> Tensor:
+        """silu(norm(h + dense(embed))), what follows every convolution but the last [, and an added skip]."""
+        return norm.silu_of_sum(h, dense(embed), residual)
+
+    def image(self, x: Tensor) -> Tensor:
+        """The input in the layout of the layers."""
+        return kernels.to_channels_last(x) if self.channels_last else x
 
     def scaled(self, h: Tensor, t: Tensor) -> Tensor:
-        """The output: h / std(t)."""
+        """The output: h / std(t), (B, C, H, W)."""
+        h = kernels.from_channels_last(h) if self.channels_last else h
         return h / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)
 
     def reach(self, tconv: nn.Cell, h: Tensor, skip: Tensor) -> Tensor:
         """``tconv`` of h to the size of ``skip``: for 28x28 images the document's output_padding, for others theirs."""
-        return tconv(h, skip.shape[2:])
+        return tconv(h, skip.shape[1:3] if self.channels_last else skip.shape[2:])
 
 
 class ScoreUnet(TimeScoreNet):
@@ -153,20 +158,26 @@ class ScoreUnet(TimeScoreNet):
         self.dense7, self.tgnorm2 = Dense(embed_dim, c1, rng), GroupNorm(32, c1)
         self.tconv1 = ConvTranspose2d(c1 * wider, self.channels, 3, rng=rng)
 
-    def joined(self, h: Tensor, skip: Tensor) -> Tensor:
-        """Both, as ``skips`` says."""
-        return h + skip if self.adds else ops.concat((h, skip), 1)
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        self.concat = kernels.concat()
+
+    def joined(self, h: Tensor, dense: nn.Cell, norm: nn.Cell, embed: Tensor, skip: Tensor) -> Tensor:
+        """`stage` of h, and the skip with it."""
+        if self.adds:
+            return self.stage(h, dense, norm, embed, skip)
+        h = self.stage(h, dense, norm, embed)
+        return self.concat(h, skip) if self.channels_last else ops.concat((h, skip), 1)
 
     def up(self, h1: Tensor, h2: Tensor, h3: Tensor, h4: Tensor, embed: Tensor) -> Tensor:
         """From the four images of the way down to one of the input's size."""
-        h = self.stage(self.reach(self.tconv4, h4, h3), self.dense5, self.tgnorm4, embed)
-        h = self.stage(self.reach(self.tconv3, self.joined(h, h3), h2), self.dense6, self.tgnorm3, embed)
-        h = self.stage(self.reach(self.tconv2, self.joined(h, h2), h1), self.dense7, self.tgnorm2, embed)
-        return self.tconv1(self.joined(h, h1))
+        h = self.joined(self.reach(self.tconv4, h4, h3), self.dense5, self.tgnorm4, embed, h3)
+        h = self.joined(self.reach(self.tconv3, h, h2), self.dense6, self.tgnorm3, embed, h2)
+        return self.tconv1(self.joined(self.reach(self.tconv2, h, h1), self.dense7, self.tgnorm2, embed, h1))
 
     def construct(self, x: Tensor, t: Tensor) -> Tensor:
         embed = self.embed(t)
-        h1 = self.stage(self.conv1(x), self.dense1, self.gnorm1, embed)
+        h1 = self.stage(self.conv1(self.image(x)), self.dense1, self.gnorm1, embed)
         h2 = self.stage(self.conv2(h1), self.dense2, self.gnorm2, embed)
         h3 = self.stage(self.conv3(h2), self.dense3, self.gnorm3, embed)
         h4 = self.stage(self.conv4(h3), self.dense4, self.gnorm4, embed)

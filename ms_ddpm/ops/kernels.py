@@ -29,7 +29,7 @@ from ..runtime import mindspore_root, onednn_is_capped, thread_count
 log = logging.getLogger("ms_ddpm")
 
 VARIABLE = "MS_DDPM_KERNELS"  # "0": do without; "avx2" or "base": use no later instruction set
-VERSION = 1  # ms_ddpm_kernels_version of csrc/kernels.cpp
+VERSION = 2  # ms_ddpm_kernels_version of csrc/kernels.cpp
 MINDSPORE_VERSIONS = ("2.9", "2.10", "2.11")
 _ONEDNN_THREADPOOL = 8  # dnnl_version()->cpu_runtime of a oneDNN that takes our threads
 _ISA_LIMITS = {"": 2, "1": 2, "avx512": 2, "avx2": 1, "base": 0}
@@ -210,38 +210,108 @@ def _expect(fits: bool, words: str, *shapes) -> None:
         raise UserError(f"{words}: {', '.join(str(tuple(shape)) for shape in shapes)}")
 
 
-@functools.cache
-def conv(kernel: int, stride: int, bias: bool) -> ops.Custom:
-    """(x (B, H, W, C), w (D, C, K, K)[, b (D,)]) -> (B, H / stride, W / stride, D).
+STRIDES, PADDINGS = (1, 2), (0, 1, 2, 3)  # the convolutions there are, of any kernel size
 
-    Padding is what makes the output's sides 1/stride of the input's: (K - stride) / 2.
+
+def _geometry(kernel: int, stride: int, padding: int) -> str:
+    """What the names of a convolution's operators end with. Raises UserError where there is none."""
+    if stride not in STRIDES or padding not in PADDINGS or padding >= kernel:
+        raise UserError(
+            f"the C++ kernels have no convolution of size {kernel}, stride {stride}, padding {padding}; "
+            f"expected a stride of 1 or 2 and a padding of 0 to 3, less than the size"
+        )
+    return f"_{stride}_{padding}"
+
+
+def _side(side: int, kernel: int, stride: int, padding: int) -> int:
+    """The side of a convolution's output."""
+    return (side + 2 * padding - kernel) // stride + 1
+
+
+@functools.cache
+def conv(kernel: int, stride: int, bias: bool, padding: int | None = None) -> ops.Custom:
+    """(x (B, H, W, C), w (D, C, K, K)[, b (D,)]) -> (B, H', W', D), H' = floor((H + 2 padding - K) / stride) + 1.
+
+    Without ``padding`` it is what makes the output's sides 1/stride of the input's, (K - stride) / 2, and sides must be
+    divisible by the stride.
     """
-    kind = f"{kernel}/{stride}"
-    data = _operator("conv_data", lambda dy, w: (dy[0], dy[1] * stride, dy[2] * stride, w[1]), kind=kind)
+    exact = padding is None
+    padding = (kernel - stride) // 2 if exact else padding
+    geometry = _geometry(kernel, stride, padding)
+    kind = f"{kernel}{geometry}{exact}"
+    data = _operator(f"conv_data{geometry}", lambda dy, w, x: x, kind=kind)
 
     def weight_shape(x, dy):
         return (dy[3], x[3], kernel, kernel)
 
     def shape(x, w, b=None):
         _expect(x[3] == w[1], "a convolution's image and weights differ in channels", x, w)
-        _expect(x[1] % stride == x[2] % stride == 0, f"a convolution of stride {stride} needs sides divisible by it", x)
-        return (x[0], x[1] // stride, x[2] // stride, w[0])
+        fits = not exact or x[1] % stride == x[2] % stride == 0
+        _expect(fits, f"a convolution of stride {stride} needs sides divisible by it", x)
+        height, width = (_side(side, kernel, stride, padding) for side in x[1:3])
+        _expect(min(height, width) > 0, f"an image smaller than the convolution of size {kernel}", x)
+        return (x[0], height, width, w[0])
 
     if not bias:
-        weights = _operator("conv_weights", weight_shape, kind=kind)
+        weights = _operator(f"conv_weights{geometry}", weight_shape, kind=kind)
 
         def bprop(x, w, out, dout):
-            return data(dout, w), weights(x, dout)
+            return data(dout, w, x), weights(x, dout)
 
-        return _operator("conv", shape, bprop=bprop, kind=kind)
+        return _operator(f"conv{geometry}", shape, bprop=bprop, kind=kind)
 
-    weights_bias = _operator("conv_weights_bias", lambda x, dy: (weight_shape(x, dy), (dy[3],)), 2, kind=kind)
+    weights_bias = _operator(
+        f"conv_weights_bias{geometry}", lambda x, dy: (weight_shape(x, dy), (dy[3],)), 2, kind=kind
+    )
 
     def bprop_bias(x, w, b, out, dout):
         dw, db = weights_bias(x, dout)
+        return data(dout, w, x), dw, db
+
+    return _operator(f"conv_bias{geometry}", shape, bprop=bprop_bias, kind=kind)
+
+
+@functools.cache
+def conv_transpose(kernel: int, stride: int, padding: int, more: tuple[int, int], bias: bool) -> ops.Custom:
+    """(x (B, H, W, D), w (D, C, K, K)[, b (C,)]) -> (B, H', W', C), H' = (H - 1) stride - 2 padding + K + more[0].
+
+    ``more`` is the output padding of each side, 0 to stride - 1.
+    """
+    geometry = _geometry(kernel, stride, padding)
+    kind = f"{kernel}{geometry}_{more[0]}_{more[1]}"
+    data = _operator(
+        f"conv{geometry}",
+        lambda dy, w: (dy[0], *(_side(side, kernel, stride, padding) for side in dy[1:3]), w[0]),
+        kind=f"of {kind}",
+    )
+
+    def shape(x, w, b=None):
+        _expect(x[3] == w[0], "a transposed convolution's image and weights differ in channels", x, w)
+        sides = (x[1], more[0]), (x[2], more[1])
+        height, width = ((side - 1) * stride - 2 * padding + kernel + extra for side, extra in sides)
+        _expect(min(height, width) > 0, f"an image that a padding of {padding} leaves nothing of", x)
+        return (x[0], height, width, w[1])
+
+    def weight_shape(dy, x):
+        return (x[3], dy[3], kernel, kernel)
+
+    if not bias:
+        weights = _operator(f"conv_weights{geometry}", weight_shape, kind=f"of {kind}")
+
+        def bprop(x, w, out, dout):
+            return data(dout, w), weights(dout, x)
+
+        return _operator(f"conv_data{geometry}", shape, bprop=bprop, kind=kind)
+
+    weights_bias = _operator(
+        f"conv_weights_data_bias{geometry}", lambda dy, x: (weight_shape(dy, x), (dy[3],)), 2, kind=kind
+    )
+
+    def bprop_bias(x, w, b, out, dout):
+        dw, db = weights_bias(dout, x)
         return data(dout, w), dw, db
 
-    return _operator("conv_bias", shape, bprop=bprop_bias, kind=kind)
+    return _operator(f"conv_data_bias{geometry}", shape, bprop=bprop_bias, kind=kind)
 
 
 def _first(*shapes):
@@ -257,9 +327,17 @@ def _all_but_last(*shapes):
     return shapes[:-1]
 
 
+def _normalised_sum(x, gain, bias, added, *others):
+    _expect(tuple(added) == (x[0], x[-1]), "what is added to an image before its norm is not (batch, channels)", x, added)
+    return _normalised(x, gain)
+
+
 @functools.cache
 def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
-    """The fused normalisation ``kind`` (see csrc/kernels.cpp) of ``arguments`` inputs, the residual not counted."""
+    """The fused normalisation ``kind`` (see csrc/kernels.cpp) of ``arguments`` inputs, the residual not counted.
+
+    The gain of a group norm is (groups, channels of a group), which tells their number.
+    """
     backward = _operator(f"{kind}_backward", _all_but_last, arguments)
     if arguments == 2:
 
@@ -291,7 +369,8 @@ def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
             return dx, dgain, dbias, dscale_shift, dout
 
         bprop = bprop4_add if residual else bprop4
-    return _operator(f"{kind}_add" if residual else kind, _normalised, bprop=bprop)
+    shape = _normalised_sum if kind.endswith("_sum") else _normalised
+    return _operator(f"{kind}_add" if residual else kind, shape, bprop=bprop)
 
 
 @functools.cache
@@ -362,6 +441,21 @@ def linear() -> ops.Custom:
         return (x[0], w[0])
 
     return _operator("linear", shape, bprop=bprop)
+
+
+@functools.cache
+def product() -> ops.Custom:
+    """(x (B, in), w (out, in)) -> x w^T."""
+    backward = _operator("product_backward", lambda x, w, dy: (x, w), 2)
+
+    def bprop(x, w, out, dout):
+        return backward(x, w, dout)
+
+    def shape(x, w):
+        _expect(x[1] == w[1], "a dense layer's input and weights differ in width", x, w)
+        return (x[0], w[0])
+
+    return _operator("product", shape, bprop=bprop)
 
 
 # Of all parameters or gradients at once; they have no gradients of their own.

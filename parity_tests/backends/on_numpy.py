@@ -9,6 +9,7 @@ import numpy as np
 from .. import oracle
 from ..case import Arrays
 from ._memo import by_time, given
+from .numpy_score import KINDS as SCORE
 
 
 class AffineModel:
@@ -173,5 +174,5 @@ def given_back(spec: Mapping, inputs: Arrays) -> Arrays:
 KINDS = {
     "tables": tables, "times": times, "method": method, "method_scales": method_scales, "ddim_step": ddim_step,
     "ddim_scales": ddim_scales, "loss": loss, "optimizer": optimizer, "clip": clip, "ema": ema, "chain": chain,
-    "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale,
+    "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale, **SCORE,
 }  # fmt: skip

@@ -7,22 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
-from . import latent
+from . import latent, score, score_nets
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
 from .sampling import tier5, tier6, tier7
-from .score_nets import tier2 as score_tier2
-from .score_nets import tier3 as score_tier3
 from .training import tier4
-
-SYSTEMS = (latent,)  # each with some of tier0 ... tier5
 
 __all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
 
-def joined(*makers: Callable[[int], Iterator[Case]]) -> Callable[[int], Iterator[Case]]:
-    """One tier whose cases come from several modules."""
+SYSTEMS = (  # the systems beside diffusion: modules with some of tier0 ... tier5
+    score_nets, score, latent,
+)  # fmt: skip
+
+
+def joined(number: str, *makers: Callable[[int], Iterator[Case]]) -> Callable[[int], Iterator[Case]]:
+    """Tier ``number``: the cases of ``makers``, and then those of every system that has some."""
+    makers += tuple(getattr(system, f"tier{number}") for system in SYSTEMS if hasattr(system, f"tier{number}"))
 
     def tier(seed: int = 0) -> Iterator[Case]:
         for make in makers:
@@ -32,8 +34,8 @@ def joined(*makers: Callable[[int], Iterator[Case]]) -> Callable[[int], Iterator
 
 
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
-    "0": tier0, "1": tier1, "2": joined(tier2, score_tier2), "3": joined(tier3, score_tier3), "4": tier4,
-    "5": tier5, "6": tier6, "7": tier7, "peers": tier_peers,
+    "0": joined("0", tier0), "1": joined("1", tier1), "2": joined("2", tier2), "3": joined("3", tier3),
+    "4": joined("4", tier4), "5": joined("5", tier5), "6": tier6, "7": tier7, "peers": tier_peers,
 }  # fmt: skip
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together
     "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",
@@ -53,15 +55,7 @@ def all_cases(tiers: Sequence[str] = (), seed: int = 0) -> list[Case]:
     unknown = [tier for tier in tiers if tier not in TIERS]
     if unknown:
         raise UnknownCase(f"tier {unknown[0]!r} does not exist; there are: {', '.join(TIERS)}")
-    return [
-        case for tier, make in TIERS.items() if not tiers or tier in tiers
-        for made in (make, *_of_systems(tier)) for case in made(seed)
-    ]  # fmt: skip
-
-
-def _of_systems(tier: str) -> list[Callable[[int], Iterator[Case]]]:
-    """What the systems beside GaussianDiffusion have in ``tier``."""
-    return [getattr(system, f"tier{tier}") for system in SYSTEMS if hasattr(system, f"tier{tier}")]
+    return [case for tier, make in TIERS.items() if not tiers or tier in tiers for case in make(seed)]
 
 
 def select(cases: Sequence[Case], patterns: Sequence[str] = (), mode: str | None = None) -> list[Case]:

@@ -90,7 +90,6 @@ KERNELS: dict[str, Row] = {  # more for the C++ kernels: widths that fill no vec
     "time_stage_wide": _stage(32, 256, (2, 2), 5),
 }
 BY_KERNELS = ("conv_transpose2d", "conv2d", "time_stage", "linear_of_sequence", "spatial_transformer")
-WITH_KERNELS = False
 ALL_ROWS = ROWS | KERNELS
 SCALES = (0.02, 1, 30)
 DIFFERENTIABLE = ("x", "shift", "context")
@@ -149,7 +148,7 @@ def tier2(seed: int = 0) -> Iterator[Case]:
     Compiled at one scale; the kernels' further rows in pynative alone, where they are the same.
     """
     rows = [(name, mode, False) for mode in ("graph", "pynative") for name in ROWS]
-    rows += [(name, "pynative", True) for name, row in ALL_ROWS.items() if row.kind in BY_KERNELS and WITH_KERNELS]
+    rows += [(name, "pynative", True) for name, row in ALL_ROWS.items() if row.kind in BY_KERNELS]
     for name, mode, kernels in rows:
         row = ALL_ROWS[name]
         for scale in SCALES if mode == "pynative" and "labels" not in row.calls else (1,):
@@ -208,7 +207,7 @@ def network_computation(
 
 def tier3(seed: int = 0) -> Iterator[Case]:
     """Each score network: forward, gradient of the input, every parameter's gradient."""
-    for kernels in (False, True)[: 1 + WITH_KERNELS]:
+    for kernels in (False, True):
         for name, (_, _, _, modes) in NETWORKS.items():
             for mode in ("graph", "pynative") if modes == "both" else (modes,):
                 if kernels and mode == "graph" and name not in KERNEL_GRAPHS:

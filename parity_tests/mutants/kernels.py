@@ -10,21 +10,21 @@ K, L, N = P + "ops.kernels:", P + "nets.layers:", P + "nets.norms:"
 B, A, U = P + "nets.blocks:", P + "nets.attention:", P + "nets.unet:"
 CONV_BIAS = "return self.kernel(x, self.prepared_weight(), self.bias)"
 SILU_ADD, PLAIN_ADD = "self.silu_add(x, self.g, residual)", "self.plain_add(x, self.g, residual)"
-BPROP_BIAS = "return data(dout, w), dw, db"
+BPROP_BIAS = "return data(dout, w, x), dw, db"
 ATTENDED = "return self.kernel(self.to_qkv(self.norm(x)), self.mem_kv if self.has_memory else self.head_count)"
 
 # fmt: off
 ROWS = (  # name, place, bug, source
     ("convolution's bias gets no gradient", "layers/conv7-*-kernels-vjp-*",
-     edit(K + "conv", (BPROP_BIAS, "return data(dout, w), dw, ops.zeros_like(db)")), "a gradient left out"),
+     edit(K + "conv", (BPROP_BIAS, "return data(dout, w, x), dw, ops.zeros_like(db)")), "a gradient left out"),
     ("convolution's bias not added", "layers/conv7-*-kernels-*",
      edit(L + "Conv2d.construct", (CONV_BIAS, "return self.kernel(x, self.prepared_weight(), 0 * self.bias)")),
      "MINDSPORE: Conv2d has no bias by default"),
     ("weights' gradient with rows and columns exchanged", "layers/conv7-*-kernels-vjp-*",
-     edit(K + "conv", (BPROP_BIAS, "return data(dout, w), dw.swapaxes(2, 3), db")), "PARITY: transposed"),
+     edit(K + "conv", (BPROP_BIAS, "return data(dout, w, x), dw.swapaxes(2, 3), db")), "PARITY: transposed"),
     ("square weights' gradient transposed", "layers/weight_standardized_conv-*-kernels-vjp-*",
      edit(K + "conv", (BPROP_BIAS,
-          "return data(dout, w), dw.swapaxes(0, 1) if dw.shape[0] == dw.shape[1] else dw, db")),
+          "return data(dout, w, x), dw.swapaxes(0, 1) if dw.shape[0] == dw.shape[1] else dw, db")),
      "PARITY: transposed Dense"),
     ("strided convolution off by a pixel", "layers/conv4_stride2-*-kernels-*",
      edit(L + "Conv2d.construct", (CONV_BIAS,
@@ -58,8 +58,8 @@ ROWS = (  # name, place, bug, source
           "ops.concat((shift, scale) if self.norm.cls_name == 'GroupNorm' else (scale, shift), 1)")),
      "PEERS: x*(scale+1)+shift"),
     ("group norm's bias dropped", "layers/block_group_plain-*-kernels-*",
-     edit(N + "GroupNorm.fused_silu", ("self.silu(x, self.weight, self.bias)",
-          "self.silu(x, self.weight, 0 * self.bias)")), "an argument left out"),
+     edit(N + "GroupNorm.fused_silu", ("self.silu(x, self.by_groups(), self.bias)",
+          "self.silu(x, self.by_groups(), 0 * self.bias)")), "an argument left out"),
     ("memory keys and values dropped", "layers/linear_attention-*-kernels-*",
      edit(A + "_Attention.prepare_channels_last", ("kernels.attention(self.is_linear, self.has_memory)",
           "kernels.attention(self.is_linear, False); self.has_memory = False")), "PEERS: 4 learned memory key/values"),

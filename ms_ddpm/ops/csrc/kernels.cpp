@@ -2,6 +2,7 @@
 //
 // The signature is that of MindSpore's ahead-of-time custom operators: inputs, then outputs, in `params`, with their
 // shapes. 0 is success. Sizes come from the shapes alone.
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -111,76 +112,136 @@ int guarded(const char* name, int count, void** params, int* ndims, int64_t** sh
   namespace {                                                                                                 \
   void body_of_##name(const Call& call)
 
-// --- convolution: x (B, H, W, C), w (D, C, K, K), y (B, H / stride, W / stride, D) ----------------------------------
+// --- convolution: x (B, H, W, C), w (D, C, K, K), y (B, H', W', D) ---------------------------------------------------
 
-ConvShape conv_shape(const Call& call, int x, int w, int y, bool bias) {
-  return {call.side(x, 0), call.side(x, 1),     call.side(x, 2), call.side(x, 3),
-          call.side(w, 0), call.side(w, 2),     call.side(x, 1) / call.side(y, 1), bias};
+// Stride and padding are part of an operator's name: where sides do not divide, the shapes do not tell them.
+ConvShape conv_shape(const Call& call, int x, int w, int y, int64_t stride, int64_t padding, bool bias) {
+  return {call.side(x, 0), call.side(x, 1), call.side(x, 2), call.side(x, 3), call.side(w, 0), call.side(w, 2),
+          stride,          padding,         call.side(y, 1), call.side(y, 2), bias};
 }
 
-OPERATOR(conv) {  // x, w -> y
-  conv_forward(conv_shape(call, 0, 1, 2, false), call.in(0), call.in(1), nullptr, call.out(2));
+constexpr int64_t kPixels = 256;  // a task of what only copies or adds
+
+// y (pixels, channels) += b.
+void add_bias(int64_t pixels, int64_t channels, const float* b, float* y) {
+  parallel(static_cast<int>((pixels + kPixels - 1) / kPixels), [&](int task, int) {
+    const int64_t last = std::min(pixels, (task + 1) * kPixels);
+    for (int64_t p = task * kPixels; p < last; ++p) {
+      for (int64_t c = 0; c < channels; ++c) y[p * channels + c] += b[c];
+    }
+  });
 }
 
-OPERATOR(conv_bias) {  // x, w, b -> y
-  conv_forward(conv_shape(call, 0, 1, 3, true), call.in(0), call.in(1), call.in(2), call.out(3));
+// db = the sum of dy (pixels, channels) over pixels: in blocks, which are added in double precision.
+void sum_pixels(int64_t pixels, int64_t channels, const float* dy, float* db) {
+  const int64_t tasks = (pixels + kPixels - 1) / kPixels;
+  float* partial = static_cast<float*>(scratch(tasks * channels * sizeof(float)));
+  parallel(static_cast<int>(tasks), [&](int task, int) {
+    const int64_t last = std::min(pixels, (task + 1) * kPixels);
+    float* sum = partial + task * channels;
+    std::memset(sum, 0, channels * sizeof(float));
+    for (int64_t p = task * kPixels; p < last; ++p) {
+      for (int64_t c = 0; c < channels; ++c) sum[c] += dy[p * channels + c];
+    }
+  });
+  for (int64_t c = 0; c < channels; ++c) {
+    double sum = 0;
+    for (int64_t task = 0; task < tasks; ++task) sum += partial[task * channels + c];
+    db[c] = static_cast<float>(sum);
+  }
 }
 
-OPERATOR(conv_data) {  // dy, w -> dx
-  conv_backward_data(conv_shape(call, 2, 1, 0, false), call.in(0), call.in(1), call.out(2));
-}
+// A transposed convolution is conv_data, with its x as dy and its y as dx: (B, H, W, D), w (D, C, K, K) -> (.., C).
+#define CONV(s, p)                                                                                            \
+  OPERATOR(conv_##s##_##p) { /* x, w -> y */                                                                  \
+    conv_forward(conv_shape(call, 0, 1, 2, s, p, false), call.in(0), call.in(1), nullptr, call.out(2));       \
+  }                                                                                                           \
+  OPERATOR(conv_bias_##s##_##p) { /* x, w, b -> y */                                                          \
+    conv_forward(conv_shape(call, 0, 1, 3, s, p, true), call.in(0), call.in(1), call.in(2), call.out(3));     \
+  }                                                                                                           \
+  OPERATOR(conv_data_##s##_##p) { /* dy, w[, x for its shape] -> dx */                                        \
+    const int dx = call.count - 1;                                                                            \
+    conv_backward_data(conv_shape(call, dx, 1, 0, s, p, false), call.in(0), call.in(1), call.out(dx));        \
+  }                                                                                                           \
+  OPERATOR(conv_data_bias_##s##_##p) { /* dy, w, b of the transposed convolution -> dx + b */                 \
+    conv_backward_data(conv_shape(call, 3, 1, 0, s, p, false), call.in(0), call.in(1), call.out(3));          \
+    add_bias(call.size(3) / call.side(3, 3), call.side(3, 3), call.in(2), call.out(3));                       \
+  }                                                                                                           \
+  OPERATOR(conv_weights_##s##_##p) { /* x, dy -> dw */                                                        \
+    conv_backward_weights(conv_shape(call, 0, 2, 1, s, p, false), call.in(0), call.in(1), call.out(2), nullptr); \
+  }                                                                                                           \
+  OPERATOR(conv_weights_bias_##s##_##p) { /* x, dy -> dw, db */                                               \
+    conv_backward_weights(conv_shape(call, 0, 2, 1, s, p, true), call.in(0), call.in(1), call.out(2), call.out(3)); \
+  }                                                                                                           \
+  OPERATOR(conv_weights_data_bias_##s##_##p) { /* the same of a transposed convolution: dy, x -> dw, db */    \
+    conv_backward_weights(conv_shape(call, 0, 2, 1, s, p, false), call.in(0), call.in(1), call.out(2), nullptr); \
+    sum_pixels(call.size(0) / call.side(0, 3), call.side(0, 3), call.in(0), call.out(3));                     \
+  }
 
-OPERATOR(conv_weights) {  // x, dy -> dw
-  conv_backward_weights(conv_shape(call, 0, 2, 1, false), call.in(0), call.in(1), call.out(2), nullptr);
-}
-
-OPERATOR(conv_weights_bias) {  // x, dy -> dw, db
-  conv_backward_weights(conv_shape(call, 0, 2, 1, true), call.in(0), call.in(1), call.out(2), call.out(3));
-}
+CONV(1, 0)
+CONV(1, 1)
+CONV(1, 2)
+CONV(1, 3)
+CONV(2, 0)
+CONV(2, 1)
+CONV(2, 2)
+CONV(2, 3)
 
 // --- normalisation: x (B, H, W, C) ----------------------------------------------------------------------------------
 
-// Inputs: x, gain, [bias], [scale and shift], then the residual (forward) or dy (backward).
-Norm norm_of(const Call& call, Statistics statistics, bool silu, bool bias, bool conditioned, int* next) {
-  const int64_t channels = call.side(0, 3);
-  Norm norm = {statistics, silu, call.side(0, 0), call.side(0, 1) * call.side(0, 2), channels, call.in(0), call.in(1),
-               nullptr,    nullptr, nullptr};
+enum class By { kNothing, kTime, kSum };  // what else enters a norm: scale and shift after it, a vector before it
+
+// Inputs: x, gain, [bias], [scale and shift, or what is added], then the residual (forward) or dy (backward). The gain of
+// a group norm is (groups, channels of a group).
+Norm norm_of(const Call& call, Statistics statistics, bool silu, bool bias, By by, int* next) {
+  Norm norm = {};
+  norm.statistics = statistics;
+  norm.silu = silu;
+  norm.batch = call.side(0, 0);
+  norm.pixels = call.side(0, 1) * call.side(0, 2);
+  norm.channels = call.side(0, 3);
+  norm.groups = statistics == Statistics::kGroup ? call.side(1, 0) : 1;
+  norm.x = call.in(0);
+  norm.gain = call.in(1);
   *next = 2;
   if (bias) norm.bias = call.in((*next)++);
-  if (conditioned) norm.scale_shift = call.in((*next)++);
+  if (by == By::kTime) norm.scale_shift = call.in((*next)++);
+  if (by == By::kSum) norm.added = call.in((*next)++);
   return norm;
 }
 
-void norm_forward(const Call& call, Statistics statistics, bool silu, bool bias, bool conditioned, bool residual) {
+void norm_forward(const Call& call, Statistics statistics, bool silu, bool bias, By by, bool residual) {
   int next;
-  Norm norm = norm_of(call, statistics, silu, bias, conditioned, &next);
+  Norm norm = norm_of(call, statistics, silu, bias, by, &next);
   if (residual) norm.residual = call.in(next++);
   simd->norm_forward(norm, call.out(next));
 }
 
-void norm_backward(const Call& call, Statistics statistics, bool silu, bool bias, bool conditioned) {
+void norm_backward(const Call& call, Statistics statistics, bool silu, bool bias, By by) {
   int next;
-  const Norm norm = norm_of(call, statistics, silu, bias, conditioned, &next);
+  const Norm norm = norm_of(call, statistics, silu, bias, by, &next);
   NormGradients gradients = {};
   gradients.dy = call.in(next++);
   gradients.dx = call.out(next++);
   gradients.dgain = call.out(next++);
   if (bias) gradients.dbias = call.out(next++);
-  if (conditioned) gradients.dscale_shift = call.out(next++);
+  if (by == By::kTime) gradients.dscale_shift = call.out(next++);
+  if (by == By::kSum) gradients.dadded = call.out(next++);
   simd->norm_backward(norm, gradients);
 }
 
-#define NORM(name, statistics, silu, bias, conditioned)                                                       \
-  OPERATOR(name) { norm_forward(call, Statistics::statistics, silu, bias, conditioned, false); }              \
-  OPERATOR(name##_add) { norm_forward(call, Statistics::statistics, silu, bias, conditioned, true); }         \
-  OPERATOR(name##_backward) { norm_backward(call, Statistics::statistics, silu, bias, conditioned); }
+#define NORM(name, statistics, silu, bias, by)                                                                \
+  OPERATOR(name) { norm_forward(call, Statistics::statistics, silu, bias, By::by, false); }              \
+  OPERATOR(name##_add) { norm_forward(call, Statistics::statistics, silu, bias, By::by, true); }         \
+  OPERATOR(name##_backward) { norm_backward(call, Statistics::statistics, silu, bias, By::by); }
 
-NORM(rms, kRms, false, false, false)
-NORM(rms_silu, kRms, true, false, false)
-NORM(rms_silu_time, kRms, true, false, true)
-NORM(layer, kLayer, false, false, false)
-NORM(group_silu, kGroup, true, true, false)
-NORM(group_silu_time, kGroup, true, true, true)
+NORM(rms, kRms, false, false, kNothing)
+NORM(rms_silu, kRms, true, false, kNothing)
+NORM(rms_silu_time, kRms, true, false, kTime)
+NORM(layer, kLayer, false, false, kNothing)
+NORM(group_silu, kGroup, true, true, kNothing)
+NORM(group_silu_time, kGroup, true, true, kTime)
+NORM(group_silu_sum, kGroup, true, true, kSum)
 
 // --- attention: qkv (B, H, W, 3 heads d) -> (B, H, W, heads d) ------------------------------------------------------
 
@@ -247,8 +308,6 @@ OPERATOR(upsample_backward) {  // dy (B, 2H, 2W, C) -> (B, H, W, C): the sum of 
   });
 }
 
-constexpr int64_t kPixels = 256;  // a task
-
 OPERATOR(concat) {  // a (..., C), b (..., D) -> (..., C + D)
   const int last = call.ndims[0] - 1;
   const int64_t c = call.side(0, last), d = call.side(1, last), pixels = call.size(0) / c;
@@ -285,6 +344,16 @@ OPERATOR(linear) {  // x (B, in), w (out, in), b -> y
 OPERATOR(linear_backward) {  // x, w, dy -> dx, dw, db
   simd->linear_backward(call.side(0, 0), call.side(0, 1), call.side(1, 0), call.in(0), call.in(1), call.in(2),
                         call.out(3), call.out(4), call.out(5));
+}
+
+OPERATOR(product) {  // x (B, in), w (out, in) -> y
+  simd->linear_forward(call.side(0, 0), call.side(0, 1), call.side(1, 0), call.in(0), call.in(1), nullptr,
+                       call.out(2));
+}
+
+OPERATOR(product_backward) {  // x, w, dy -> dx, dw
+  simd->linear_backward(call.side(0, 0), call.side(0, 1), call.side(1, 0), call.in(0), call.in(1), call.in(2),
+                        call.out(3), call.out(4), nullptr);
 }
 
 // --- all parameters at once -----------------------------------------------------------------------------------------
@@ -332,7 +401,7 @@ OPERATOR(adam) {
 }  // namespace msd
 
 // What the Python side asks before it lets MindSpore use the library. Raise it when an operator's arguments change.
-EXPORT int ms_ddpm_kernels_version() { return 1; }
+EXPORT int ms_ddpm_kernels_version() { return 2; }
 
 // Empty text where the kernels are ready, otherwise why not.
 EXPORT const char* ms_ddpm_kernels_start(const char* onednn, int threads, int onednn_isa) {

@@ -154,16 +154,16 @@ class Primitive {
 };
 
 enum class Pass { kForward, kData, kWeights };
-using Key = std::tuple<Pass, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool>;
+using Key = std::tuple<Pass, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
+                       bool>;
 
 std::unique_ptr<Primitive> make(Pass pass, const ConvShape& s) {
-  const int64_t out_h = s.height / s.stride, out_w = s.width / s.stride;
   const dnnl_dims_t strides = {s.stride, s.stride}, dilates = {0, 0};
-  // Output sides are exactly 1/stride of the input's, which fixes the padding.
-  const dnnl_dims_t padding = {(s.kernel - s.stride) / 2, (s.kernel - s.stride) / 2};
-  const dnnl_dims_t padding_after = {s.kernel - s.stride - padding[0], s.kernel - s.stride - padding[1]};
+  const dnnl_dims_t padding = {s.padding, s.padding};
+  auto after = [&](int64_t side, int64_t out) { return (out - 1) * s.stride + s.kernel - side - s.padding; };
+  const dnnl_dims_t padding_after = {after(s.height, s.out_height), after(s.width, s.out_width)};
   dnnl_memory_desc_t x = plain({s.batch, s.channels, s.height, s.width}, dnnl_nhwc);
-  dnnl_memory_desc_t y = plain({s.batch, s.filters, out_h, out_w}, dnnl_nhwc);
+  dnnl_memory_desc_t y = plain({s.batch, s.filters, s.out_height, s.out_width}, dnnl_nhwc);
   dnnl_memory_desc_t w = plain({s.filters, s.channels, s.kernel, s.kernel}, dnnl_oihw);
   dnnl_memory_desc_t any = plain({s.filters, s.channels, s.kernel, s.kernel}, dnnl_format_tag_any);
   dnnl_memory_desc_t b = s.bias ? plain({s.filters}, dnnl_a) : nullptr;
@@ -214,7 +214,8 @@ Primitive& cached(Pass pass, const ConvShape& s) {
     concurrency = threads();
     check(dnnl.threadpool_interop_set_max_concurrency(concurrency), "set the number of threads");
   }
-  const Key key{pass, s.batch, s.height, s.width, s.channels, s.filters, s.kernel, s.stride, s.bias};
+  const Key key{pass,     s.batch,   s.height,     s.width,     s.channels, s.filters,
+                s.kernel, s.stride, s.padding, s.out_height, s.out_width, s.bias};
   auto& entry = cache[key];
   if (entry == nullptr) entry = make(pass, s);
   return *entry;

@@ -5,9 +5,10 @@
 
 namespace msd {
 
-// x (B, H, W, C) * w (D, C, K, K) -> y (B, H / stride, W / stride, D).
+// x (B, H, W, C) * w (D, C, K, K) -> y (B, out_height, out_width, D), `padding` zeros above and on the left; below and
+// on the right as many as y's sides need, or, where the last pixels of x fill no step, less than none.
 struct ConvShape {
-  int64_t batch, height, width, channels, filters, kernel, stride;
+  int64_t batch, height, width, channels, filters, kernel, stride, padding, out_height, out_width;
   bool bias;
 };
 

@@ -156,14 +156,17 @@ inline void pixel_statistics(const Norm& n, const float* x, float* mean, float* 
   *r = 1.f / root(square / n.channels + 1e-5f);
 }
 
-constexpr int64_t kGroups = 8;
+// Doubles that a group norm needs per worker, two per group, in floats.
+inline int64_t group_floats(const Norm& n) { return padded(4 * n.groups); }
 
-// Mean and reciprocal deviation of every channel's group in one image; `work` holds `channels` floats.
-void group_statistics(const Norm& n, const float* x, float* mean, float* r, float* work) {
-  const int64_t width = n.channels / kGroups;
-  double total[kGroups];
+// Mean and reciprocal deviation of every channel's group in one image; `work` holds `channels` floats, `total` a double
+// a group. What is added to the image is taken off the mean instead, so that nobody else has to know of it.
+void group_statistics(const Norm& n, int64_t image, float* mean, float* r, float* work, double* total) {
+  const int64_t width = n.channels / n.groups;
+  const float* x = n.x + image * n.pixels * n.channels;
+  const float* added = n.added == nullptr ? nullptr : n.added + image * n.channels;
   for (int pass = 0; pass < 2; ++pass) {
-    for (int64_t g = 0; g < kGroups; ++g) total[g] = 0;
+    for (int64_t g = 0; g < n.groups; ++g) total[g] = 0;
     for (int64_t first = 0; first < n.pixels; first += kChunk) {
       const int64_t last = smaller(first + kChunk, n.pixels);
       memset(work, 0, n.channels * sizeof(float));
@@ -177,12 +180,17 @@ void group_statistics(const Norm& n, const float* x, float* mean, float* r, floa
           for (int64_t c = 0; c < n.channels; ++c) work[c] += (row[c] - mean[c]) * (row[c] - mean[c]);
         }
       }
-      for (int64_t c = 0; c < n.channels; ++c) total[c / width] += work[c];
+      for (int64_t g = 0, c = 0; g < n.groups; ++g) {
+        for (const int64_t end = c + width; c < end; ++c) total[g] += work[c];
+      }
+    }
+    if (pass == 0 && added != nullptr) {
+      for (int64_t c = 0; c < n.channels; ++c) total[c / width] += static_cast<double>(added[c]) * n.pixels;
     }
     for (int64_t c = 0; c < n.channels; ++c) {
       const double average = total[c / width] / (static_cast<double>(width) * n.pixels);
       if (pass == 0) {
-        mean[c] = static_cast<float>(average);
+        mean[c] = static_cast<float>(added == nullptr ? average : average - added[c]);
       } else {
         r[c] = static_cast<float>(1.0 / __builtin_sqrt(average + 1e-5));
       }
@@ -191,10 +199,11 @@ void group_statistics(const Norm& n, const float* x, float* mean, float* r, floa
 }
 
 // The statistics of the groups of all images: mean, then r, (batch, 2, channels).
-void all_group_statistics(const Norm& n, float* statistics, float* work) {
+void all_group_statistics(const Norm& n, float* statistics, float* work, float* totals) {
   parallel(static_cast<int>(n.batch), [&](int image, int worker) {
     float* mean = statistics + image * 2 * n.channels;
-    group_statistics(n, n.x + image * n.pixels * n.channels, mean, mean + n.channels, work + worker * n.channels);
+    group_statistics(n, image, mean, mean + n.channels, work + worker * n.channels,
+                     reinterpret_cast<double*>(totals + worker * group_floats(n)));
   });
 }
 
@@ -215,9 +224,11 @@ inline void normalise(int64_t channels, const float* x, const float* mean, const
 template <bool kSilu, bool kAdd, bool kGroup>
 void forward(const Norm& n, float* y) {
   const int64_t row = padded(n.channels), of_image = chunks(n.pixels);
-  float* work = static_cast<float*>(scratch((threads() * 2 * row + n.batch * 2 * n.channels) * sizeof(float)));
-  float* statistics = work + threads() * 2 * row;
-  if (kGroup) all_group_statistics(n, statistics, work);
+  float* work = static_cast<float*>(
+      scratch((threads() * (2 * row + group_floats(n)) + n.batch * 2 * n.channels) * sizeof(float)));
+  float* totals = work + threads() * 2 * row;
+  float* statistics = totals + threads() * group_floats(n);
+  if (kGroup) all_group_statistics(n, statistics, work, totals);
   parallel(static_cast<int>(n.batch * of_image), [&](int task, int worker) {
     const int64_t image = task / of_image, first = task % of_image * kChunk;
     const int64_t last = smaller(first + kChunk, n.pixels);
@@ -274,10 +285,12 @@ void backward(const Norm& n, const NormGradients& out) {
   const int64_t tasks = n.batch * of_image;
   // Per task: gradients of factor and offset over its pixels. Then per worker: factor and offset; then statistics.
   float* partial = static_cast<float*>(
-      scratch((tasks * 2 * row + threads() * 2 * row + n.batch * 2 * c_count) * sizeof(float)));
+      scratch((tasks * 2 * row + threads() * (3 * row + group_floats(n)) + n.batch * 2 * c_count) * sizeof(float)));
   float* work = partial + tasks * 2 * row;
-  float* statistics = work + threads() * 2 * row;
-  if (kGroup) all_group_statistics(n, statistics, work);
+  float* totals = work + threads() * 2 * row;
+  float* sums = totals + threads() * group_floats(n);
+  float* statistics = sums + threads() * row;
+  if (kGroup) all_group_statistics(n, statistics, work, totals);
   parallel(static_cast<int>(tasks), [&](int task, int worker) {
     const int64_t image = task / of_image, first = task % of_image * kChunk;
     const int64_t last = smaller(first + kChunk, n.pixels);
@@ -312,12 +325,13 @@ void backward(const Norm& n, const NormGradients& out) {
     }
   });
   if (kGroup) {
-    const int64_t width = c_count / kGroups;
+    const int64_t width = c_count / n.groups;
     parallel(static_cast<int>(n.batch), [&](int image, int worker) {
       float *factor = work + worker * 2 * row, *offset = factor + row;
       affine(n, image, factor, offset);
       const float *mean = statistics + image * 2 * c_count, *r = mean + c_count;
-      double along[kGroups] = {}, sum[kGroups] = {};
+      double *along = reinterpret_cast<double*>(totals + worker * group_floats(n)), *sum = along + n.groups;
+      for (int64_t g = 0; g < 2 * n.groups; ++g) along[g] = 0;
       for (int64_t task = image * of_image; task < (image + 1) * of_image; ++task) {
         const float *dfactor = partial + task * 2 * row, *doffset = dfactor + row;
         for (int64_t c = 0; c < c_count; ++c) {
@@ -330,13 +344,23 @@ void backward(const Norm& n, const NormGradients& out) {
         factor[c] = static_cast<float>(along[c / width] / count);
         offset[c] = static_cast<float>(sum[c / width] / count);
       }
-      for (int64_t p = image * n.pixels; p < (image + 1) * n.pixels; ++p) {
-        const float* x = n.x + p * c_count;
-        float* dx = out.dx + p * c_count;
+      float *dadded = out.dadded == nullptr ? nullptr : out.dadded + image * c_count, *chunk = sums + worker * row;
+      if (dadded != nullptr) memset(dadded, 0, c_count * sizeof(float));
+      for (int64_t first = 0; first < n.pixels; first += kChunk) {
+        const int64_t last = smaller(first + kChunk, n.pixels);
+        if (dadded != nullptr) memset(chunk, 0, c_count * sizeof(float));
+        for (int64_t p = image * n.pixels + first; p < image * n.pixels + last; ++p) {
+          const float* x = n.x + p * c_count;
+          float* dx = out.dx + p * c_count;
 #pragma omp simd
-        for (int64_t c = 0; c < c_count; ++c) {
-          dx[c] = (dx[c] - offset[c] - (x[c] - mean[c]) * r[c] * factor[c]) * r[c];
+          for (int64_t c = 0; c < c_count; ++c) {
+            dx[c] = (dx[c] - offset[c] - (x[c] - mean[c]) * r[c] * factor[c]) * r[c];
+          }
+          if (dadded == nullptr) continue;
+#pragma omp simd
+          for (int64_t c = 0; c < c_count; ++c) chunk[c] += dx[c];
         }
+        for (int64_t c = 0; dadded != nullptr && c < c_count; ++c) dadded[c] += chunk[c];
       }
     });
   }
@@ -761,7 +785,7 @@ void linear_forward(int64_t rows, int64_t in, int64_t out, const float* x, const
     float* wt = turned + worker * kOutputs * in;
     transpose(count, in, w + first * in, in, wt);
     multiply(rows, count, in, x, in, 1, wt, count, y + first, out, false);
-    for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t i = 0; b != nullptr && i < rows; ++i) {
 #pragma omp simd
       for (int64_t j = 0; j < count; ++j) y[i * out + first + j] += b[first + j];
     }
@@ -776,11 +800,14 @@ void linear_backward(int64_t rows, int64_t in, int64_t out, const float* x, cons
     multiply(rows, count, out, dy, out, 1, w + first, in, dx + first, in, false);
     multiply(out, count, rows, dy, 1, out, x + first, in, dw + first, in, false);
   });
-  for (int64_t j = 0; j < out; ++j) {
-    double sum = 0;
-    for (int64_t i = 0; i < rows; ++i) sum += dy[i * out + j];
-    db[j] = static_cast<float>(sum);
+  if (db == nullptr) return;
+  double* sum = static_cast<double*>(scratch(out * sizeof(double)));
+  for (int64_t j = 0; j < out; ++j) sum[j] = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t j = 0; j < out; ++j) sum[j] += dy[i * out + j];
   }
+  for (int64_t j = 0; j < out; ++j) db[j] = static_cast<float>(sum[j]);
 }
 
 constexpr int64_t kWeights = 1 << 14;  // a task of the optimizer

@@ -5,23 +5,24 @@
 
 namespace msd {
 
-enum class Statistics { kRms, kLayer, kGroup };  // over a pixel's channels, the same less the mean, or 1/8 of an image
+enum class Statistics { kRms, kLayer, kGroup };  // over a pixel's channels, the same less the mean, or a group's
 
-// y = act(normalised(x) * gain * (scale + 1) + bias * (scale + 1) + shift) + residual; absent arrays are null.
+// y = act(normalised(x + added) * gain * (scale + 1) + bias * (scale + 1) + shift) + residual; absent arrays are null.
 struct Norm {
   Statistics statistics;
   bool silu;
-  int64_t batch, pixels, channels;
+  int64_t batch, pixels, channels, groups;
   const float* x;            // (batch, pixels, channels)
   const float* gain;         // (channels)
   const float* bias;         // (channels)
   const float* scale_shift;  // (batch, 2 channels): scale, then shift
+  const float* added;        // (batch, channels), kGroup only
   const float* residual;     // like x
 };
 
 struct NormGradients {
   const float* dy;
-  float *dx, *dgain, *dbias, *dscale_shift;
+  float *dx, *dgain, *dbias, *dscale_shift, *dadded;
 };
 
 // qkv (batch, pixels, 3 heads d): queries, keys, values; memory keys and values as in nets/attention.py, or null.
@@ -50,7 +51,7 @@ struct Simd {
   void (*linear_attention_backward)(const Attend&, const float* dout, float* dqkv, float* dmemory);
   void (*attention_forward)(const Attend&, float* out);
   void (*attention_backward)(const Attend&, const float* dout, float* dqkv, float* dmemory);
-  // y (rows, out) = x (rows, in) w^T + b, w (out, in).
+  // y (rows, out) = x (rows, in) w^T + b, w (out, in); b and db may be null.
   void (*linear_forward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* b, float* y);
   void (*linear_backward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* dy,
                           float* dx, float* dw, float* db);

@@ -4,6 +4,7 @@ from ._common import runtime  # noqa: F401  MindSpore starts before anything bel
 from .latent import KINDS as LATENT
 from .maths import ddim_step, method, tables, times
 from .nets import layer, network, why_not  # noqa: F401  why_not is asked by backends
+from .score import KINDS as SCORE
 from .score_nets import score_network
 from .training import chain, clip, ema, interpolate, loss, loss_scale, optimizer, resume, roundtrip, train
 
@@ -11,6 +12,5 @@ KINDS = {
     "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "loss": loss, "layer": layer,
     "network": network, "score_network": score_network, "optimizer": optimizer, "clip": clip, "ema": ema,
     "train": train, "chain": chain, "interpolate": interpolate, "roundtrip": roundtrip, "resume": resume,
-    "loss_scale": loss_scale,
-    **LATENT,
+    "loss_scale": loss_scale, **SCORE, **LATENT,
 }  # fmt: skip

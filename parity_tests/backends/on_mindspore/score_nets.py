@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from ms_ddpm import amp, convert
 from ms_ddpm.nets import conditional_unet, embeddings, layers, norms, score_unet, transformer
@@ -15,7 +15,7 @@ from .._memo import given, memo
 from ._common import RNG, load, names_of, tensor, vjp, with_gradients
 
 
-def deviation(t):
+def deviation(t: Tensor) -> Tensor:
     """The stand-in for std(t)."""
     return t + 0.25
 

@@ -5,6 +5,7 @@ from .latent import module_shapes
 from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
 from .products import with_rounded_products
+from .score import KINDS as SCORE
 from .score_nets import score_network, score_network_scales
 from .training import chain, clip, ema, interpolate, loss, loss_scale, optimizer, roundtrip, train
 
@@ -15,6 +16,5 @@ KINDS = {
     "ema": ema, "interpolate": interpolate, "roundtrip": roundtrip, "loss_scale": loss_scale,
     **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, score_network, train, chain)},
     "layer_scales": layer_scales, "network_scales": network_scales,
-    "score_network_scales": score_network_scales,
-    **LATENT,
+    "score_network_scales": score_network_scales, **SCORE, **LATENT,
 }  # fmt: skip
