@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
+from ..ops.elementary import sigmoid
 from ..random import host_rng
 from .layers import Conv2d, ConvTranspose2d
 from .norms import BatchNorm2d
@@ -24,7 +25,7 @@ class Activation(nn.Cell):
         self.function = function
 
     def construct(self, x: Tensor) -> Tensor:
-        return ops.silu(x) if self.function == "silu" else ops.sigmoid(x)
+        return ops.silu(x) if self.function == "silu" else sigmoid(x)
 
 
 def latent_size(image_size: tuple[int, int]) -> tuple[int, int]:
