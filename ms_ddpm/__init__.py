@@ -12,10 +12,15 @@ __version__ = "0.1.0"
 _HOME = {
     "Unet": "nets.unet",
     "GaussianDiffusion": "diffusion",
+    "BasicNet": "nets.basic",
+    "Corruption": "corruption",
     "EMA": "ema",
+    "FirstDDPM": "first_ddpm",
     "Trainer": "trainer",
     "Adam": "optim",
     "AdamW": "optim",
+    "DDPMScheduler": "schedulers",
+    "DDIMScheduler": "schedulers",
     "UserError": "errors",
 }
 _WITHOUT_MINDSPORE = {
@@ -23,8 +28,8 @@ _WITHOUT_MINDSPORE = {
     "runtime", "schedules",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
-    "amp", "convert", "diffusion", "ema", "likelihood", "nets", "ops", "optim", "recipes", "samplers", "train_step",
-    "trainer",
+    "amp", "convert", "corruption", "diffusion", "ema", "first_ddpm", "likelihood", "nets", "ops", "optim", "recipes",
+    "samplers", "sampling", "schedulers", "score", "sde", "train_step", "trainer",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 

@@ -16,6 +16,7 @@ from . import schedules
 from .config import FIELDS
 from .diffusion import GaussianDiffusion
 from .errors import UserError, reason_of
+from .first_ddpm import FirstDDPM
 from .nets.attention import Attention, LinearAttention
 from .nets.unet import Unet
 from .ops.assign import set_value
@@ -67,15 +68,16 @@ def unet_names(unet: Unet) -> dict[str, str]:
 
 
 def torch_names(cell: nn.Cell) -> dict[str, str]:
-    """Our parameter names -> PyTorch's, for a `Unet`, a `GaussianDiffusion` around one, or a Cell with the attribute
-    ``named_as_torch``, whose names are PyTorch's already.
+    """Our parameter names -> PyTorch's, for a `Unet`, a `GaussianDiffusion` or `FirstDDPM` around one, or a Cell with
+    the attribute ``named_as_torch``, whose names are PyTorch's already.
     """
     if isinstance(cell, Unet):
         return unet_names(cell)
     if getattr(cell, "named_as_torch", False):
         return {name: name for name, _ in cell.parameters_and_names()}
-    if isinstance(cell, GaussianDiffusion) and isinstance(cell.model, Unet):
-        return {f"model.{ours}": f"model.{theirs}" for ours, theirs in unet_names(cell.model).items()}
+    inner = "model" if isinstance(cell, GaussianDiffusion) else "network" if isinstance(cell, FirstDDPM) else ""
+    if inner and isinstance(getattr(cell, inner), Unet):
+        return {f"{inner}.{ours}": f"{inner}.{theirs}" for ours, theirs in unet_names(getattr(cell, inner)).items()}
     raise UserError(f"{type(cell).__name__} has no PyTorch names; expected a Unet or a GaussianDiffusion around one")
 
 

@@ -10,7 +10,6 @@ named by ``seed`` and its index, so image 7 of seed 0 is the same picture whatev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 
 from .errors import UserError
 from .random import Tape, noise_tape
-from .schedules import ddim_times
+from .schedules import ddim_row, ddim_times
 
 if TYPE_CHECKING:
     from .diffusion import GaussianDiffusion
@@ -104,9 +103,7 @@ def ddim_coefficients(alphas_cumprod: np.ndarray, times: list[int], eta: float) 
         if time_next < 0:
             rows.append((1.0, 0.0, 0.0))
             continue
-        abar, abar_next = float(alphas_cumprod[time]), float(alphas_cumprod[time_next])
-        sigma = eta * math.sqrt((1 - abar / abar_next) * (1 - abar_next) / (1 - abar))
-        rows.append((math.sqrt(abar_next), math.sqrt(max(1 - abar_next - sigma**2, 0.0)), sigma))
+        rows.append(ddim_row(float(alphas_cumprod[time]), float(alphas_cumprod[time_next]), eta))
     return np.asarray(rows, np.float64).astype(np.float32)
 
 

@@ -163,3 +163,100 @@ def ddim_times(timesteps: int, sampling_timesteps: int) -> list[int]:
     i = np.arange(n, dtype=np.float32)
     times = np.where(i < n // 2, first + i * step, last - (f32(n - 1) - i) * step)
     return [int(time) for time in times[::-1]]
+
+
+# --- huggingface/diffusers' schedulers: their schedules, spacings and steps -------------------------------------------
+
+
+def sigmoid_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> np.ndarray:
+    """Betas, not abar, on a sigmoid from -6 to 6 (GeoDiff, https://arxiv.org/abs/2203.02923): diffusers' "sigmoid"."""
+    z = np.linspace(-6, 6, timesteps, dtype=np.float64)
+    return (beta_end - beta_start) / (1 + np.exp(-z)) + beta_start
+
+
+def laplace(timesteps: int) -> np.ndarray:
+    """diffusers' "laplace": log-SNR = -sign(1/2 - u) log(1 - 2 |1/2 - u|) / 2, abar the root of its logistic function.
+
+    The paper (Hang & Gu, https://arxiv.org/abs/2407.03297) has that root for sqrt(abar): this abar is larger than
+    the paper's, and abar(1) = 0.03 instead of 0.001. It is kept, as networks were trained with it.
+    """
+    u = np.linspace(0, 1, timesteps + 1, dtype=np.float64)
+    log_snr = -0.5 * np.copysign(1, 0.5 - u) * np.log(1 - 2 * np.abs(0.5 - u) + 1e-6)
+    return _betas_of(np.sqrt(1 / (1 + np.exp(-log_snr))))
+
+
+SCHEDULER_BETAS = {  # diffusers' names: (T, beta_start, beta_end) -> betas; nothing scales with T
+    "linear": linear,
+    "scaled_linear": scaled_linear,
+    "squaredcos_cap_v2": lambda timesteps, beta_start, beta_end: cosine(timesteps),
+    "sigmoid": sigmoid_betas,
+    "laplace": lambda timesteps, beta_start, beta_end: laplace(timesteps),
+}
+
+
+def zero_terminal_snr(betas: np.ndarray) -> np.ndarray:
+    """Betas whose last abar is 0 and whose first is as before (Lin et al., https://arxiv.org/abs/2305.08891, Alg. 1).
+
+    sqrt(abar) is moved down until its last value is 0 and stretched until its first is back; the last beta is 1.
+    """
+    root = np.sqrt(np.cumprod(1 - np.asarray(betas, np.float64)))
+    if len(root) < 2:
+        raise UserError("rescale_betas_zero_snr with 1 timestep: expected at least 2, the first of which keeps its SNR")
+    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+    abar = root**2
+    return 1 - abar / np.append(1.0, abar[:-1])
+
+
+def _linspace(timesteps: int, steps: int) -> np.ndarray:
+    return np.round(np.linspace(0, timesteps - 1, steps))[::-1]
+
+
+def _leading(timesteps: int, steps: int) -> np.ndarray:
+    return (np.arange(steps) * (timesteps // steps))[::-1]
+
+
+def _trailing(timesteps: int, steps: int) -> np.ndarray:
+    # The cut matters: np.arange gives one time more, the -1, for 62 of 1000 numbers of steps.
+    return np.round(np.arange(timesteps, 0, -timesteps / steps))[:steps] - 1
+
+
+SPACINGS = {"linspace": _linspace, "leading": _leading, "trailing": _trailing}  # names of Lin et al., table 2
+
+
+def spaced_times(timesteps: int, steps: int, spacing: str, offset: int = 0) -> list[int]:
+    """The ``steps`` times at which a chain calls the network, descending; diffusers' `set_timesteps`.
+
+    "linspace": evenly from T-1 to 0, both included. "leading": multiples of T // steps, plus ``offset``. "trailing":
+    back from T-1 by T / steps. Halves are rounded to even. Raises UserError where one would leave 0 ... T-1.
+    """
+    if not 1 <= steps <= timesteps:
+        raise UserError(f"num_inference_steps is {steps}, expected 1 to num_train_timesteps ({timesteps})")
+    times = [int(time) for time in SPACINGS[spacing](timesteps, steps)]
+    if spacing == "leading":
+        times = [time + offset for time in times]
+    if times[0] >= timesteps:
+        raise UserError(
+            f"steps_offset {offset} with {steps} steps makes the first timestep {times[0]}, expected at most "
+            f"{timesteps - 1}; take fewer steps"
+        )
+    return times
+
+
+def posterior_row(abar: float, abar_next: float) -> tuple[float, float, float, float]:
+    """Of a DDPM step from a time with ``abar`` to an earlier one: (of x_0, of x_t, beta-tilde, beta).
+
+    Ho et al., eq. 7, for any two times: alpha = abar / abar', beta = 1 - alpha.
+    """
+    alpha = abar / abar_next
+    of_start = math.sqrt(abar_next) * (1 - alpha) / (1 - abar)
+    of_sample = math.sqrt(alpha) * (1 - abar_next) / (1 - abar)
+    return of_start, of_sample, (1 - abar_next) / (1 - abar) * (1 - alpha), 1 - alpha
+
+
+def ddim_row(abar: float, abar_next: float, eta: float) -> tuple[float, float, float]:
+    """Of a DDIM step: what multiplies x_0, eps and noise (Song et al., https://arxiv.org/abs/2010.02502, eq. 12, 16).
+
+    sigma = eta sqrt((1 - abar/abar') (1 - abar') / (1 - abar)).
+    """
+    sigma = eta * math.sqrt((1 - abar / abar_next) * (1 - abar_next) / (1 - abar))
+    return math.sqrt(abar_next), math.sqrt(max(1 - abar_next - sigma**2, 0.0)), sigma

@@ -48,10 +48,13 @@ class ScoreModel(nn.Cell):
         sampling_eps: the time at which sampling ends; noise of standard deviation ``sde.marginal_prob_std(eps)`` is
             left then, but for what the last step takes away.
         corrector_snr: r of the "pc" sampler's Langevin corrector.
+        denoise: default of `sample`: whether to end with x_0's expected value; False is what the document does.
 
     Raises:
         UserError: for a value that does not exist or does not fit the network.
     """
+
+    named_as_torch = True  # the twin's names, "net." before the network's: see `ms_ddpm.convert`
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class ScoreModel(nn.Cell):
         sampling_timesteps: int | None = None,
         sampling_eps: float = 1e-3,
         corrector_snr: float = 0.16,
+        denoise: bool = False,
     ):
         super().__init__()
         self.net, self.sde = net, sde
@@ -92,7 +96,7 @@ class ScoreModel(nn.Cell):
         self.class_dropout = class_dropout
         self.guidance_scale, self.sampler = guidance_scale, sampler
         self.sampling_timesteps = DEFAULT_STEPS if sampling_timesteps is None else sampling_timesteps
-        self.sampling_eps, self.corrector_snr = sampling_eps, corrector_snr
+        self.sampling_eps, self.corrector_snr, self.denoise = sampling_eps, corrector_snr, denoise
         self._reverse_steps = {}
         check_request(self, steps=None if sampler == "ode" else self.sampling_timesteps)
 
@@ -125,7 +129,7 @@ class ScoreModel(nn.Cell):
         """
         std = self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1)
         error = self.score(self.perturb(x, t, z), t, y) * std + z
-        return (error * error).sum() / x.shape[0]
+        return (error * error).reshape(x.shape[0], -1).sum(axis=1).mean()
 
     def construct(self, img: Tensor, *inputs: Tensor) -> Tensor:
         """Loss of one batch, ``(*batch, *draw(rng, batch))``: scalar."""
@@ -238,4 +242,5 @@ def build_score(config: Config) -> ScoreModel:
         sampling_timesteps=config.sampling_timesteps,
         sampling_eps=config.sampling_eps,
         corrector_snr=config.corrector_snr,
+        denoise=getattr(config, "sampling_denoise", False),
     )

@@ -154,7 +154,7 @@ def begin(
     eps: float | None = None,
     labels: int | Iterable[int] | Tensor | None = None,
     guidance_scale: float | None = None,
-    denoise: bool = False,
+    denoise: bool | None = None,
     seed: int | None = None,
     noise: Iterable | None = None,
     first_image: int = 0,
@@ -175,7 +175,7 @@ def begin(
         None if y is None else Tensor(y),
         Tensor(scale, ms.float32),
         scale != 1,
-        denoise,
+        model.denoise if denoise is None else denoise,
         return_all_timesteps,
         progress,
     )

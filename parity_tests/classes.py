@@ -54,6 +54,8 @@ def has_products(kind: str, spec: Mapping) -> bool:
         return spec["module"] not in WITHOUT_PRODUCTS
     if kind in ("autoencoder_loss", "train_autoencoder", "latent_loss", "latent_chain"):
         return True
+    if kind in ("score_loss", "score_train"):
+        return "net" in spec
     return kind in ("network", "score_network") or (kind in ("train", "chain", "loss") and "unet" in spec)
 
 

@@ -150,13 +150,14 @@ DIFFERENCES = (
     Difference(
         DIFFUSERS, "eps of a DDIM step whose x_0 was clipped",
         "stays what the network gave (`use_clipped_model_output=False`); for v and x_0 it comes from the unclipped x_0",
-        "derived again from the clipped x_0, as in Glide and lucidrains",
+        "derived again from the clipped x_0, as in Glide and lucidrains; `DDIMScheduler`: as theirs",
         "x differs by {} of its rms after one step 500 -> 400 in which half of the pixels were clipped", 0.205,
         "ddim_rederives",
     ),
     Difference(
         DIFFUSERS, "precision of the tables", "betas, cumulative product and every coefficient in float32",
-        "float64, rounded once", "posterior variance off by up to a relative {} (cosine, T = 1000, t = 8)", 8.6e-4,
+        "float64, rounded once, in the schedulers too",
+        "posterior variance off by up to a relative {} (cosine, T = 1000, t = 8)", 8.6e-4,
         "float32_tables",
     ),
     Difference(
@@ -166,37 +167,64 @@ DIFFERENCES = (
         "{} on the sum, twice the published tolerance", 0.0207, "published_noised",
     ),
     Difference(
-        DIFFUSERS, "variance_type fixed_large_log", "takes the root of a logarithm", "no such variance; where "
-        "the logarithm is learned, half of it is exponentiated", "{} % of the values are NaN at t = 500", 100.0,
+        DIFFUSERS, "variance_type fixed_large_log", "takes the root of a logarithm",
+        "`DDPMScheduler` exponentiates half of it: beta, as fixed_large",
+        "{} % of the values are NaN at t = 500", 100.0,
         "fixed_large_log",
     ),
     Difference(
         DIFFUSERS, "variance_type learned", "takes the root of the network's raw output",
-        "a learned variance lies between beta-tilde and beta (their `learned_range`)",
+        "`DDPMScheduler` takes it for the log-variance, as OpenAI's LEARNED gives it; `GaussianDiffusion` learns where "
+        "between beta-tilde and beta the variance lies (their `learned_range`)",
         "{} % of the values are NaN where the output is negative", 100.0, "learned_negative",
     ),
     Difference(
         DIFFUSERS, "DDIM times by default", "`leading`: 980, 960, ..., 0 of 50 steps",
-        "999, 979, ..., 19: their `trailing`", "the chain starts {} of 1000 steps below pure noise", 19.0,
+        "999, 979, ..., 19: their `trailing`; `DDIMScheduler`: as theirs",
+        "the chain starts {} of 1000 steps below pure noise", 19.0,
         "leading_times",
     ),
     Difference(
         DIFFUSERS, "DDIM steps that do not divide T, `trailing` or `linspace`",
         "a step leads to t - T // S, which is not the next time of its own list",
-        "every step leads to the next time", "{} of 30 steps (T = 1000, `trailing`)", 10.0, "misaligned_times",
+        "every step leads to the next time; `DDIMScheduler`: as theirs",
+        "{} of 30 steps (T = 1000, `trailing`)", 10.0, "misaligned_times",
     ),
     Difference(
         DIFFUSERS, "beta_schedule sigmoid", "betas on a sigmoid from 1e-4 to 0.02 (GeoDiff)",
-        "abar on a sigmoid (Jabri et al., as lucidrains)", "abar at t = 500 differs by {}", 0.199, "sigmoid_schedule",
+        "abar on a sigmoid (Jabri et al., as lucidrains); in the schedulers as theirs",
+        "abar at t = 500 differs by {}", 0.199, "sigmoid_schedule",
     ),
     Difference(
         DIFFUSERS, "beta_schedule linear", "1e-4 ... 0.02 whatever T is",
-        "times 1000 / T (as lucidrains), unless beta_start and beta_end are given",
+        "times 1000 / T (as lucidrains), unless beta_start and beta_end are given; in the schedulers as theirs",
         "betas differ by a factor of {} at T = 50", 20.0, "linear_unscaled",
     ),
     Difference(
         DIFFUSERS, "posterior variance at t = 0", "clamped to 1e-20", "0 in the table of variances, 1e-20 in that of "
-        "logarithms, as lucidrains", "{}", 1e-20, "variance_at_zero",
+        "logarithms, as lucidrains; `DDPMScheduler`: as theirs", "{}", 1e-20, "variance_at_zero",
+    ),
+    Difference(
+        DIFFUSERS, "`trailing` times of n steps", "one time too many, -1, where T - n T / n rounds to more than 0",
+        "n times", "{} of 1000 numbers of steps (61, 103, 121, ...)", 62.0, "trailing_times",
+    ),
+    Difference(
+        DIFFUSERS, "epsilon at zero terminal SNR", "x_0 = (x - eps) / 0, clipped to 1 and -1 where it is clipped",
+        "an error that names v_prediction", "{} % of x_0 are infinite at t = 999 without clipping", 100.0,
+        "epsilon_at_zero_snr",
+    ),
+    Difference(
+        DIFFUSERS, "half precision", "abar is cast to the sample's dtype in `add_noise`, and a step computes in it",
+        "the schedulers compute in float32 and round once",
+        "float16 samples get no noise at all at the first {} times (linear, T = 1000)", 2.0, "half_precision_noise",
+    ),
+    Difference(
+        DIFFUSERS, "values of arguments", "an unknown variance_type acts as fixed_small; prediction_type and spacing "
+        "fail when they are used; betas may leave (0, 1)", "an error when the scheduler is made", "none otherwise",
+    ),
+    Difference(
+        DIFFUSERS, "DDIMScheduler's schedules and times", "no sigmoid, no laplace, no `timesteps` of one's own",
+        "those of DDPMScheduler", "none otherwise",
     ),
     Difference(
         LUCIDRAINS, "ends of the sigmoid schedule", "sigmoid(start / tau) and sigmoid(end / tau) in float32", "float64",

@@ -215,6 +215,34 @@ def measure_variance_at_zero():
     return float(diffusers_scheduler("DDPMScheduler")._get_variance(0))
 
 
+def measure_trailing_times():
+    """Numbers of steps whose list goes on to -1."""
+    scheduler = diffusers_scheduler("DDIMScheduler", timestep_spacing="trailing")
+    longer = []
+    for steps in range(1, 1001):
+        scheduler.set_timesteps(steps)
+        if len(scheduler.timesteps) != steps:
+            assert scheduler.timesteps[-1] == -1
+            longer.append(steps)
+    assert longer[:3] == [61, 103, 121]
+    return float(len(longer))
+
+
+def measure_epsilon_at_zero_snr():
+    torch = pytest.importorskip("torch")
+    scheduler = diffusers_scheduler("DDPMScheduler", rescale_betas_zero_snr=True, clip_sample=False)
+    x, eps = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 2, 3, 8, 8)))
+    return 100 * float(scheduler.step(eps, 999, x).pred_original_sample.isinf().double().mean())
+
+
+def measure_half_precision_noise():
+    """Times at which their forward process leaves a float16 sample as it was."""
+    torch = pytest.importorskip("torch")
+    zeros, ones = torch.zeros(20, 1, dtype=torch.float16), torch.ones(20, 1, dtype=torch.float16)
+    noised = diffusers_scheduler("DDPMScheduler").add_noise(zeros, ones, torch.arange(20))
+    return float((noised == 0).sum())
+
+
 def lucidrains_sigmoid_abar():
     """Their formula, (end - sigmoid(z)) / (end - start) with both ends rounded to float32."""
     start, end = (float(np.float32(1 / (1 + np.exp(-z)))) for z in (-3.0, 3.0))

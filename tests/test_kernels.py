@@ -198,7 +198,7 @@ def test_another_dtype_is_an_error_and_no_crash(mindspore, kernels):
     conv, norm = kernels.conv(3, 1, True), kernels.norm("rms", 2, False)
     image, weight, bias, gain = tensors(mindspore, (1, 4, 4, 3), (5, 3, 3, 3), (5,), (1, 3, 1, 1))
     for dtype in (mindspore.float16, mindspore.float64):
-        with pytest.raises(RuntimeError, match=r"conv_bias\) is 2"):
+        with pytest.raises(RuntimeError, match=r"conv_bias_1_1\) is 2"):
             conv(image.astype(dtype), weight, bias).asnumpy()
         with pytest.raises(RuntimeError, match=r"rms\) is 2"):
             norm(image.astype(dtype), gain).asnumpy()
@@ -208,11 +208,20 @@ def test_another_dtype_is_an_error_and_no_crash(mindspore, kernels):
 MISFITS = {
     "channels": (lambda k: k.conv(3, 1, True), ((1, 4, 4, 2), (5, 3, 3, 3), (5,)), r"channels: \(1, 4, 4, 2\), \(5, 3"),
     "stride": (lambda k: k.conv(4, 2, True), ((1, 5, 4, 3), (5, 3, 4, 4), (5,)), r"divisible by it: \(1, 5, 4, 3\)"),
+    "geometry": (lambda k: k.conv(3, 3, True, 0), ((1, 5, 4, 3), (5, 3, 3, 3), (5,)), "expected a stride of 1 or 2"),
+    "small": (lambda k: k.conv(3, 2, False, 0), ((1, 5, 2, 3), (5, 3, 3, 3)), "smaller than the convolution of size 3"),
+    "transposed": (
+        lambda k: k.conv_transpose(3, 2, 0, (0, 0), False), ((1, 4, 4, 3), (2, 3, 3, 3)), "transposed convolution's"
+    ),
+    "added": (
+        lambda k: k.norm("group_silu_sum", 4, False), ((2, 4, 4, 8), (4, 2), (8,), (1, 8)), r"must be \(batch, channels\)"
+    ),
     "sizes": (lambda k: k.concat(), ((1, 4, 4, 2), (1, 4, 5, 2)), "of one size can be joined"),
     "gain": (lambda k: k.norm("rms", 2, False), ((1, 4, 4, 8), (1, 4, 1, 1)), "gain differ in channels"),
     "heads": (lambda k: k.attention(True, False), ((1, 4, 4, 24), (3,)), "attention of 3 heads"),
+    "product": (lambda k: k.product(), ((2, 4), (3, 5)), "differ in width"),
     "dense": (lambda k: k.linear(), ((2, 4), (3, 5), (3,)), "differ in width"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISFITS)

@@ -95,6 +95,28 @@ def test_a_network_trains_in_one_graph_and_its_frequencies_stay(mindspore, rng, 
     assert losses[-1] < losses[0]
 
 
+def test_weights_go_to_the_twin_and_back(ve):
+    torch = pytest.importorskip("torch")
+    import torch_ref.score
+    import torch_ref.score_unet
+    import torch_ref.sde
+    from ms_ddpm import convert
+    from ms_ddpm.nets.score_unet import ScoreUnet
+    from ms_ddpm.score import ScoreModel
+
+    def ours(seed):
+        return ScoreModel(ScoreUnet(ve.marginal_prob_std, (32,) * 4, 8, rng=seed), ve, image_size=28, channels=1)
+
+    sde = torch_ref.sde.VESDE(25.0)
+    twin = torch_ref.score.ScoreModel(torch_ref.score_unet.ScoreUnet(sde.marginal_prob_std, (32,) * 4, 8), sde)
+    state = convert.to_torch(ours(0))
+    twin.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=True)
+    other = ours(1)
+    convert.from_torch(other, {name: value.numpy() for name, value in twin.state_dict().items()})
+    again = convert.to_torch(other)
+    assert all((again[name] == value).all() for name, value in state.items())
+
+
 def test_guidance_moves_the_score_away_from_that_without_a_class(mindspore, conditional, rng):
     x, y = mindspore.Tensor(images(rng)), mindspore.Tensor(np.array([0, 1, 2, 0, 1, 2], np.int32))
     t = mindspore.Tensor(np.full(BATCH, 0.3, np.float32))

@@ -64,6 +64,17 @@ def test_euler_is_the_documents_loop(model, denoise):
     assert x == pytest.approx(reverse64(model.sde, arrays, 20, 2e-3, denoise=denoise), abs=3e-5)
 
 
+def test_the_models_own_choice_to_denoise_is_the_default(models):
+    from ms_ddpm.sde import VESDE
+
+    arrays, steps = tape(4), 4
+    chosen = gaussian_model(VESDE(25.0), denoise=True).sample(BATCH, steps=steps, noise=arrays).asnumpy()
+    said = models["ve"].sample(BATCH, steps=steps, noise=arrays, denoise=True).asnumpy()
+    document = models["ve"].sample(BATCH, steps=steps, noise=arrays).asnumpy()
+    assert chosen == pytest.approx(said)
+    assert np.abs(document - said).max() > 0.01
+
+
 @pytest.mark.parametrize("norm", ["image", "batch"])
 def test_pc_corrects_before_it_predicts(model, norm):
     arrays = tape(2 * 20)

@@ -8,6 +8,8 @@ Read it in this order; each file needs only those before it:
     layers.py  attention.py  unet.py                                              (the network)
     transformer.py  score_unet.py                                                 (networks that estimate a score)
     optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
+    schedulers.py                                                                 (the same steps, diffusers' names)
+    first_ddpm.py                                                                 (the same in two methods)
 
 Nothing here reads a random generator but the one it is given: noise, t, coins and dropout masks are all arguments.
 (One exception: a ``Unet`` made without ``rng`` starts from PyTorch's own initial weights, which ``torch.manual_seed``
@@ -19,6 +21,7 @@ rules.) Nothing computes in less than the precision of its input: a float64 netw
 from .attention import Attention, LinearAttention, PreNorm, Residual
 from .diffusion import GaussianDiffusion, ModelPrediction
 from .ema import EMA
+from .first_ddpm import FirstDDPM
 from .layers import (
     Block,
     Dropout,
@@ -35,6 +38,7 @@ from .layers import (
 )
 from .optim import Adam, AdamW, clip_by_global_norm
 from .samplers import ddim, ddpm, interpolate
+from .schedulers import DDIMScheduler, DDPMScheduler
 from .schedules import BETA_SCHEDULES, beta_schedule, ddim_times, diffusion_tables, loss_weight
 from .score_unet import ConditionalScoreUnet, GaussianFourierProjection, LatentScoreUnet, ScoreUnet
 from .transformer import CrossAttention, SpatialTransformer, TransformerBlock
@@ -42,9 +46,9 @@ from .unet import Unet
 
 __all__ = [
     "BETA_SCHEDULES", "EMA", "Adam", "AdamW", "Attention", "Block", "ConditionalScoreUnet", "CrossAttention",
-    "Dropout", "FourierPosEmb", "GaussianDiffusion", "GaussianFourierProjection", "LatentScoreUnet", "LayerNorm",
-    "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm", "Residual", "ResnetBlock", "ScoreUnet",
-    "SinusoidalPosEmb", "SpatialTransformer", "TransformerBlock", "Unet", "Upsample", "WeightStandardizedConv2d",
-    "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times", "ddpm", "diffusion_tables", "downsample",
-    "initialise", "interpolate", "loss_weight", "time_mlp",
+    "DDIMScheduler", "DDPMScheduler", "Dropout", "FirstDDPM", "FourierPosEmb", "GaussianDiffusion",
+    "GaussianFourierProjection", "LatentScoreUnet", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm",
+    "RMSNorm", "Residual", "ResnetBlock", "ScoreUnet", "SinusoidalPosEmb", "SpatialTransformer", "TransformerBlock",
+    "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times",
+    "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight", "time_mlp",
 ]  # fmt: skip

@@ -133,7 +133,7 @@ class GroupNorm(_Norm):
         return ops.cast(x.reshape(shape) * gain + bias, dtype)
 
 
-class LayerNorm(nn.Cell):
+class LayerNorm(_Norm):
     """Normalisation over the last axis, with gain and bias: (..., dim) -> same.
 
     Ba et al., https://arxiv.org/abs/1607.06450. ``nn.LayerNorm`` has an epsilon of 1e-7, PyTorch's is 1e-5.
@@ -146,8 +146,17 @@ class LayerNorm(nn.Cell):
         self.eps = eps
         self.mean = ops.ReduceMean(keep_dims=True)
 
+    def prepare_channels_last(self) -> None:
+        """As `GroupNorm.prepare_channels_last`. Only the operator changes: channels are last already."""
+        if self.eps != 1e-5:
+            raise UserError(f"LayerNorm of eps={self.eps} has no kernel; expected 1e-5")
+        self.kernel = kernels.norm("layer_bias", 3, False)
+
     def construct(self, x: Tensor) -> Tensor:
         dtype = x.dtype
+        if self.channels_last:
+            rows = x.reshape(1, 1, -1, x.shape[-1])
+            return self.kernel(rows, self.weight, self.bias).reshape(x.shape)
         x = ops.cast(x, ms.float32)
         x = x - self.mean(x, -1)
         x = x * ops.rsqrt(self.mean(x * x, -1) + self.eps)

@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
+from ..ops import kernels
 from ..random import host_rng
 from .attention import softmax
 from .layers import Linear
@@ -53,8 +54,22 @@ class CrossAttention(nn.Cell):
         self.query = Linear(hidden_dim, embed_dim, bias=False, rng=rng)
         self.key = Linear(source, embed_dim, bias=False, rng=rng)
         self.value = Linear(source, hidden_dim, bias=False, rng=rng)
+        self.can_fuse = self.self_attn and embed_dim == hidden_dim  # what the kernel cuts its q, k and v from
+        self.head_count = Tensor(np.zeros(num_heads, np.float32))  # tells the kernel how many there are
+        self.channels_last = False
         self.matmul = ops.BatchMatMul()
         self.matmul_bt = ops.BatchMatMul(transpose_b=True)
+
+    def prepare_channels_last(self) -> None:
+        """Called by `layers.use_channels_last`."""
+        self.kernel, self.product = kernels.attention(False, False), kernels.product()
+
+    def of_itself(self, tokens: Tensor) -> Tensor:
+        """Self-attention by the C++ kernels, q, k and v in one product."""
+        weight = ops.concat((self.query.weight, self.key.weight, self.value.weight), 0)
+        b, length, width = tokens.shape
+        qkv = self.product(tokens.reshape(-1, width), weight)
+        return self.kernel(qkv.reshape(b, 1, length, 3 * width), self.head_count).reshape(tokens.shape)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, length, width) -> (B * heads, length, width / heads)."""
@@ -74,6 +89,8 @@ class CrossAttention(nn.Cell):
 
     def construct(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         source = tokens if self.self_attn else context
+        if self.channels_last and self.can_fuse:
+            return self.of_itself(tokens)
         # A softmax over one key is 1. Computed all the same, in PyNative (2.10), it made the gradients of every
         # self-attention before it wrong: cases network/score_conditional-* show whether it still does.
         if source.shape[1] == 1:

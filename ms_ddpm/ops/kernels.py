@@ -328,7 +328,7 @@ def _all_but_last(*shapes):
 
 
 def _normalised_sum(x, gain, bias, added, *others):
-    _expect(tuple(added) == (x[0], x[-1]), "what is added to an image before its norm is not (batch, channels)", x, added)
+    _expect(tuple(added) == (x[0], x[-1]), "what is added before a norm must be (batch, channels)", x, added)
     return _normalised(x, gain)
 
 

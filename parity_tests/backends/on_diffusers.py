@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import oracle
 from ..case import Arrays
+from ._diffusers_schedulers import KINDS as SCHEDULERS
 from ._memo import by_time
 from .on_torch._common import AffineModel, arrays, load, tensor
 
@@ -181,4 +182,4 @@ def times(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     return found
 
 
-KINDS = {"tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "chain": chain}
+KINDS = {"tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "chain": chain, **SCHEDULERS}

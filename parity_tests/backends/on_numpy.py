@@ -8,7 +8,10 @@ import numpy as np
 
 from .. import oracle
 from ..case import Arrays
+from ._first_ddpm import ORACLE as FIRST_DDPM
 from ._memo import by_time, given
+from ._schedulers import ORACLE as SCHEDULERS
+from .numpy_corruption import KINDS as CORRUPTION
 from .numpy_score import KINDS as SCORE
 
 
@@ -174,5 +177,6 @@ def given_back(spec: Mapping, inputs: Arrays) -> Arrays:
 KINDS = {
     "tables": tables, "times": times, "method": method, "method_scales": method_scales, "ddim_step": ddim_step,
     "ddim_scales": ddim_scales, "loss": loss, "optimizer": optimizer, "clip": clip, "ema": ema, "chain": chain,
-    "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale, **SCORE,
+    "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale, **SCORE, **SCHEDULERS,
+    **FIRST_DDPM, **CORRUPTION,
 }  # fmt: skip

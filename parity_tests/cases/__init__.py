@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
-from . import latent, score, score_nets
+from . import corruption, first_ddpm, latent, scheduler_peers, schedulers, score, score_nets
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
@@ -17,8 +17,8 @@ from .training import tier4
 __all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
 
-SYSTEMS = (  # the systems beside diffusion: modules with some of tier0 ... tier5
-    score_nets, score, latent,
+SYSTEMS = (  # the systems beside diffusion: modules with some of tier0 ... tier5 and tier_peers
+    score_nets, score, latent, schedulers, scheduler_peers, first_ddpm, corruption,
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def joined(number: str, *makers: Callable[[int], Iterator[Case]]) -> Callable[[i
 
 TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
     "0": joined("0", tier0), "1": joined("1", tier1), "2": joined("2", tier2), "3": joined("3", tier3),
-    "4": joined("4", tier4), "5": joined("5", tier5), "6": tier6, "7": tier7, "peers": tier_peers,
+    "4": joined("4", tier4), "5": joined("5", tier5), "6": tier6, "7": tier7, "peers": joined("_peers", tier_peers),
 }  # fmt: skip
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together
     "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",

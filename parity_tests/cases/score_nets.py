@@ -78,18 +78,28 @@ KERNELS: dict[str, Row] = {  # more for the C++ kernels: widths that fill no vec
     "tconv3_stride2_bias": _tconv(3, 7, 3, (2, 5), (6, 12), stride=2, output_padding=1),
     "tconv3_one_image": _tconv(64, 32, 3, (5, 2), (12, 6), 1, stride=2, output_padding=1, bias=False),
     "tconv3_grey": _tconv(5, 1, 3, (7, 4), (9, 6)),
+    "tconv3_rgb_wide": _tconv(35, 3, 3, (4, 5), (9, 12), 3, stride=2, output_size=[9, 12]),
     "tconv4_padding": _tconv(6, 5, 4, (4, 3), (8, 6), stride=2, padding=1),
     "conv3_valid_grey": _conv(1, 32, 3, (9, 8), (7, 6), bias=False),
     "conv3_stride2_valid_odd": _conv(5, 3, 3, (8, 11), (3, 5), stride=2),
     "conv3_stride2_valid_one_image": _conv(32, 64, 3, (26, 12), (12, 5), 1, stride=2, bias=False),
     "conv3_stride2_padding": _conv(3, 5, 3, (9, 8), (5, 4), stride=2, padding=1),
     "conv1_stride2": _conv(3, 5, 1, (9, 8), (5, 4), stride=2),
+    "self_attention_square": Row("cross_attention", {"embed_dim": 8, "hidden_dim": 8}, {"x": (10, 8)}, (10, 8)),
+    "self_attention_square_3_heads": Row(
+        "cross_attention", {"embed_dim": 15, "hidden_dim": 15, "num_heads": 3}, {"x": (77, 15)}, (77, 15), 1
+    ),
+    "layer_norm_wide": Row("layer_norm", {"dim": 131}, {"x": (67, 131)}, (67, 131)),
     "time_stage_1_group": _stage(1, 5, (3, 7)),
     "time_stage_instance": _stage(32, 32, (9, 11)),
     "time_stage_odd": _stage(3, 21, (13, 7), 1),
+    "time_stage_batch": _stage(4, 12, (9, 11), 5),  # enough images for a task each, of two chunks of pixels
     "time_stage_wide": _stage(32, 256, (2, 2), 5),
 }
-BY_KERNELS = ("conv_transpose2d", "conv2d", "time_stage", "linear_of_sequence", "spatial_transformer")
+BY_KERNELS = (
+    "conv_transpose2d", "conv2d", "time_stage", "linear_of_sequence", "layer_norm", "cross_attention",
+    "transformer_block", "spatial_transformer",
+)  # fmt: skip
 ALL_ROWS = ROWS | KERNELS
 SCALES = (0.02, 1, 30)
 DIFFERENTIABLE = ("x", "shift", "context")

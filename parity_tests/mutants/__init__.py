@@ -4,13 +4,13 @@
     examine(mutant, Bench("torch"))         one of them
 
 A mutant is a row of a table (`torch_maths`, `torch_nets`, `torch_training`, `on_mindspore`,
-`kernels`): a name, the place where it
+`kernels`, `corruption`): a name, the place where it
 must be found, and the change of the source that it is. `NOT_HERE` says which known traps no mutant stands for, and why.
 """
 
 from __future__ import annotations
 
-from . import kernels, on_mindspore, torch_maths, torch_nets, torch_training
+from . import corruption, kernels, on_mindspore, torch_maths, torch_nets, torch_training
 from ._edit import StaleMutant
 from ._mutant import Mutant
 from .comparator import TAMPERINGS
@@ -24,6 +24,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *torch_training.MUTANTS,
     *on_mindspore.MUTANTS,
     *kernels.MUTANTS,
+    *corruption.MUTANTS,
 )
 
 __all__ = [

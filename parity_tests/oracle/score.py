@@ -1,7 +1,7 @@
 """Score-based models in float64, from the SDEs' drift and diffusion alone.
 
 Song et al. 2021, arXiv 2011.13456. The kernel's moments are not taken from the paper's closed forms: for a linear SDE
-they are integrals (Sarkka & Solin 2019, "Applied stochastic differential equations", eq. 6.2), done here by quadrature:
+they are integrals (Sarkka & Solin 2019, "Applied stochastic differential equations", ch. 6), done here by quadrature:
 coeff(t) = exp(int f), std(t)^2 = int g(s)^2 exp(2 int_s^t f) ds. A slip in a closed form shows.
 """
 
@@ -170,7 +170,7 @@ class ScoreModel:
         return (jacobian * probe.astype(np.float64) ** 2).reshape(len(x), -1).sum(axis=1)
 
     def denoised(self, x: Array, t: float, y=None, scale: float = 1.0) -> Array:
-        """x_0's mean given x_t (Efron 2011, eq. 1.3)."""
+        """x_0's mean given x_t (Tweedie's formula: Efron 2011)."""
         std = float(self.sde.marginal_prob_std(t))
         return (x + std**2 * self.score(x, t, y, scale)) / float(self.sde.marginal_prob_coeff(t))
 

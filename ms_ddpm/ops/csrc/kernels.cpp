@@ -151,6 +151,19 @@ void sum_pixels(int64_t pixels, int64_t channels, const float* dy, float* db) {
   }
 }
 
+// dx (+ b) of a convolution. oneDNN would fill up few channels to sixteen.
+void data_of(const Call& call, int64_t stride, int64_t padding, const float* b, int dx) {
+  const ConvShape s = conv_shape(call, dx, 1, 0, stride, padding, false);
+  if (s.channels <= 4) {
+    simd->few_channels({s.batch, s.out_height, s.out_width, s.filters, s.channels, s.kernel, stride, padding, s.height,
+                        s.width},
+                       call.in(0), call.in(1), b, call.out(dx));
+    return;
+  }
+  conv_backward_data(s, call.in(0), call.in(1), call.out(dx));
+  if (b != nullptr) add_bias(s.batch * s.height * s.width, s.channels, b, call.out(dx));
+}
+
 // A transposed convolution is conv_data, with its x as dy and its y as dx: (B, H, W, D), w (D, C, K, K) -> (.., C).
 #define CONV(s, p)                                                                                            \
   OPERATOR(conv_##s##_##p) { /* x, w -> y */                                                                  \
@@ -160,12 +173,10 @@ void sum_pixels(int64_t pixels, int64_t channels, const float* dy, float* db) {
     conv_forward(conv_shape(call, 0, 1, 3, s, p, true), call.in(0), call.in(1), call.in(2), call.out(3));     \
   }                                                                                                           \
   OPERATOR(conv_data_##s##_##p) { /* dy, w[, x for its shape] -> dx */                                        \
-    const int dx = call.count - 1;                                                                            \
-    conv_backward_data(conv_shape(call, dx, 1, 0, s, p, false), call.in(0), call.in(1), call.out(dx));        \
+    data_of(call, s, p, nullptr, call.count - 1);                                                             \
   }                                                                                                           \
   OPERATOR(conv_data_bias_##s##_##p) { /* dy, w, b of the transposed convolution -> dx + b */                 \
-    conv_backward_data(conv_shape(call, 3, 1, 0, s, p, false), call.in(0), call.in(1), call.out(3));          \
-    add_bias(call.size(3) / call.side(3, 3), call.side(3, 3), call.in(2), call.out(3));                       \
+    data_of(call, s, p, call.in(2), 3);                                                                       \
   }                                                                                                           \
   OPERATOR(conv_weights_##s##_##p) { /* x, dy -> dw */                                                        \
     conv_backward_weights(conv_shape(call, 0, 2, 1, s, p, false), call.in(0), call.in(1), call.out(2), nullptr); \
@@ -239,6 +250,7 @@ NORM(rms, kRms, false, false, kNothing)
 NORM(rms_silu, kRms, true, false, kNothing)
 NORM(rms_silu_time, kRms, true, false, kTime)
 NORM(layer, kLayer, false, false, kNothing)
+NORM(layer_bias, kLayer, false, true, kNothing)
 NORM(group_silu, kGroup, true, true, kNothing)
 NORM(group_silu_time, kGroup, true, true, kTime)
 NORM(group_silu_sum, kGroup, true, true, kSum)

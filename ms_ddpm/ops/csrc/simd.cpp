@@ -198,13 +198,16 @@ void group_statistics(const Norm& n, int64_t image, float* mean, float* r, float
   }
 }
 
-// The statistics of the groups of all images: mean, then r, (batch, 2, channels).
+// The statistics of the groups of one image, and of all of them: mean, then r, (batch, 2, channels).
+inline void image_statistics(const Norm& n, int64_t image, int worker, float* statistics, float* work, float* totals) {
+  float* mean = statistics + image * 2 * n.channels;
+  group_statistics(n, image, mean, mean + n.channels, work + worker * 2 * padded(n.channels),
+                   reinterpret_cast<double*>(totals + worker * group_floats(n)));
+}
+
 void all_group_statistics(const Norm& n, float* statistics, float* work, float* totals) {
-  parallel(static_cast<int>(n.batch), [&](int image, int worker) {
-    float* mean = statistics + image * 2 * n.channels;
-    group_statistics(n, image, mean, mean + n.channels, work + worker * n.channels,
-                     reinterpret_cast<double*>(totals + worker * group_floats(n)));
-  });
+  parallel(static_cast<int>(n.batch),
+           [&](int image, int worker) { image_statistics(n, image, worker, statistics, work, totals); });
 }
 
 // y of one pixel, its statistics given per pixel (stride 0) or per channel (stride 1).
@@ -228,12 +231,11 @@ void forward(const Norm& n, float* y) {
       scratch((threads() * (2 * row + group_floats(n)) + n.batch * 2 * n.channels) * sizeof(float)));
   float* totals = work + threads() * 2 * row;
   float* statistics = totals + threads() * group_floats(n);
-  if (kGroup) all_group_statistics(n, statistics, work, totals);
-  parallel(static_cast<int>(n.batch * of_image), [&](int task, int worker) {
+  auto chunk = [&](int64_t task, int worker, bool alone) {
     const int64_t image = task / of_image, first = task % of_image * kChunk;
     const int64_t last = smaller(first + kChunk, n.pixels);
     float *factor = work + worker * 2 * row, *offset = factor + row;
-    affine(n, image, factor, offset);
+    if (alone || first == 0) affine(n, image, factor, offset);
     const float* of_group = statistics + image * 2 * n.channels;
     for (int64_t p = image * n.pixels + first; p < image * n.pixels + last; ++p) {
       const float* x = n.x + p * n.channels;
@@ -243,7 +245,16 @@ void forward(const Norm& n, float* y) {
                                      factor, offset, kAdd ? n.residual + p * n.channels : nullptr,
                                      y + p * n.channels);
     }
-  });
+  };
+  if (kGroup && n.batch >= 2 * threads()) {  // image by image, which the cache holds
+    parallel(static_cast<int>(n.batch), [&](int image, int worker) {
+      image_statistics(n, image, worker, statistics, work, totals);
+      for (int64_t i = 0; i < of_image; ++i) chunk(image * of_image + i, worker, false);
+    });
+    return;
+  }
+  if (kGroup) all_group_statistics(n, statistics, work, totals);
+  parallel(static_cast<int>(n.batch * of_image), [&](int task, int worker) { chunk(task, worker, true); });
 }
 
 template <bool kGroup>
@@ -290,8 +301,7 @@ void backward(const Norm& n, const NormGradients& out) {
   float* totals = work + threads() * 2 * row;
   float* sums = totals + threads() * group_floats(n);
   float* statistics = sums + threads() * row;
-  if (kGroup) all_group_statistics(n, statistics, work, totals);
-  parallel(static_cast<int>(tasks), [&](int task, int worker) {
+  auto chunk = [&](int64_t task, int worker) {
     const int64_t image = task / of_image, first = task % of_image * kChunk;
     const int64_t last = smaller(first + kChunk, n.pixels);
     float *factor = work + worker * 2 * row, *offset = factor + row;
@@ -323,10 +333,21 @@ void backward(const Norm& n, const NormGradients& out) {
 #pragma omp simd
       for (int64_t c = 0; c < c_count; ++c) dx[c] = (dx[c] - sum - (x[c] - mean) * r * along) * r;
     }
-  });
-  if (kGroup) {
+  };
+  if (!kGroup) {
+    parallel(static_cast<int>(tasks), [&](int task, int worker) { chunk(task, worker); });
+  } else {
     const int64_t width = c_count / n.groups;
+    const bool by_image = n.batch >= 2 * threads();  // which the cache holds
+    if (!by_image) {
+      all_group_statistics(n, statistics, work, totals);
+      parallel(static_cast<int>(tasks), [&](int task, int worker) { chunk(task, worker); });
+    }
     parallel(static_cast<int>(n.batch), [&](int image, int worker) {
+      if (by_image) {
+        image_statistics(n, image, worker, statistics, work, totals);
+        for (int64_t i = 0; i < of_image; ++i) chunk(image * of_image + i, worker);
+      }
       float *factor = work + worker * 2 * row, *offset = factor + row;
       affine(n, image, factor, offset);
       const float *mean = statistics + image * 2 * c_count, *r = mean + c_count;
@@ -344,11 +365,11 @@ void backward(const Norm& n, const NormGradients& out) {
         factor[c] = static_cast<float>(along[c / width] / count);
         offset[c] = static_cast<float>(sum[c / width] / count);
       }
-      float *dadded = out.dadded == nullptr ? nullptr : out.dadded + image * c_count, *chunk = sums + worker * row;
+      float *dadded = out.dadded == nullptr ? nullptr : out.dadded + image * c_count, *part = sums + worker * row;
       if (dadded != nullptr) memset(dadded, 0, c_count * sizeof(float));
       for (int64_t first = 0; first < n.pixels; first += kChunk) {
         const int64_t last = smaller(first + kChunk, n.pixels);
-        if (dadded != nullptr) memset(chunk, 0, c_count * sizeof(float));
+        if (dadded != nullptr) memset(part, 0, c_count * sizeof(float));
         for (int64_t p = image * n.pixels + first; p < image * n.pixels + last; ++p) {
           const float* x = n.x + p * c_count;
           float* dx = out.dx + p * c_count;
@@ -358,9 +379,9 @@ void backward(const Norm& n, const NormGradients& out) {
           }
           if (dadded == nullptr) continue;
 #pragma omp simd
-          for (int64_t c = 0; c < c_count; ++c) chunk[c] += dx[c];
+          for (int64_t c = 0; c < c_count; ++c) part[c] += dx[c];
         }
-        for (int64_t c = 0; dadded != nullptr && c < c_count; ++c) dadded[c] += chunk[c];
+        for (int64_t c = 0; dadded != nullptr && c < c_count; ++c) dadded[c] += part[c];
       }
     });
   }
@@ -395,6 +416,43 @@ void norm_backward(const Norm& n, const NormGradients& out) {
   } else {
     n.silu ? backward<true, false>(n, out) : backward<false, false>(n, out);
   }
+}
+
+// --- transposed convolution to few channels ---------------------------------------------------------------------
+
+// What every pixel gives to its K x K neighbours is one product, (W, D) by (D, K K C), added up where it belongs.
+void few_channels(const FewChannels& f, const float* x, const float* w, const float* b, float* y) {
+  const int64_t taps = f.kernel * f.kernel, wide = (taps * f.channels + kLanes - 1) / kLanes * kLanes;
+  const int64_t each = padded(f.width * wide);
+  float* turned = static_cast<float*>(scratch((padded(f.depth * wide) + threads() * each) * sizeof(float)));
+  float* work = turned + padded(f.depth * wide);
+  for (int64_t d = 0; d < f.depth; ++d) {
+    for (int64_t i = 0; i < wide; ++i) {
+      const int64_t tap = i / f.channels, c = i % f.channels;
+      turned[d * wide + i] = tap < taps ? w[(d * f.channels + c) * taps + tap] : 0.f;
+    }
+  }
+  parallel(static_cast<int>(f.batch), [&](int image, int worker) {
+    float *gifts = work + worker * each, *out = y + image * f.out_height * f.out_width * f.channels;
+    for (int64_t i = 0; i < f.out_height * f.out_width; ++i) {
+      for (int64_t c = 0; c < f.channels; ++c) out[i * f.channels + c] = b == nullptr ? 0.f : b[c];
+    }
+    for (int64_t i = 0; i < f.height; ++i) {
+      multiply(f.width, wide, f.depth, x + (image * f.height + i) * f.width * f.depth, f.depth, 1, turned, wide, gifts,
+               wide, false);
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const int64_t row = i * f.stride + tap / f.kernel - f.padding, left = tap % f.kernel - f.padding;
+        if (row < 0 || row >= f.out_height) continue;
+        for (int64_t j = 0; j < f.width; ++j) {
+          const int64_t column = j * f.stride + left;
+          if (column < 0 || column >= f.out_width) continue;
+          float* to = out + (row * f.out_width + column) * f.channels;
+          const float* from = gifts + j * wide + tap * f.channels;
+          for (int64_t c = 0; c < f.channels; ++c) to[c] += from[c];
+        }
+      }
+    }
+  });
 }
 
 // --- attention ----------------------------------------------------------------------------------------------------
@@ -857,7 +915,7 @@ void adam(const Adam& a, int64_t size, const float* gradient, const float* weigh
 extern const Simd simd;
 const Simd simd = {MSD_TEXT(MSD_ISA),  norm_forward,       norm_backward,  linear_attention_forward,
                    linear_attention_backward, attention_forward, attention_backward, linear_forward,
-                   linear_backward,    sum_of_squares,     adam};
+                   linear_backward,    few_channels,       sum_of_squares, adam};
 
 }  // namespace MSD_ISA
 }  // namespace msd

@@ -33,6 +33,12 @@ struct Attend {
   const float *memory;
 };
 
+// A transposed convolution: x (batch, height, width, depth), w (depth, channels, kernel, kernel), b (channels) or null ->
+// y (batch, out_height, out_width, channels).
+struct FewChannels {
+  int64_t batch, height, width, depth, channels, kernel, stride, padding, out_height, out_width;
+};
+
 // One update of Adam over `size` weights, moments m and v; see optim.py.
 struct Adam {
   float clip;               // factor on the gradient
@@ -55,6 +61,7 @@ struct Simd {
   void (*linear_forward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* b, float* y);
   void (*linear_backward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* dy,
                           float* dx, float* dw, float* db);
+  void (*few_channels)(const FewChannels&, const float* x, const float* w, const float* b, float* y);
   double (*sum_of_squares)(int64_t size, const float* x);
   void (*adam)(const Adam&, int64_t size, const float* gradient, const float* weight, const float* m, const float* v,
                float* new_weight, float* new_m, float* new_v);

@@ -10,7 +10,7 @@ from mindspore import nn, ops
 from ms_ddpm import Unet, amp, convert
 from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
 from ms_ddpm.nets.unet import TimeMLP
-from ms_ddpm.ops import kernels
+from ms_ddpm.ops import kernels, pooling
 
 from ... import classes
 from ...case import Arrays
@@ -73,6 +73,8 @@ LAYERS: dict[str, Callable[..., nn.Cell]] = {
     "pre_norm_attention": lambda **k: attention.Attention(**k, rng=_rng()),
     "downsample": lambda **k: blocks.downsample(**k, rng=_rng()),
     "upsample": lambda **k: blocks.Upsample(**k, rng=_rng()),
+    "max_pool": pooling.MaxPool2,
+    "nearest_upsample": pooling.Upsample2,
 }
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 import torch_ref
 from torch_ref import attention, layers
+from torch_ref.basic_net import BasicNet
 
 from ...case import Arrays
 from . import score_nets
@@ -58,6 +59,9 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
     "pre_norm_attention": lambda dim, **k: attention.PreNorm(dim, attention.Attention(dim, **k)),
     "downsample": lambda kind, dim, dim_out: layers.downsample(kind, dim, dim_out),
     "upsample": lambda **k: layers.Upsample(**k),
+    "max_pool": lambda: nn.MaxPool2d(2),
+    "nearest_upsample": lambda: nn.Upsample(scale_factor=2),
+    "basic_net": lambda **k: BasicNet(**k),
 }
 
 

@@ -15,6 +15,7 @@ from torch_ref.train import train_step
 
 from ...case import Arrays
 from ._common import DTYPES, arrays, kernels, load, tensor
+from .products import with_rounded_products
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
 NETWORKS = {"score_unet": score_unet.ScoreUnet, "conditional_score_unet": score_unet.ConditionalScoreUnet}
@@ -134,6 +135,7 @@ def score_likelihood(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> A
 
 
 KINDS = {
-    "sde": sde, "score_step": score_step, "score_loss": score_loss, "score_train": score_train,
+    "sde": sde, "score_step": score_step, "score_loss": with_rounded_products(score_loss),
+    "score_train": with_rounded_products(score_train),
     "score_chain": score_chain, "score_likelihood": score_likelihood,
 }  # fmt: skip

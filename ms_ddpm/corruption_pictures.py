@@ -1,0 +1,189 @@
+"""What a corruption model does, in pictures: eight amounts, a sampling history, the loss, and the kinds of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mindspore import Tensor
+
+from . import data, figures, published
+from .config import Config
+from .corruption import NOISES, Corruption
+from .errors import UserError
+from .images import save_grid
+from .published import read_log
+from .random import stream
+from .runtime import compiled
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .trainer import Trainer
+
+LEVELS = 8
+LOSS_RANGE = (0.0, 0.1)  # of the y axis, as in the document
+PICTURE_STREAM = 1 << 20  # beside the images of a sample, which are counted from 0
+
+
+def _shown(images: Tensor | np.ndarray) -> np.ndarray:
+    return np.clip(images.asnumpy() if isinstance(images, Tensor) else images, 0.0, 1.0)
+
+
+def _model_of(corruption: Corruption):
+    def model(x):
+        return corruption.model(x)
+
+    return compiled(model)
+
+
+def predictions(corruption: Corruption, images: np.ndarray, seed: int = 0) -> Image:
+    """Three rows: images, the same corrupted by amounts from 0 to 1, and what the network makes of them.
+
+    Args:
+        corruption: trained, or not.
+        images: (N, C, H, W) float32 in [0, 1], two or more; the document shows eight of the test set.
+        seed: of the noise.
+
+    Raises:
+        UserError: for fewer than two images, or of another shape than the model's.
+    """
+    shape = (corruption.channels, *corruption.image_size)
+    if images.ndim != 4 or len(images) < 2 or images.shape[1:] != shape:
+        raise UserError(
+            f"images to predict have shape {images.shape}, expected (2 or more, {', '.join(map(str, shape))})"
+        )
+    amount = np.linspace(0, 1, len(images), dtype=np.float32)
+    z = corruption.noise.draw(stream(seed, PICTURE_STREAM), images, amount)
+    corrupted = corruption.corruption(Tensor(images), Tensor(amount), Tensor(z))
+    rows = [
+        ("image", images),
+        ("corrupted", _shown(corrupted)),
+        ("prediction", _shown(_model_of(corruption)(corrupted))),
+    ]
+    made = figures.sheet(rows, [f"amount {a:.2f}" for a in amount])
+    return figures.page(
+        made, f"What the network makes of {corruption.noise_kind.replace('_', ' ')} noise",
+        "The less of the image is left, the more the answer is the mean of all images that fit: that is what the mean "
+        "squared error asks for.",
+    )  # fmt: skip
+
+
+def history(corruption: Corruption, batch_size: int = 8, steps: int = 5, seed: int = 0) -> Image:
+    """A row per sampling step: left what the network is given, right what it answers.
+
+    Raises UserError as `Corruption.sample`.
+    """
+    states, answers = (_shown(a) for a in corruption.chain(batch_size, seed=seed, steps=steps))
+    scale = max(1, figures.enlargement(*corruption.image_size) - 1)
+    left = figures.sheet(
+        [(f"step {i + 1}", states[:, i]) for i in range(steps)], heading="what the network is given", scale=scale
+    )
+    right = figures.sheet(
+        [(f"1/{steps - i} of the way", answers[:, i]) for i in range(steps)], heading="what it answers", scale=scale
+    )
+    return figures.page(
+        figures.beside([left, right], gap=24, align=0.0), f"From noise to images in {steps} steps",
+        "In step i of n the image goes 1/(n - i) of the way towards the answer: the noise that the answer implies "
+        "shrinks in equal parts, and the last step is the answer itself.",
+    )  # fmt: skip
+
+
+def noise_strip(image: np.ndarray, amounts: tuple[float, ...] = (0, 0.1, 0.25, 0.5, 0.75, 1), seed: int = 0) -> Image:
+    """One image (C, H, W) in [0, 1] after every kind of noise at growing amounts. Raises UserError for no image."""
+    if image.ndim != 3:
+        raise UserError(f"an image of shape {image.shape}, expected (C, H, W)")
+    many = np.repeat(np.asarray(image, np.float32)[None], len(amounts), axis=0)
+    amount = np.array(amounts, np.float32)
+    rows = []
+    for kind, noise in NOISES.items():
+        z = noise.draw(stream(seed, PICTURE_STREAM), many, amount)
+        rows.append((kind.replace("_", " "), _shown(noise.apply(Tensor(many), Tensor(amount), Tensor(z)))))
+    return figures.page(
+        figures.sheet(rows, [f"amount {a:g}" for a in amounts]), "The kinds of noise",
+        "Shown clipped to the range from black to white. Poisson and multiplicative noise leave black pixels alone.",
+    )  # fmt: skip
+
+
+def loss_curve(records: list[Mapping], y_range: tuple[float, float] = LOSS_RANGE) -> Image:
+    """The loss over the steps, from the ``records`` of log.jsonl; the means of epochs too, where there are.
+
+    Raises UserError where the log holds no loss.
+    """
+    steps = [(r["step"], float(r["loss"])) for r in records if "loss" in r and "step" in r]
+    if not steps:
+        raise UserError("the log holds no loss yet; train first")
+    epochs = [(r["step"], float(r["epoch_loss"])) for r in records if "epoch_loss" in r]
+    series = {"loss of the last steps": tuple(zip(*steps, strict=True))}
+    if epochs:
+        series["mean of the epoch"] = tuple(zip(*epochs, strict=True))
+    chart = figures.line_chart(
+        series, x_label="step", y_label="mean squared error", y_range=y_range, dots=("mean of the epoch",),
+        faint=("loss of the last steps",) if epochs else (),
+    )  # fmt: skip
+    return figures.page(chart, "The loss of the corruption model")
+
+
+def write_pictures(
+    corruption: Corruption, images: np.ndarray, folder: str | Path, *, log: str | Path | None = None, seed: int = 0
+) -> list[Path]:
+    """Every picture of a trained model: predictions.png, history.png, samples-40.png, noises.png, loss.png.
+
+    Args:
+        corruption: the model.
+        images: (N, C, H, W) float32 in [0, 1] that it was not trained on; the first eight are shown.
+        folder: where the files go; made where it is missing.
+        log: the log.jsonl of its training; without it there is no loss.png.
+        seed: of all noise.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        UserError: fewer than two images, a log that cannot be read, a folder that cannot be written.
+    """
+    folder = Path(folder)
+    made = {
+        "predictions": predictions(corruption, images[:LEVELS], seed),
+        "history": history(corruption, seed=seed),
+        "noises": noise_strip(images[0], seed=seed),
+    }
+    if log is not None:
+        made["loss"] = loss_curve(read_log(log))
+    paths = [figures.save(picture, folder / f"{name}.png") for name, picture in made.items()]
+    steps = corruption.sampling_timesteps
+    path = folder / f"samples-{steps}.png"
+    save_grid(_shown(corruption.sample(64, seed=seed, steps=steps)), path, columns=8)
+    return [*paths, path]
+
+
+def _unseen(trainer: Trainer, config: Config) -> data.ImageSource:
+    """Images that were not trained on: those held out, MNIST-like files' test images, or else some that were."""
+    if trainer.validation_set is not None:
+        return trainer.validation_set
+    folder = Path(config.dataset).expanduser()
+    for path in sorted(folder.glob("t10k-images*idx3-ubyte*")) if folder.is_dir() else []:
+        return data.open_images(path, image_size=trainer.cell.image_size, channels=trainer.cell.channels)
+    return trainer.train_set
+
+
+def report(trainer: Trainer, config: Config) -> list[str]:
+    """What train.py does at the end of a run of the system corruption: pictures, and the published losses beside ours.
+
+    Returns the lines to print. Files go to OUTPUT/pictures, drawn with the averaged weights.
+
+    Raises UserError as `write_pictures`.
+    """
+    source, log = _unseen(trainer, config), trainer.folder / "log.jsonl"
+    images = data.as_float(source.batch(range(min(LEVELS, len(source)))))
+    if len(images) < 2:
+        return []
+    folder = trainer.folder / "pictures"
+    with trainer.ema.swapped():
+        write_pictures(trainer.cell, images, folder, log=log, seed=trainer.seed)
+    lines = [f"pictures: {folder}"]
+    if published.applies(config) and published.epoch_losses(read_log(log)):
+        lines += ["mean loss of each epoch:", *published.compare(log, folder / "published.png").splitlines()]
+    return lines

@@ -1,0 +1,142 @@
+"""A first DDPM in two methods: the class that beginners' articles write, as a view on `GaussianDiffusion`.
+
+    x_t = ddpm.forward(x0, t, eta)       # noise is added
+    eta_theta = ddpm.backward(x_t, t)    # the network says which
+    loss = ((eta_theta - eta) ** 2).mean()
+
+Everything else (schedules, samplers, the trainer) is `ddpm.diffusion`. docs/first_ddpm.md walks through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from .diffusion import GaussianDiffusion
+from .errors import UserError, quoted
+from .random import normal
+
+Array = Tensor | np.ndarray
+
+
+class _Model(nn.Cell):
+    """A network called as ``network(x, t)``, in the shape that `GaussianDiffusion` expects."""
+
+    def __init__(self, network: Callable, channels: int):
+        super().__init__()
+        self.channels, self.out_dim, self.self_condition = channels, channels, False
+        self.network = network
+
+    def construct(self, x, t, x_self_cond=None):
+        return self.network(x, t)
+
+
+class FirstDDPM(nn.Cell):
+    """DDPM (Ho et al., https://arxiv.org/abs/2006.11239) with betas evenly from ``min_beta`` to ``max_beta``.
+
+    Args:
+        network: called as ``network(x, t)`` with x (n, C, H, W) float32 and t (n,) int32; gives the noise in x, of x's
+            shape. A `Unet` fits.
+        n_steps: T.
+        min_beta, max_beta: first and last beta, exactly. With T = 200 and 0.02 the last abar is 0.13: x_T still shows
+            36 % of the image, while sampling begins with none of it (docs/first_ddpm.md).
+        image_chw: channels, height and width of the images, whose pixels lie in [-1, 1].
+
+    Attributes:
+        betas, alphas, alpha_bars: (T,) float32 Tensors.
+        diffusion: the `GaussianDiffusion` this is a view on; it trains on images in [0, 1].
+
+    Raises:
+        UserError: for values that do not fit.
+    """
+
+    def __init__(
+        self,
+        network: Callable,
+        n_steps: int = 200,
+        min_beta: float = 1e-4,
+        max_beta: float = 0.02,
+        image_chw: tuple[int, int, int] = (1, 28, 28),
+    ):
+        super().__init__()
+        if len(image_chw) != 3:
+            raise UserError(f"image_chw is {quoted(image_chw)}, expected (channels, height, width)")
+        if getattr(network, "self_condition", False) or getattr(network, "out_dim", image_chw[0]) != image_chw[0]:
+            raise UserError(
+                f"the network must give {image_chw[0]} channels and know no self-conditioning; "
+                "GaussianDiffusion can both"
+            )
+        self.n_steps, self.image_chw = n_steps, tuple(image_chw)
+        self.network = network
+        diffusion = GaussianDiffusion(
+            _Model(network, image_chw[0]),
+            image_size=tuple(image_chw[1:]),
+            timesteps=n_steps,
+            objective="pred_noise",
+            beta_schedule="linear",
+            schedule_fn_kwargs={"beta_start": min_beta, "beta_end": max_beta},
+        )
+        self._view = (diffusion,)  # in a tuple, where MindSpore does not look: the parameters are `network.*` alone
+        self.betas, self.alpha_bars = diffusion.betas, diffusion.alphas_cumprod
+        self.alphas = Tensor((1 - diffusion.tables["betas"]).astype(np.float32))
+
+    @property
+    def diffusion(self) -> GaussianDiffusion:
+        """The diffusion behind: what `Trainer` trains."""
+        return self._view[0]
+
+    def _times(self, t: Array, count: int) -> Tensor:
+        """t as (n,) int32; a column (n, 1) is taken too."""
+        values = t.asnumpy() if isinstance(t, Tensor) else np.asarray(t)
+        if values.dtype.kind not in "iu" or values.shape not in ((count,), (count, 1)):
+            raise UserError(
+                f"t has shape {values.shape} and dtype {values.dtype}, expected {count} whole numbers, one per image: "
+                f"({count},) or ({count}, 1)"
+            )
+        outside = values[(values < 0) | (values >= self.n_steps)]
+        if outside.size:
+            raise UserError(f"t has {outside.flat[0]}, expected 0 to n_steps - 1 ({self.n_steps - 1})")
+        return Tensor(values.reshape(count), ms.int32)
+
+    def _images(self, images: Array, name: str) -> Tensor:
+        """``images`` as a float32 Tensor of this shape."""
+        found = Tensor(np.ascontiguousarray(images, np.float32)) if isinstance(images, np.ndarray) else images
+        if not isinstance(found, Tensor) or found.ndim != 4 or tuple(found.shape[1:]) != self.image_chw:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(images).__name__
+            raise UserError(f"{name} is {shape}, expected (n, {', '.join(map(str, self.image_chw))})")
+        return found
+
+    def forward(
+        self, x0: Array, t: Array, eta: Array | None = None, *, rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """The noised images x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eta (Ho et al., eq. 4).
+
+        Args:
+            x0: (n, C, H, W) in [-1, 1].
+            t: (n,) or (n, 1) whole numbers in 0 ... n_steps - 1.
+            eta: standard normal noise like x0; without it, it is drawn from ``rng``.
+            rng: a numpy Generator, where ``eta`` is not given.
+        """
+        x0 = self._images(x0, "x0")
+        if (eta is None) == (rng is None):
+            raise UserError("forward takes the noise as eta= or a Generator as rng=, expected exactly one of them")
+        eta = self._images(normal(rng, x0.shape) if eta is None else eta, "eta")
+        if eta.shape != x0.shape:
+            raise UserError(f"eta has {eta.shape[0]} images, expected as many as x0 ({x0.shape[0]})")
+        return self.diffusion.q_sample(x0, self._times(t, x0.shape[0]), eta)
+
+    def construct(self, x0: Array, t: Array, eta: Array) -> Tensor:
+        """``ddpm(x0, t, eta)`` is `forward`."""
+        return self.forward(x0, t, eta)
+
+    def backward(self, x: Array, t: Array) -> Tensor:
+        """What the network takes for the noise in ``x`` (n, C, H, W) at times ``t`` (n,) or (n, 1): like x."""
+        x = self._images(x, "x")
+        return self.network(x, self._times(t, x.shape[0]))
+
+    def sample(self, batch_size: int = 16, *, seed: int | None = None, noise=None) -> Tensor:
+        """New images (batch_size, C, H, W) in [0, 1]: all T steps back from pure noise (Algorithm 2)."""
+        return self.diffusion.sample(batch_size, seed=seed, noise=noise)

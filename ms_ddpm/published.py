@@ -1,0 +1,105 @@
+"""The fifteen losses that the corruption document prints for Fashion-MNIST, beside those of a run here.
+
+They are means over the batches of an epoch, each taken before its batch was learnt from, of the mean squared error with
+uniform noise and amounts uniform in [0, 1): configs/corruption.yaml, on the 60,000 training images. The document's
+last batch of an epoch has 96 images; here every one has 128, and the last of an epoch takes some of the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import figures
+from .config import Config
+from .errors import UserError, quoted, reason_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LOSSES = (
+    0.059535, 0.024476, 0.022848, 0.021662, 0.021025, 0.020682, 0.020176, 0.020124, 0.019379, 0.019473, 0.018823,
+    0.018897, 0.018471, 0.018010, 0.017308,
+)  # fmt: skip
+
+
+def applies(config: Config) -> bool:
+    """Whether a run of ``config`` computes what the published losses are of.
+
+    The data set is known by its path: somewhere in it stands "fashion".
+    """
+    return (
+        config.system == "corruption" and config.noise_kind == "uniform" and config.epochs is not None
+        and config.train_batch_size * config.gradient_accumulate_every == 128 and config.channels == 1
+        and "fashion" in str(config.dataset).lower()
+    )  # fmt: skip
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """The records of a log.jsonl. Raises UserError where it cannot be read, or a line is no JSON object."""
+    records = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the log {path} ({reason_of(error)}); give the log.jsonl of a run") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if record is None and number == len(lines):
+            break  # cut short by a kill
+        if not isinstance(record, dict):
+            raise UserError(f"line {number} of {path} is {quoted(line)}, expected a JSON object, as train.py writes it")
+        records.append(record)
+    return records
+
+
+def epoch_losses(records: Sequence[Mapping]) -> dict[int, float]:
+    """Epoch, from 1, -> its mean loss, of the records of a log; of an epoch that is there twice the later one."""
+    return {int(r["epoch"]): float(r["epoch_loss"]) for r in records if "epoch" in r and "epoch_loss" in r}
+
+
+def table(ours: Mapping[int, float]) -> str:
+    """A line per epoch: its number from 0 as the document counts, the published loss, ours, and the ratio of both.
+
+    Raises UserError where there is no epoch to compare.
+    """
+    both = [epoch for epoch in ours if epoch <= len(LOSSES)]
+    if not both:
+        raise UserError("no epoch has ended yet; the published losses are means over epochs (set epochs)")
+    lines = ["epoch  published      ours  ours/published"]
+    for epoch, loss in enumerate(LOSSES, 1):
+        mine = f"{ours[epoch]:9.6f}  {ours[epoch] / loss:14.2f}" if epoch in ours else f"{'-':>9}  {'-':>14}"
+        lines.append(f"{epoch - 1:5d}  {loss:9.6f} {mine}")
+    mean, theirs = (sum(losses[epoch] for epoch in both) / len(both) for losses in (ours, dict(enumerate(LOSSES, 1))))
+    lines.append(f" mean  {theirs:9.6f} {mean:9.6f}  {mean / theirs:14.2f}  (of the {len(both)} epochs that both have)")
+    return "\n".join(lines)
+
+
+def chart(ours: Mapping[int, float]) -> Image:
+    """Both as lines over the epochs. Raises UserError as `table`."""
+    table(ours)
+    series = {
+        "published": (range(len(LOSSES)), LOSSES),
+        "this run": ([epoch - 1 for epoch in sorted(ours)], [ours[epoch] for epoch in sorted(ours)]),
+    }
+    made = figures.line_chart(
+        series, x_label="epoch, counted from 0", y_label="mean squared error, mean of the epoch", dots=tuple(series)
+    )
+    return figures.page(made, "Fashion-MNIST: the document's losses and these", "")
+
+
+def compare(log: str | Path, picture: str | Path | None = None) -> str:
+    """The table for the log.jsonl of a run; the chart is written to ``picture`` where that is given.
+
+    Raises:
+        UserError: a log that cannot be read or has no epoch, a picture that cannot be written.
+    """
+    ours = epoch_losses(read_log(log))
+    words = table(ours)
+    if picture is not None:
+        figures.save(chart(ours), picture)
+    return words

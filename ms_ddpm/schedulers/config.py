@@ -1,0 +1,135 @@
+"""A scheduler's configuration: checked values, read from a dict or from diffusers' scheduler_config.json."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import UserError, quoted, reason_of
+from ..schedules import SCHEDULER_BETAS, SPACINGS
+from ..untrusted import read_text
+
+FILE_NAME = "scheduler_config.json"
+MAX_BYTES = 16 << 20  # trained_betas of a million steps would fit
+MAX_STEPS = 1_000_000
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
+log = logging.getLogger(__name__)
+
+# Arguments that diffusers 0.42's other schedulers take. Its files are used across classes, so these are no surprise.
+OTHER_SCHEDULERS_KEYS = frozenset({
+    "algorithm_type", "disable_corrector", "euler_at_final", "final_sigmas_type", "flow_shift", "interpolation_type",
+    "lambda_min_clipped", "lower_order_final", "noise_sampler_seed", "predict_x0", "rho", "set_alpha_to_one",
+    "shift_terminal", "sigma_data", "sigma_max", "sigma_min", "sigma_schedule", "skip_prk_steps", "solver_order",
+    "solver_p", "solver_type", "time_shift_type", "timestep_type", "use_beta_sigmas", "use_dynamic_shifting",
+    "use_exponential_sigmas", "use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type",
+})  # fmt: skip
+
+
+class FrozenConfig(dict):
+    """A configuration that can be read as a dict or by attribute, and not changed."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the scheduler's config has no {name!r}; it has: {', '.join(self)}") from None
+
+    def __reduce__(self) -> tuple:
+        return type(self), (dict(self),)  # copies go around the methods below
+
+    def _refuse(self, *args, **kwargs) -> NoReturn:
+        raise TypeError("a scheduler's config cannot be changed; make another with from_config(config, name=value)")
+
+    __setattr__ = __setitem__ = __delitem__ = __delattr__ = _refuse
+    update = setdefault = pop = popitem = clear = __ior__ = _refuse
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_int(value) or isinstance(value, (float, np.floating))) and math.isfinite(value)
+
+
+def _one_of(names: Any) -> tuple[Callable, str]:
+    return (lambda value: isinstance(value, str) and value in names), f"one of: {', '.join(names)}"
+
+
+_BOOL = (lambda value: isinstance(value, (bool, np.bool_))), "true or false"
+_BETA = (lambda value: _is_number(value) and 0 < value < 1), "a number between 0 and 1"
+_POSITIVE = (lambda value: _is_number(value) and value > 0), "a number above 0"
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each value must be, and that in words
+    "num_train_timesteps": (
+        (lambda value: _is_int(value) and 1 <= value <= MAX_STEPS), f"a whole number from 1 to {MAX_STEPS}",
+    ),
+    "beta_start": _BETA,
+    "beta_end": _BETA,
+    "beta_schedule": _one_of(SCHEDULER_BETAS),
+    "variance_type": _one_of(VARIANCE_TYPES),
+    "clip_sample": _BOOL,
+    "clip_sample_range": _POSITIVE,
+    "prediction_type": _one_of(PREDICTION_TYPES),
+    "thresholding": _BOOL,
+    "dynamic_thresholding_ratio": ((lambda value: _is_number(value) and 0 <= value <= 1), "a number from 0 to 1"),
+    "sample_max_value": _POSITIVE,
+    "timestep_spacing": _one_of(SPACINGS),
+    "steps_offset": ((lambda value: _is_int(value) and value >= 0), "a whole number of at least 0"),
+    "rescale_betas_zero_snr": _BOOL,
+    "set_alpha_to_one": _BOOL,
+}  # fmt: skip
+
+
+def check(arguments: Mapping[str, Any]) -> None:
+    """Raises UserError for the first of ``arguments`` that is not what `CHECKS` expects."""
+    for name, value in arguments.items():
+        if name in CHECKS and not CHECKS[name][0](value):
+            raise UserError(f"{name} is {quoted(value)}, expected {CHECKS[name][1]}")
+
+
+def read(source: Mapping | str | Path) -> dict[str, Any]:
+    """The configuration in ``source``: a mapping, a JSON file, or a directory that holds scheduler_config.json.
+
+    Raises UserError where it cannot be read or is no JSON object.
+    """
+    if isinstance(source, Mapping):
+        return dict(source)
+    path = Path(source)
+    path = path / FILE_NAME if path.is_dir() else path
+    try:
+        found = json.loads(read_text(path, MAX_BYTES))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no JSON
+        raise UserError(
+            f"cannot read the scheduler configuration {path}: {reason_of(error)}; "
+            f"give a {FILE_NAME}, or a directory that holds one"
+        ) from None
+    if not isinstance(found, dict):
+        raise UserError(f"the scheduler configuration {path} holds {quoted(found)}, expected a JSON object")
+    return found
+
+
+def split(found: Mapping[str, Any], known: tuple[str, ...], owner: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(arguments of class ``owner``, everything else that is kept) of a configuration, as diffusers does.
+
+    - ``_class_name`` may name another scheduler: its file is read for what ``owner`` knows of it.
+    - Keys listed in ``_use_default_values`` were not chosen by anybody: the class's own defaults count.
+    - Other keys that begin with ``_`` (``_diffusers_version``) are left out.
+    - Arguments of diffusers' other schedulers are kept in `config`, without effect and without a word, so that the
+      configuration can go back to them; keys that no scheduler knows are kept too, and one warning names them.
+    """
+    chosen = found.get("_use_default_values")
+    defaults = set(chosen) if isinstance(chosen, (list, tuple)) and all(isinstance(k, str) for k in chosen) else set()
+    given = {key: value for key, value in found.items() if not str(key).startswith("_") and key not in defaults}
+    arguments = {key: value for key, value in given.items() if key in known}
+    rest = {key: value for key, value in given.items() if key not in known}
+    surprising = sorted(str(key) for key in rest if key not in OTHER_SCHEDULERS_KEYS)
+    if surprising:
+        log.warning("%s does not know %s; without effect", owner, quoted(", ".join(surprising)))
+    return arguments, rest

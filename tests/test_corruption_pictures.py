@@ -1,0 +1,165 @@
+"""Pictures of the corruption model, and the document's losses beside those of a run on files like Fashion-MNIST's."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from ms_ddpm.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model(mindspore):
+    from ms_ddpm.corruption import Corruption
+    from ms_ddpm.nets.basic import BasicNet
+
+    return Corruption(BasicNet(widths=(3, 4), rng=3), image_size=8)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.random((8, 1, 8, 8), dtype=np.float32)
+
+
+def colours(picture):
+    return len(picture.getcolors(1 << 24))
+
+
+def test_every_picture_of_a_model_is_written(model, images, tmp_path):
+    from PIL import Image
+
+    from ms_ddpm.corruption_pictures import write_pictures
+
+    records = [{"step": i, "loss": 0.1 / i} for i in range(1, 5)] + [{"step": 4, "loss": 0.02, "epoch_loss": 0.05}]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    paths = write_pictures(model, images, tmp_path / "new", log=log)
+    assert [p.name for p in paths] == ["predictions.png", "history.png", "noises.png", "loss.png", "samples-40.png"]
+    for path in paths:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 200, path.name
+            assert colours(picture) > 5, path.name
+
+
+def test_the_row_of_predictions_starts_with_the_image_itself(model, images):
+    from ms_ddpm.corruption_pictures import predictions
+
+    assert predictions(model, images).size == predictions(model, images, seed=1).size
+    with pytest.raises(UserError, match="2 or more"):
+        predictions(model, images[:1])
+    with pytest.raises(UserError, match="2 or more, 1, 8, 8"):
+        predictions(model, images[..., :4])
+
+
+def test_the_noise_strip_has_a_row_for_every_kind(mindspore, images):
+    from ms_ddpm.corruption_pictures import noise_strip
+
+    narrow, wide = noise_strip(images[0], (0, 1)), noise_strip(images[0], (0, 0.5, 1))
+    assert min(narrow.height, wide.height) > 5 * 64
+    assert wide.width > narrow.width + 64
+    with pytest.raises(UserError, match="expected"):
+        noise_strip(images)
+
+
+def test_a_loss_curve_takes_what_a_log_may_hold(mindspore):
+    from ms_ddpm.corruption_pictures import loss_curve
+
+    assert loss_curve([{"step": 1, "loss": 0.5}]).width > 300
+    assert loss_curve([{"step": 1, "loss": "nan"}, {"step": 2, "loss": 0.05}]).width > 300
+    with pytest.raises(UserError, match="no loss yet"):
+        loss_curve([{"step": 1}])
+
+
+# --- the published losses ---------------------------------------------------------------------------------------------
+
+
+def test_the_published_losses_are_the_documents():
+    from ms_ddpm.published import LOSSES
+
+    assert len(LOSSES) == 15
+    assert (LOSSES[0], LOSSES[7], LOSSES[14]) == (0.059535, 0.020124, 0.017308)
+    assert sum(LOSSES) == pytest.approx(0.340889, abs=1e-9)
+
+
+def test_the_table_shows_both_and_their_ratio():
+    from ms_ddpm.published import LOSSES, table
+
+    lines = table({1: LOSSES[0] * 2, 3: LOSSES[2]}).splitlines()
+    assert len(lines) == 17
+    assert lines[1].split() == ["0", "0.059535", "0.119070", "2.00"]
+    assert lines[2].split() == ["1", "0.024476", "-", "-"]
+    assert lines[3].split() == ["2", "0.022848", "0.022848", "1.00"]
+    assert lines[16].split()[:4] == ["mean", "0.041191", "0.070959", "1.72"]
+    for nothing in ({}, {16: 0.1}):
+        with pytest.raises(UserError, match="no epoch"):
+            table(nothing)
+
+
+def test_a_log_that_was_cut_short_is_read_and_a_wrong_one_named(tmp_path):
+    from ms_ddpm.published import epoch_losses, read_log
+
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1}\n{"step": 2, "epoch": 1, "epoch_loss": 0.5}\n{"step": 3, "epo')
+    assert epoch_losses(read_log(log)) == {1: 0.5}
+    log.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
+    with pytest.raises(UserError, match="line 2 of"):
+        read_log(log)
+    with pytest.raises(UserError, match="cannot read the log"):
+        read_log(tmp_path / "missing.jsonl")
+
+
+def test_only_a_run_like_the_documents_is_compared():
+    from ms_ddpm.config import Config
+    from ms_ddpm.published import applies
+
+    same = {
+        "system": "corruption",
+        "dataset": "data/Fashion-MNIST/raw",
+        "epochs": 15,
+        "train_batch_size": 128,
+        "channels": 1,
+    }
+    assert applies(Config(**same))
+    for other in ({"system": "diffusion"}, {"dataset": "data/mnist"}, {"epochs": None}, {"noise_kind": "poisson"},
+                  {"train_batch_size": 64}):  # fmt: skip
+        assert not applies(Config(**same | other))
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes()) if path.suffix == ".gz" else header + array.tobytes())
+
+
+def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp_path):
+    """The recipe as it stands, but for two short epochs and a small network."""
+    from ms_ddpm.config import resolve
+    from ms_ddpm.corruption import Corruption
+    from ms_ddpm.corruption_pictures import report
+    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.trainer import Trainer
+
+    from .conftest import ROOT
+
+    folder = tmp_path / "fashion_mnist"
+    folder.mkdir()
+    for name, count in (("train", 200), ("t10k", 20)):
+        write_idx(folder / f"{name}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 28, 28), dtype=np.uint8))
+        write_idx(folder / f"{name}-labels-idx1-ubyte.gz", rng.integers(0, 10, count, dtype=np.uint8))
+    config = resolve({"dataset": str(folder), "epochs": 2}, str(ROOT / "configs" / "corruption.yaml"))
+    assert (config.train_lr, config.adam_betas, config.max_grad_norm) == (1e-3, [0.9, 0.999], 1e9)
+    cell = Corruption(BasicNet(widths=(3, 4), rng=0), image_size=28, sampling_timesteps=2)
+    trainer = Trainer(
+        cell, config.dataset, train_batch_size=config.train_batch_size, epochs=config.epochs, num_samples=4,
+        results_folder=tmp_path / "run", progress=False, augment_horizontal_flip=config.flip,
+    )  # fmt: skip
+    trainer.train()
+    lines = report(trainer, config)
+    assert "pictures" in lines[0]
+    assert [line.split()[0] for line in lines[2:]] == ["epoch", *map(str, range(15)), "mean"]
+    assert "-" not in lines[4].split()
+    assert "-" in lines[5].split()
+    for name in ("predictions", "history", "noises", "loss", "samples-2", "published"):
+        assert (tmp_path / "run" / "pictures" / f"{name}.png").stat().st_size > 2000
+    config.dataset = str(tmp_path)  # not known as Fashion-MNIST: pictures alone
+    assert len(report(trainer, config)) == 1
