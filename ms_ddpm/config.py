@@ -98,6 +98,7 @@ class Config:
     )  # fmt: skip
     channel_widths: list = _option([32, 64, 128, 256], "ints", "channels of each resolution", low=1)
     embed_dim: int = _option(256, "int", "width of the time's Fourier features", low=2)
+    fourier_scale: float = _option(30.0, "float", "of those features' frequencies", low=0)
     text_dim: int = _option(256, "int", "width of the class embedding", low=1)
     num_heads: int = _option(1, "int", "attention heads of the transformer blocks", low=1)
     score_sampler: str = _option(

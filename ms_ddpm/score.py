@@ -205,7 +205,7 @@ def build_score(config: Config) -> ScoreModel:
     rng = stream(config.seed, Stream.WEIGHTS)
     common = {
         "channels": tuple(config.channel_widths), "embed_dim": config.embed_dim, "in_channels": config.channels,
-        "rng": rng,
+        "fourier_scale": config.fourier_scale, "rng": rng,
     }  # fmt: skip
     conditional = config.score_net == "transformer"
     if conditional:

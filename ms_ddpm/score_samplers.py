@@ -6,7 +6,8 @@
     guidance_scale: s of score = s_none + s (s_class - s_none); default: the model's.
     eps: the time of the last call of the network; default: the model's ``sampling_eps``.
     denoise: end with x_0's expected value (x + std^2 score) / coeff (Tweedie's formula; expected denoised
-        sample of Jolicoeur-Martineau et al., https://arxiv.org/abs/2009.05475). Default: the model's, False if nothing was said: what the source document does, see `euler`.
+        sample of Jolicoeur-Martineau et al., https://arxiv.org/abs/2009.05475). Default: the model's, False if
+        nothing was said: what the source document does, see `euler`.
     seed, noise, first_image: the random numbers. ``noise`` is a tape: anything that yields arrays of the sample's
         shape, first the noise that x_1 is made of, then what each sampler says. Without it every image draws from a
         stream of its own, named by ``seed`` and its index, so image 7 of seed 0 is the same whatever the batch size.

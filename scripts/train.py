@@ -120,6 +120,15 @@ def introduce(trainer, config: Config) -> None:
     )
 
 
+def report(trainer, config: Config) -> None:
+    """Writes and prints what a system shows at the end of its training."""
+    if config.system == "corruption":
+        from ms_ddpm import corruption_pictures
+
+        for line in corruption_pictures.report(trainer, config):
+            print(line)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains; exit code 0, 128 + signal after SIGTERM or Ctrl-C, 1 where training diverged."""
     parser = Parser(prog="train.py", description=__doc__)
@@ -153,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        if group.writer and not result.stopped_by:
+            report(trainer, config)
     code = 128 + result.stopped_by if result.stopped_by else 0
     if group.writer and code:
         print(f"stopped at step {result.step}; the same command continues from there")

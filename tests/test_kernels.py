@@ -214,7 +214,8 @@ MISFITS = {
         lambda k: k.conv_transpose(3, 2, 0, (0, 0), False), ((1, 4, 4, 3), (2, 3, 3, 3)), "transposed convolution's"
     ),
     "added": (
-        lambda k: k.norm("group_silu_sum", 4, False), ((2, 4, 4, 8), (4, 2), (8,), (1, 8)), r"must be \(batch, channels\)"
+        lambda k: k.norm("group_silu_sum", 4, False), ((2, 4, 4, 8), (4, 2), (8,), (1, 8)),
+        r"must be \(batch, channels\)",
     ),
     "sizes": (lambda k: k.concat(), ((1, 4, 4, 2), (1, 4, 5, 2)), "of one size can be joined"),
     "gain": (lambda k: k.norm("rms", 2, False), ((1, 4, 4, 8), (1, 4, 1, 1)), "gain differ in channels"),

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..random import host_rng
 from .layers import Conv2d, ConvTranspose2d, Embedding
 from .norms import GroupNorm
-from .score_unet import Dense, ScoreUnet, TimeScoreNet
+from .score_unet import FOURIER_SCALE, Dense, ScoreUnet, TimeScoreNet
 from .transformer import SpatialTransformer
 
 
@@ -32,7 +32,7 @@ class ConditionalScoreUnet(ScoreUnet):
     Called as ``net(x, t, y)``: x (B, C, H, W), t (B,), classes y (B,) int32 from 0 -> score (B, C, H, W).
 
     Args:
-        marginal_prob_std, channels, embed_dim, in_channels, rng, use_kernels: as of `ScoreUnet`.
+        marginal_prob_std, channels, embed_dim, in_channels, fourier_scale, rng, use_kernels: as of `ScoreUnet`.
         text_dim: width of a class's vector.
         num_classes: how many there are.
         num_heads: of the attentions; 1 is the document's.
@@ -53,11 +53,15 @@ class ConditionalScoreUnet(ScoreUnet):
         *,
         in_channels: int = 1,
         null_class: bool = False,
+        fourier_scale: float = FOURIER_SCALE,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
-        super().__init__(marginal_prob_std, channels, embed_dim, in_channels=in_channels, skips="add", rng=rng)
+        super().__init__(
+            marginal_prob_std, channels, embed_dim, in_channels=in_channels, skips="add", fourier_scale=fourier_scale,
+            rng=rng,
+        )  # fmt: skip
         self.attn3 = SpatialTransformer(channels[2], text_dim, num_heads, rng=rng)
         self.attn4 = SpatialTransformer(channels[3], text_dim, num_heads, rng=rng)
         self.cond_embed = class_embedding(num_classes, null_class, text_dim, rng)
@@ -80,8 +84,8 @@ class LatentScoreUnet(TimeScoreNet):
     Called as ``net(z, t, y)``: z (B, channels[0], H, W), H and W from 9 on.
 
     Args:
-        marginal_prob_std, embed_dim, text_dim, num_classes, num_heads, null_class, rng, use_kernels: as of
-            `ConditionalScoreUnet`.
+        marginal_prob_std, embed_dim, text_dim, num_classes, num_heads, null_class, fourier_scale, rng, use_kernels: as
+            of `ConditionalScoreUnet`.
         channels: of the latents, then the widths of the three resolutions, multiples of 4.
 
     Raises:
@@ -100,11 +104,14 @@ class LatentScoreUnet(TimeScoreNet):
         num_heads: int = 1,
         *,
         null_class: bool = False,
+        fourier_scale: float = FOURIER_SCALE,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
-        super().__init__(marginal_prob_std, channels, embed_dim, channels[0] if len(channels) else 0, rng)
+        super().__init__(
+            marginal_prob_std, channels, embed_dim, channels[0] if len(channels) else 0, fourier_scale, rng
+        )
         c0, c1, c2, c3 = channels
 
         def transformer(width: int) -> SpatialTransformer:

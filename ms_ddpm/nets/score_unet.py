@@ -19,6 +19,7 @@ from .layers import Conv2d, ConvTranspose2d, Linear, use_channels_last
 from .norms import GroupNorm
 
 SKIPS = ("concat", "add")
+FOURIER_SCALE = 30.0  # of the document
 
 
 class Dense(nn.Cell):
@@ -41,7 +42,10 @@ class TimeScoreNet(nn.Cell):
 
     named_as_torch = True  # see `ms_ddpm.convert`
 
-    def __init__(self, marginal_prob_std: Callable, channels: Sequence[int], embed_dim: int, image_channels: int, rng):
+    def __init__(
+        self, marginal_prob_std: Callable, channels: Sequence[int], embed_dim: int, image_channels: int,
+        fourier_scale: float, rng: np.random.Generator,
+    ):  # fmt: skip
         super().__init__()
         if len(channels) != 4 or min(channels) < 1 or image_channels < 1:
             raise UserError(
@@ -50,7 +54,7 @@ class TimeScoreNet(nn.Cell):
             )
         self.channels, self.widths, self.marginal_prob_std = image_channels, tuple(channels), marginal_prob_std
         self.time_embed = nn.SequentialCell(
-            GaussianFourierProjection(embed_dim, rng=rng), Linear(embed_dim, embed_dim, rng=rng)
+            GaussianFourierProjection(embed_dim, fourier_scale, rng=rng), Linear(embed_dim, embed_dim, rng=rng)
         )
 
     def finish(self, use_kernels: bool | None) -> None:
@@ -106,6 +110,8 @@ class ScoreUnet(TimeScoreNet):
         in_channels: of the image.
         skips: "concat" joins the skips' channels, "add" adds them. The document trains a network UNet_res of that kind
             without showing it; here it is the document's conditional one without its transformers.
+        fourier_scale: of the time's frequencies, see `GaussianFourierProjection`. The document's 30 tells times apart
+            that are 0.005 from each other; short trainings do better with a few, where neighbours learn together.
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
         use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).
 
@@ -123,11 +129,12 @@ class ScoreUnet(TimeScoreNet):
         *,
         in_channels: int = 1,
         skips: str = "concat",
+        fourier_scale: float = FOURIER_SCALE,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
-        super().__init__(marginal_prob_std, channels, embed_dim, in_channels, rng)
+        super().__init__(marginal_prob_std, channels, embed_dim, in_channels, fourier_scale, rng)
         if skips not in SKIPS:
             raise UserError(f"skips is {skips!r}, expected one of: {', '.join(SKIPS)}")
         self.adds = skips == "add"
