@@ -38,9 +38,15 @@ LAYERS: dict[str, Row] = {
     "batch_norm_training_offset": Row(
         "batch_norm", {"dim": 6}, {"x": (4, 6, 3, 3)}, (4, 6, 3, 3), "batch_norm", True
     ),
-    "lpips_fire": Row("fire", {"dim": 8, "squeeze": 4, "expand": 6}, {"x": (2, 8, 5, 7)}, (2, 12, 5, 7), "fire", modes=BOTH),
-    "lpips_max_pool_ceil": Row("max_pool", {"kernel": 3, "ceil": True}, {"x": (2, 4, 6, 9)}, (2, 4, 3, 4), "max_pool"),
-    "lpips_max_pool_ceil_fits": Row("max_pool", {"kernel": 3, "ceil": True}, {"x": (2, 4, 7, 5)}, (2, 4, 3, 2), "max_pool"),
+    "lpips_fire": Row(
+        "fire", {"dim": 8, "squeeze": 4, "expand": 6}, {"x": (2, 8, 5, 7)}, (2, 12, 5, 7), "fire", modes=BOTH
+    ),
+    "lpips_max_pool_ceil": Row(
+        "max_pool", {"kernel": 3, "ceil": True}, {"x": (2, 4, 6, 9)}, (2, 4, 3, 4), "max_pool"
+    ),
+    "lpips_max_pool_ceil_fits": Row(
+        "max_pool", {"kernel": 3, "ceil": True}, {"x": (2, 4, 7, 5)}, (2, 4, 3, 2), "max_pool"
+    ),
     "lpips_max_pool": Row("max_pool", {"kernel": 3, "ceil": False}, {"x": (2, 4, 6, 9)}, (2, 4, 2, 4), "max_pool"),
     "lpips_unit_length": Row("unit_length", {}, {"x": (2, 8, 4, 6)}, (2, 8, 4, 6), "unit_length", modes=BOTH),
     "lpips_unit_length_zero_pixel": Row("unit_length", {}, {"x": (2, 8, 4, 6)}, (2, 8, 4, 6), "unit_length"),

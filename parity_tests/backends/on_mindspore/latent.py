@@ -45,7 +45,7 @@ MODULES: dict[str, Callable[..., nn.Cell]] = {
     "max_pool": lambda kernel, ceil: lpips.MaxPool(kernel, ceil),
     "unit_length": UnitLength,
     "lpips": lambda net: lpips.LPIPS(net, rng=RNG),
-    "latent_net": lambda **k: LatentScoreUnet(VESDE(25.0).marginal_prob_std, **k, rng=RNG),
+    "latent_net": lambda **k: LatentScoreUnet(VESDE(25.0).marginal_prob_std, **k, rng=RNG, use_kernels=False),
 }
 
 
