@@ -26,6 +26,7 @@ class GradientLoss(nn.Cell):
         self.halve = ops.AvgPool(2, 2, "valid")
 
     def rho(self, d: Tensor) -> Tensor:
+        """Mean of sqrt(d^2 + eps^2) - eps."""
         return (ops.sqrt(d * d + self.eps**2) - self.eps).mean()
 
     def slope(self, r: Tensor, axis: int) -> Tensor:
