@@ -151,8 +151,13 @@ def build_autoencoder(config: Config, *, training: bool = True) -> ImageAutoenco
     """The autoencoder of ``config`` with the initial weights of its seed; without its loss's networks if not training.
 
     Raises:
-        UserError: for sizes that do not fit, and LPIPS without its weights.
+        UserError: for sizes that do not fit, LPIPS without its weights, and several workers.
     """
+    if training and config.distribute:
+        raise UserError(
+            "an autoencoder trains in one process: its batch normalisation takes its statistics from the batch of one; "
+            "set distribute to false"
+        )
     perceptual = build_perceptual(config) if training else None
     net = AutoEncoder(config.autoencoder_channels, in_channels=config.channels, rng=stream(config.seed, Stream.WEIGHTS))
     return ImageAutoencoder(

@@ -178,6 +178,14 @@ def test_the_latents_size_is_the_encoders(mindspore, size, latent):
     assert tuple(reference.decode(z).shape[2:]) == size
 
 
+def test_several_workers_are_refused(mindspore):
+    from ms_ddpm.autoencoder import build_autoencoder
+    from ms_ddpm.config import Config
+
+    with pytest.raises(UserError, match="one process"):
+        build_autoencoder(Config(system="autoencoder", image_size=28, channels=1, distribute=True))
+
+
 @pytest.mark.parametrize("channels", [(4, 4), (4, 0, 4), ()])
 def test_other_than_three_widths_are_refused(mindspore, channels):
     from ms_ddpm.nets.autoencoder import AutoEncoder
