@@ -207,6 +207,23 @@ def test_the_latents_of_another_autoencoder_are_refused(config, autoencoder_run,
     assert "\n" not in str(caught.value)
 
 
+def test_an_autoencoder_trained_with_lpips_is_loaded_without_its_weights(mindspore, config, tmp_path):
+    from ms_ddpm import tensorfile
+    from ms_ddpm.autoencoder import build_autoencoder, load_autoencoder
+    from ms_ddpm.nets.lpips import LPIPS
+
+    path = tmp_path / "lpips.safetensors"
+    tensorfile.write(path, {name: p.asnumpy() for name, p in LPIPS("squeeze", rng=0).parameters_and_names()})
+    changed = dataclasses.replace(config, system="autoencoder", perceptual="lpips", lpips_weights=str(path))
+    cell = build_autoencoder(changed)
+    assert not any(p.name.startswith("perceptual") for p in cell.trainable_params())
+    save(cell, changed, tmp_path)
+    path.unlink()
+    loaded = load_autoencoder(tmp_path)
+    own = {name: p.asnumpy() for name, p in cell.net.parameters_and_names()}
+    assert all(np.array_equal(p.asnumpy(), own[name]) for name, p in loaded.net.parameters_and_names())
+
+
 def test_a_model_and_an_autoencoder_that_do_not_fit_are_refused(built):
     from ms_ddpm.autoencoder import ImageAutoencoder
     from ms_ddpm.latent import LatentDiffusion
