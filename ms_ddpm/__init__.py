@@ -29,8 +29,9 @@ _WITHOUT_MINDSPORE = {
     "runtime", "schedules",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
-    "amp", "convert", "corruption", "diffusion", "ema", "first_ddpm", "likelihood", "nets", "ops", "optim", "recipes",
-    "samplers", "sampling", "schedulers", "score", "sde", "train_step", "trainer",
+    "amp", "autoencoder", "convert", "corruption", "diffusion", "ema", "first_ddpm", "latent", "latents",
+    "likelihood", "nets", "ops", "optim", "perceptual", "recipes", "samplers", "sampling", "schedulers", "score",
+    "sde", "train_step", "trainer",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 

@@ -132,6 +132,8 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
         UserError: naming every missing and unexpected key, every shape that differs, and every table that differs from
             the cell's own by more than 1e-3 (the cell keeps its own).
     """
+    # PyTorch's batch normalisation counts its batches, and computes nothing with the number.
+    state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
     parameters = dict(cell.parameters_and_names())
     names = torch_names(cell)
     if state and all(name.startswith(DATA_PARALLEL) for name in state):

@@ -22,6 +22,7 @@ MATMUL = "PARITY_MATMUL_PRECISION"
 WITHOUT_PRODUCTS = (  # layers that multiply no matrices
     "rms_norm", "group_norm", "channel_layer_norm", "activation", "sinusoidal_embedding", "fourier_embedding",
     "gaussian_fourier", "layer_norm", "time_stage", "embedding",
+    "batch_norm", "max_pool", "unit_length",
 )  # fmt: skip
 
 
@@ -49,6 +50,10 @@ def has_products(kind: str, spec: Mapping) -> bool:
     """Whether a computation multiplies matrices: the others are float32 whatever a device does to products."""
     if kind == "layer":
         return spec["layer"] not in WITHOUT_PRODUCTS
+    if kind == "module":  # of the autoencoder
+        return spec["module"] not in WITHOUT_PRODUCTS
+    if kind in ("autoencoder_loss", "train_autoencoder", "latent_loss", "latent_chain"):
+        return True
     if kind in ("score_loss", "score_train"):
         return "net" in spec
     return kind in ("network", "score_network") or (kind in ("train", "chain", "loss") and "unet" in spec)

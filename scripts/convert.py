@@ -4,6 +4,7 @@
   python scripts/convert.py from-torch model-100.pt --image_size 64 --output_dir runs/ported
   python scripts/sample.py --checkpoint runs/ported
   python scripts/convert.py to-torch runs/digits --output digits.pt        (or digits.safetensors)
+  python scripts/convert.py lpips squeezenet1_1-b8a52dc0.pth squeeze.pth --output lpips.safetensors
 
 from-torch reads the network's arguments, noise schedule and objective from names, shapes and tables; --image_size is
 not in a checkpoint. A .pt is read with weights_only=True: a file that would run code is refused.
@@ -28,7 +29,7 @@ def build_parser() -> Parser:
     """The options of convert.py."""
     parser = Parser(prog="convert.py", description=__doc__)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="from-torch | to-torch", parser_class=Parser
+        dest="command", required=True, metavar="from-torch | to-torch | lpips", parser_class=Parser
     )
     read = commands.add_parser(
         "from-torch", prog="convert.py from-torch", description="PyTorch file -> checkpoint directory"
@@ -52,6 +53,16 @@ def build_parser() -> Parser:
         "--weights", choices=("ema", "model"), default="ema", help="which weights a .safetensors holds [ema]"
     )
     add_machine_options(write)
+    lpips = commands.add_parser(
+        "lpips", prog="convert.py lpips", description="published weights of LPIPS -> one safetensors file"
+    )
+    lpips.add_argument(
+        "files", nargs="+", metavar="FILE",
+        help="torchvision's squeezenet1_1 (alexnet, vgg16) .pth and the lpips package's weights/v0.1/squeeze.pth "
+        "(alex.pth, vgg.pth), or its whole state dict",
+    )  # fmt: skip
+    lpips.add_argument("--output", required=True, metavar="FILE", help="FILE.safetensors, for --lpips_weights")
+    add_machine_options(lpips)
     return parser
 
 
@@ -233,10 +244,28 @@ def to_torch(args: dict) -> int:
     return 0
 
 
+def lpips(args: dict) -> int:
+    """Puts the published weights of LPIPS into one file, after checking that they are whole."""
+    output = Path(args["output"])
+    if output.suffix != ".safetensors":
+        raise UserError(f"--output is {output}, expected a name that ends in .safetensors")
+    states = [read_torch_file(Path(file))["model"] for file in args["files"]]
+    start_machine(args)
+    from ms_ddpm import tensorfile
+    from ms_ddpm.nets.lpips import lpips_of, published
+
+    network = lpips_of(published(states), " and ".join(args["files"]))
+    tensorfile.write(output, {name: p.asnumpy() for name, p in network.parameters_and_names()})
+    print(
+        f"LPIPS by {network.net} -> {output}: train.py --system autoencoder --perceptual lpips --lpips_weights {output}"
+    )
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Converts."""
     args = vars(build_parser().parse_args(argv))
-    return from_torch(args) if args["command"] == "from-torch" else to_torch(args)
+    return {"from-torch": from_torch, "to-torch": to_torch, "lpips": lpips}[args["command"]](args)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,36 @@ def test_elementary_functions_are_exact_and_still_needed(mindspore, name, low, h
     assert worst(own) > 4, f"MindSpore's own {name} is exact now: ops/elementary.py can go"
 
 
+def test_sigmoid_is_exact_and_still_needed(mindspore):
+    from ms_ddpm.ops.elementary import sigmoid
+
+    x = np.random.default_rng(0).uniform(-20, 20, 100_000).astype(np.float32)
+    truth = 1 / (1 + np.exp(-x.astype(np.float64)))
+
+    def worst(function):  # in units of 1
+        return np.max(np.abs(function(mindspore.Tensor(x)).asnumpy() - truth)) * 2**24
+
+    assert worst(sigmoid) <= 1
+    assert worst(mindspore.ops.sigmoid) > 4, "MindSpore's own sigmoid is exact now: ops.elementary.sigmoid can go"
+
+
+def test_sums_over_batch_and_pixels_by_products_are_those_of_the_arrays(mindspore):
+    from ms_ddpm.ops.sums import batch_mean, spread_all
+
+    rng = np.random.default_rng(0)
+    x, gain = rng.standard_normal((3, 5, 2, 4)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
+    mean = batch_mean(mindspore.Tensor(x)).asnumpy()
+    assert mean == pytest.approx(x.mean(axis=(0, 2, 3), keepdims=True), abs=1e-6)
+
+    def gained(g):
+        return (spread_all(g, mindspore.Tensor(x)) * mindspore.Tensor(x)).sum()
+
+    gradient = mindspore.grad(gained)(mindspore.Tensor(gain)).asnumpy()
+    assert gradient == pytest.approx(x.sum(axis=(0, 2, 3)), abs=1e-5)
+    spread = spread_all(mindspore.Tensor(gain), mindspore.Tensor(x)).asnumpy()
+    assert np.array_equal(spread, np.broadcast_to(gain[None, :, None, None], x.shape))
+
+
 def test_sums_by_products_are_those_of_the_arrays(mindspore):
     from ms_ddpm.ops.sums import channel_sum, spread
 

@@ -10,6 +10,7 @@ Read it in this order; each file needs only those before it:
     transformer.py  score_unet.py                                                 (networks that estimate a score)
     corruption.py  basic_net.py                                                   (learning by corruption)
     optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
+    autoencoder.py  lpips.py  latent.py                                           (scores of an autoencoder's latents)
     schedulers.py                                                                 (the same steps, diffusers' names)
     first_ddpm.py                                                                 (the same in two methods)
 
@@ -21,11 +22,13 @@ rules.) Nothing computes in less than the precision of its input: a float64 netw
 """
 
 from .attention import Attention, LinearAttention, PreNorm, Residual
+from .autoencoder import AutoEncoder
 from .basic_net import BasicNet
 from .corruption import Corruption
 from .diffusion import GaussianDiffusion, ModelPrediction
 from .ema import EMA
 from .first_ddpm import FirstDDPM
+from .latent import LatentDiffusion
 from .layers import (
     Block,
     Dropout,
@@ -40,6 +43,7 @@ from .layers import (
     initialise,
     time_mlp,
 )
+from .lpips import LPIPS
 from .optim import Adam, AdamW, clip_by_global_norm
 from .samplers import ddim, ddpm, interpolate
 from .schedulers import DDIMScheduler, DDPMScheduler
@@ -51,51 +55,11 @@ from .transformer import CrossAttention, SpatialTransformer, TransformerBlock
 from .unet import Unet
 
 __all__ = [
-    "BETA_SCHEDULES",
-    "EMA",
-    "VESDE",
-    "VPSDE",
-    "Adam",
-    "AdamW",
-    "Attention",
-    "BasicNet",
-    "Block",
-    "ConditionalScoreUnet",
-    "Corruption",
-    "CrossAttention",
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "Dropout",
-    "FirstDDPM",
-    "FourierPosEmb",
-    "GaussianDiffusion",
-    "GaussianFourierProjection",
-    "LatentScoreUnet",
-    "LayerNorm",
-    "LinearAttention",
-    "ModelPrediction",
-    "PreNorm",
-    "RMSNorm",
-    "Residual",
-    "ResnetBlock",
-    "ScoreModel",
-    "ScoreUnet",
-    "SinusoidalPosEmb",
-    "SpatialTransformer",
-    "SubVPSDE",
-    "TransformerBlock",
-    "Unet",
-    "Upsample",
-    "WeightStandardizedConv2d",
-    "beta_schedule",
-    "clip_by_global_norm",
-    "ddim",
-    "ddim_times",
-    "ddpm",
-    "diffusion_tables",
-    "downsample",
-    "initialise",
-    "interpolate",
-    "loss_weight",
-    "time_mlp",
-]
+    "BETA_SCHEDULES", "EMA", "LPIPS", "VESDE", "VPSDE", "Adam", "AdamW", "Attention", "AutoEncoder", "BasicNet",
+    "Block", "ConditionalScoreUnet", "Corruption", "CrossAttention", "DDIMScheduler", "DDPMScheduler", "Dropout",
+    "FirstDDPM", "FourierPosEmb", "GaussianDiffusion", "GaussianFourierProjection", "LatentDiffusion",
+    "LatentScoreUnet", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm", "Residual",
+    "ResnetBlock", "ScoreModel", "ScoreUnet", "SinusoidalPosEmb", "SpatialTransformer", "SubVPSDE", "TransformerBlock",
+    "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times",
+    "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight", "time_mlp",
+]  # fmt: skip

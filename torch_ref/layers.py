@@ -175,7 +175,7 @@ def initialise(module: nn.Module, rng: np.random.Generator) -> None:
     """PyTorch's initial distributions, from ``rng``: U(+-1/sqrt(fan_in)) for layers, N(0, 1) for mem_kv and w."""
     for child in module.modules():
         for name, parameter in child.named_parameters(recurse=False):
-            if isinstance(child, nn.Conv2d | nn.Linear):
+            if isinstance(child, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 bound = child.weight[0].numel() ** -0.5
                 value = rng.uniform(-bound, bound, parameter.shape)
             elif name in ("mem_kv", "weights"):

@@ -15,11 +15,15 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import UserError
 from ..ops import kernels
-from ..ops.sums import channel_sum, spread
+from ..ops.sums import batch_mean, channel_sum, spread, spread_all
 
 
 def _ones(*shape: int) -> Tensor:
     return Tensor(np.ones(shape, np.float32))
+
+
+def _zeros(*shape: int) -> Tensor:
+    return Tensor(np.zeros(shape, np.float32))
 
 
 class _Norm(nn.Cell):
@@ -81,7 +85,7 @@ class GroupNorm(_Norm):
                 f"a width of {dim} channels cannot be split into {groups} groups; take a multiple of {groups}"
             )
         self.weight = Parameter(_ones(dim), name="weight")
-        self.bias = Parameter(Tensor(np.zeros(dim, np.float32)), name="bias")
+        self.bias = Parameter(_zeros(dim), name="bias")
         self.groups = groups
         self.eps = eps
         self.mean = ops.ReduceMean(keep_dims=True)
@@ -184,3 +188,46 @@ class ChannelLayerNorm(_Norm):
         x = x - self.mean(x, 1)
         x = x * ops.rsqrt(self.mean(x * x, 1) + eps)
         return ops.cast(x * self.g, dtype)
+
+
+class BatchNorm2d(nn.Cell):
+    """Batch normalisation as PyTorch does it: (B, C, H, W) -> same. Ioffe & Szegedy, https://arxiv.org/abs/1502.03167.
+
+    While training (``set_train(True)``) the batch's mean and biased variance normalise, and move the running estimates
+    by ``momentum``, the variance's by the unbiased one (PyTorch's momentum: MindSpore calls 0.9 what is 0.1 here).
+    Otherwise the running estimates normalise. They are parameters that are not trained, so checkpoints hold them; an
+    estimate of which this batch would make something not finite stays as it was.
+
+    Raises ValueError, while training, for a batch of one value per channel, which has no variance.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__()
+        self.weight = Parameter(_ones(dim), name="weight")
+        self.bias = Parameter(_zeros(dim), name="bias")
+        self.running_mean = Parameter(_zeros(dim), name="running_mean", requires_grad=False)
+        self.running_var = Parameter(_ones(dim), name="running_var", requires_grad=False)
+        self.eps, self.momentum = eps, momentum
+
+    def moved(self, estimate: Tensor, value: Tensor) -> Tensor:
+        """The running ``estimate`` (C,) after a batch whose own is ``value``."""
+        new = estimate + self.momentum * (ops.stop_gradient(value).reshape(-1) - estimate)
+        return ops.select(ops.isfinite(new), new, estimate)
+
+    def construct(self, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        x = ops.cast(x, ms.float32)
+        if self.training:
+            count = x.shape[0] * x.shape[2] * x.shape[3]
+            if count < 2:
+                raise ValueError("batch normalisation needs more than one value per channel to train")
+            mean = batch_mean(x)
+            centred = x - spread_all(mean, x)
+            variance = batch_mean(centred * centred)
+            ops.assign(self.running_mean, self.moved(self.running_mean, mean))
+            ops.assign(self.running_var, self.moved(self.running_var, variance * (count / (count - 1))))
+        else:
+            centred = x - spread_all(self.running_mean, x)
+            variance = self.running_var
+        gain = ops.rsqrt(variance.reshape(-1) + self.eps) * self.weight
+        return ops.cast(centred * spread_all(gain, x) + spread_all(self.bias, x), dtype)

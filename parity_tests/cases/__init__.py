@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..case import TITLES, Case
 from ..errors import NothingRan, UnknownCase
-from . import corruption, first_ddpm, scheduler_peers, schedulers, score, score_nets
+from . import corruption, first_ddpm, latent, scheduler_peers, schedulers, score, score_nets
 from .maths import tier0, tier1
 from .nets import tier2, tier3
 from .peers import tier_peers
@@ -18,7 +18,7 @@ __all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
 
 SYSTEMS = (  # the systems beside diffusion: modules with some of tier0 ... tier5 and tier_peers
-    score_nets, score, schedulers, scheduler_peers, first_ddpm, corruption,
+    score_nets, score, latent, schedulers, scheduler_peers, first_ddpm, corruption,
 )  # fmt: skip
 
 

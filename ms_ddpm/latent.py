@@ -1,0 +1,187 @@
+"""Latent diffusion: a score model over an autoencoder's normalised latents.
+
+Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models", https://arxiv.org/abs/2112.10752,
+with the SDEs of `ms_ddpm.sde`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from . import data, latents, sizes
+from .autoencoder import ImageAutoencoder, load_autoencoder
+from .errors import UserError
+from .nets.autoencoder import AutoEncoder
+from .nets.conditional_unet import LatentScoreUnet
+from .ops.assign import set_value
+from .random import Stream, stream
+from .score import ScoreModel, build_sde
+
+if TYPE_CHECKING:
+    from .config import Config
+
+
+class OneClass(nn.Cell):
+    """A conditional network of one class as an unconditional one: ``net(x, t)``."""
+
+    def __init__(self, net: nn.Cell):
+        super().__init__()
+        self.net = net
+        self.check_size = net.check_size
+
+    def construct(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.net(x, t, ops.zeros((x.shape[0],), ms.int32))
+
+
+class LatentDiffusion(nn.Cell):
+    """Trains ``model`` on latents, and makes images with it.
+
+    ``cell(z, *labels, *draws)`` with latents z (B, C, h, w) as the encoder gave them is the scalar loss of ``model`` on
+    (z - mean) / std, per channel; `draw` is the model's; `sample` turns its latents back and decodes them. The
+    autoencoder and the statistics are parameters that are not trained, so that a checkpoint holds all that sampling
+    needs; the autoencoder is never in training mode.
+
+    Args:
+        model: over latents of the autoencoder's ``latent_shape``.
+        autoencoder: decodes.
+
+    Raises:
+        UserError: where the two do not fit.
+    """
+
+    def __init__(self, model: ScoreModel, autoencoder: ImageAutoencoder):
+        super().__init__()
+        shape = (model.channels, *model.image_size)
+        if shape != autoencoder.latent_shape:
+            raise UserError(f"the model is for latents {shape}, but the autoencoder's are {autoencoder.latent_shape}")
+        self.channels, self.image_size = model.channels, model.image_size
+        self.conditional, self.num_classes = model.conditional, model.num_classes
+        self.model, self.autoencoder = model, autoencoder
+        for parameter in autoencoder.get_parameters():
+            parameter.requires_grad = False
+        per_channel = (1, model.channels, 1, 1)
+        self.latent_mean = Parameter(np.zeros(per_channel, np.float32), name="latent_mean", requires_grad=False)
+        self.latent_std = Parameter(np.ones(per_channel, np.float32), name="latent_std", requires_grad=False)
+
+    def set_train(self, mode: bool = True) -> LatentDiffusion:
+        """Training mode for everything but the autoencoder."""
+        super().set_train(mode)
+        self.autoencoder.set_train(False)
+        return self
+
+    def draw(self, rng: np.random.Generator, batch: tuple[np.ndarray, ...]) -> tuple:
+        """The model's."""
+        return self.model.draw(rng, batch)
+
+    def normalised(self, z: Tensor) -> Tensor:
+        """Latents as the encoder gave them -> mean 0 and deviation 1 in every channel."""
+        return (z - self.latent_mean) / self.latent_std
+
+    def construct(self, z: Tensor, *inputs: Tensor) -> Tensor:
+        return self.model(self.normalised(z), *inputs)
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def use_autoencoder(self, trained: ImageAutoencoder) -> None:
+        """Takes over the weights of ``trained``. Raises UserError where it is another kind of autoencoder."""
+        own, theirs = ({name: p for name, p in cell.net.parameters_and_names()} for cell in (self.autoencoder, trained))
+        facts = (
+            ("autoencoder_channels", list(self.autoencoder.net.widths), list(trained.net.widths)),
+            ("channels", self.autoencoder.channels, trained.channels),
+            ("image_size", self.autoencoder.image_size, trained.image_size),
+        )
+        for name, mine, given in facts:
+            if mine != given:
+                raise UserError(
+                    f"the autoencoder was trained with {name} {given}, but {name} is {mine}; set it to {given}"
+                )
+        for name, parameter in own.items():
+            set_value(parameter, theirs[name].asnumpy())
+
+    def use_statistics(self, statistics: latents.Statistics) -> None:
+        """Takes the mean and deviation, per channel, by which latents are normalised."""
+        set_value(self.latent_mean, statistics.mean.astype(np.float32))
+        set_value(self.latent_std, statistics.std.astype(np.float32))
+
+    def open_data(self, config: Config) -> data.ImageSource:
+        """The latents of ``config.dataset`` by the autoencoder of the run ``config.autoencoder``.
+
+        They are kept in ``output_dir``/latents.npz. Autoencoder and statistics are the Cell's from then on.
+
+        Raises:
+            UserError: no autoencoder or one that does not fit, latents of another one, a data set that cannot be read.
+        """
+        if config.autoencoder is None:
+            raise UserError(
+                "the system latent needs an autoencoder: train one (--system autoencoder) and give its output_dir as "
+                "--autoencoder"
+            )
+        if config.flip:
+            raise UserError(
+                "flip mirrors images, and a mirrored latent is no latent of a mirrored image; set flip false"
+            )
+        self.use_autoencoder(load_autoencoder(config.autoencoder))
+        images = data.open_images(config.dataset, image_size=self.autoencoder.image_size, channels=config.channels)
+        found = latents.prepare(Path(config.output_dir) / latents.FILE, self.autoencoder, images, config.dataset)
+        self.use_statistics(found.statistics)
+        return found.source()
+
+    # --- images ------------------------------------------------------------------------------------------------------
+
+    def to_images(self, z: np.ndarray) -> np.ndarray:
+        """Latents (N, C, h, w), not normalised, decoded: (N, channels, H, W) float32 in (0, 1)."""
+        return self.autoencoder.decode(z)
+
+    def sample(self, batch_size: int = 16, **options) -> Tensor:
+        """Images (B, C, H, W) in (0, 1), with ``return_all_timesteps`` the chain (B, states, C, H, W), decoded.
+
+        Options are those of `ScoreModel.sample`; a ``noise`` tape holds arrays of the latents' shape.
+        """
+        z = self.model.sample(batch_size, **options).asnumpy() * self.latent_std.asnumpy() + self.latent_mean.asnumpy()
+        images = self.to_images(z.reshape(-1, *z.shape[-3:]))
+        return Tensor(images.reshape(*z.shape[:-3], *images.shape[1:]))
+
+
+def build_latent(config: Config) -> LatentDiffusion:
+    """The latent diffusion of ``config``, with the initial weights of its seed.
+
+    The autoencoder in it holds no trained weights until a checkpoint is loaded or `LatentDiffusion.open_data` called.
+
+    Raises:
+        UserError: for sizes and widths that do not fit.
+    """
+    sides, widths = sizes.image_sides(config), tuple(config.channel_widths)
+    net = AutoEncoder(config.autoencoder_channels, in_channels=config.channels, rng=0)
+    autoencoder = ImageAutoencoder(net, image_size=sides)
+    channels, height, width = autoencoder.latent_shape
+    if len(widths) != 4 or widths[0] != channels:
+        raise UserError(
+            f"channel_widths is {list(widths)}; for latents of {channels} channels (the last of autoencoder_channels) "
+            f"expected {channels} and three widths, such as {channels} 64 128 256"
+        )
+    sde = build_sde(config)
+    guided = config.num_classes > 0 and config.class_dropout > 0
+    score_net = LatentScoreUnet(
+        sde.marginal_prob_std, widths, config.embed_dim, config.text_dim, max(config.num_classes, 1), config.num_heads,
+        null_class=guided, fourier_scale=config.fourier_scale, rng=stream(config.seed, Stream.WEIGHTS),
+    )  # fmt: skip
+    model = ScoreModel(
+        score_net if config.num_classes else OneClass(score_net),
+        sde,
+        image_size=(height, width),
+        channels=channels,
+        num_classes=config.num_classes,
+        class_dropout=config.class_dropout if guided else 0.0,
+        guidance_scale=config.guidance_scale,
+        sampler=config.score_sampler,
+        sampling_timesteps=config.sampling_timesteps,
+        sampling_eps=config.sampling_eps,
+        corrector_snr=config.corrector_snr,
+        denoise=getattr(config, "sampling_denoise", False),
+    )
+    return LatentDiffusion(model, autoencoder)
