@@ -74,8 +74,7 @@ class Trainer:
         config: configuration to keep in checkpoints (`config.Config` as a dict).
         workers: threads that load images. progress: show progress bars.
         on_step: called as ``on_step(record)`` after every step, with a dict of step, loss, lr and grad_norm.
-        group: the workers among which a step's images are shared, each with ``train_batch_size`` times
-            ``gradient_accumulate_every`` of its own; see `ms_ddpm.distributed`. Worker 0 alone writes.
+        group: the workers that share a step's images; see `ms_ddpm.distributed`. Worker 0 alone writes.
 
     Raises:
         UserError: for values that do not fit, a dataset or folder that cannot be used, a checkpoint of another run.
@@ -124,7 +123,8 @@ class Trainer:
         require_positive(
             train_batch_size=train_batch_size, gradient_accumulate_every=gradient_accumulate_every,
             train_num_steps=train_num_steps, save_and_sample_every=save_and_sample_every, log_every=log_every,
-            num_samples=num_samples, max_nonfinite=max_nonfinite, workers=workers, epochs=epochs or 1,
+            num_samples=num_samples, max_nonfinite=max_nonfinite, workers=workers,
+            epochs=1 if epochs is None else epochs,
         )  # fmt: skip
         self.train_set, self.validation_set = data.prepare(dataset, cell, validation_images, seed)
         self.cell = cell
@@ -141,9 +141,8 @@ class Trainer:
         self.keep_max = keep_checkpoint_max
         if lr_schedule == "exponential":
             lr_schedule = exponential(lr_decay, lr_floor, self.epochs.steps)
-        self.rate = make_lr_schedule(
-            lr_schedule, base_lr=train_lr, total_steps=train_num_steps, warmup_steps=warmup_steps
-        )
+        lengths = {"total_steps": train_num_steps, "warmup_steps": warmup_steps}
+        self.rate = make_lr_schedule(lr_schedule, base_lr=train_lr, **lengths)
         self.step, self.skipped, self.best_loss, self.best_step = 0, 0, math.inf, None
         self.batches_seen = 0  # by all workers
         self.bad_in_a_row, self._before_bad = 0, None

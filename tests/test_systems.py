@@ -1,0 +1,187 @@
+"""What all systems share: labels, float data, drawing by one function, and the scripts on a conditional score model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ms_ddpm import config, data, evaluation, images
+from ms_ddpm.errors import UserError
+
+from .test_cli import refused, script
+
+SCORE = [
+    "--system", "score", "--dataset", "digits28", "--image_size", "28", "--channel_widths", "32", "32", "32", "32",
+    "--embed_dim", "8", "--text_dim", "8", "--train_batch_size", "4", "--num_samples", "4", "--validation_images", "8",
+    "--sampling_timesteps", "3", "--train_num_steps", "2", "--save_and_sample_every", "2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny class-conditional score model after two steps."""
+    folder = tmp_path_factory.mktemp("systems") / "run"
+    classes = ["--score_net", "transformer", "--num_classes", "10"]
+    result = script("train", *SCORE, *classes, "--output_dir", folder)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return folder
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def test_digits28_are_the_digits_in_blocks_with_a_border():
+    small = data.open_images("digits", image_size=(8, 8), channels=1)
+    large = data.open_images("digits28", image_size=(28, 28), channels=1)
+    assert (large.labels == small.labels).all()
+    a, b = small.batch(range(5)), large.batch(range(5))
+    assert b.shape == (5, 1, 28, 28)
+    assert (b[..., 2:-2, 2:-2] == a.repeat(3, 2).repeat(3, 3)).all()
+    assert b[..., :2, :].max() == b[..., -2:].max() == 0
+    back = evaluation.digits_from_28(b.transpose(0, 2, 3, 1))
+    assert (back == a.transpose(0, 2, 3, 1)).all()
+
+
+def test_float_arrays_reach_training_unchanged(rng):
+    values = rng.standard_normal((6, 4, 3, 3)).astype(np.float32)
+    source = data.array_source("latents", values, np.arange(6))
+    batches = data.Batches(source, 3, seed=0, count=2)
+    assert batches[0].dtype == np.float32
+    assert (batches[0] == values[batches.indices(0)]).all()
+    train, held = data.split(source, 2, seed=0)
+    assert len(train) == 4
+    assert (held.batch([0])[0] == values[held.labels[0]]).all()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "labels"),
+    [(np.zeros((2, 3, 4)), None), (np.zeros((2, 1, 4, 4)), None), (np.zeros((0, 1, 4, 4), np.float32), None),
+     (np.zeros((2, 1, 4, 4), np.float32), np.zeros(3, int))],
+)  # fmt: skip
+def test_arrays_that_are_no_data_set_are_an_error(arrays, labels):
+    with pytest.raises(UserError, match="those of mine"):
+        data.array_source("those of mine", arrays, labels)
+
+
+class Conditional:
+    channels, image_size, conditional, num_classes = 1, (8, 8), True, 10
+
+
+def test_a_conditional_model_needs_labels_that_it_knows():
+    train, held = data.prepare("digits", Conditional(), 10, 0)
+    assert len(train) == 1787
+    assert held.labels.shape == (10,)
+    few = Conditional()
+    few.num_classes = 9
+    with pytest.raises(UserError, match="class 9 does not exist; the model has num_classes 9, 0 to 8"):
+        data.prepare("digits", few, 10, 0)
+    with pytest.raises(UserError, match="no labels"):
+        data.prepare(data.array_source("x", np.zeros((2, 1, 8, 8), np.uint8)), Conditional(), 0, 0)
+
+
+def test_a_step_gets_each_image_with_its_own_label(mindspore):
+    from ms_ddpm.distributed import ALONE
+    from ms_ddpm.train_step import step_inputs
+
+    class Cell(Conditional):
+        def draw(self, rng, batch):
+            assert len(batch) == 2
+            return ()
+
+    values = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
+    source = data.array_source("counted", values, np.arange(20) % 10)
+    steps = step_inputs(
+        Cell(), source, 7, 1, seed=3, flip=False, start=0, steps=5, workers=1, group=ALONE
+    )  # fmt: skip
+    for [(drawn, labels)] in steps:
+        assert labels.dtype == np.int32
+        assert (drawn.reshape(-1) % 10 == labels).all()
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+
+def test_images_are_the_same_whatever_the_batch_and_labels_go_with_them(mindspore):
+    from ms_ddpm import sampling
+
+    class Counter:
+        conditional, num_classes = True, 10
+
+        def sample(self, batch_size, *, seed, first_image, progress, labels):
+            names = np.arange(first_image, first_image + batch_size) / 100 + labels
+            return mindspore.Tensor(names.astype(np.float32).reshape(-1, 1, 1, 1) / 10)
+
+    labels = sampling.labels_for(Counter(), 7, [3, 5])
+    assert labels.tolist() == [3, 5, 3, 5, 3, 5, 3]
+    whole, parts = (sampling.draw_images(Counter(), 7, batch_size=b, labels=labels, progress=False) for b in (7, 3))
+    assert (whole == parts).all()
+    assert np.allclose(whole.reshape(-1) * 10, labels + np.arange(7) / 100)
+    with pytest.raises(UserError, match="class 10 does not exist"):
+        sampling.labels_for(Counter(), 7, [10])
+    with pytest.raises(UserError, match="knows no classes"):
+        sampling.labels_for(object(), 7, [1])
+
+
+@pytest.mark.parametrize(
+    ("system", "options", "words"),
+    [("score", {"eta": 0.5}, "eta belongs to other systems"), ("score", {"sampler": "ddim"}, "expected one of a score"),
+     ("corruption", {"guidance_scale": 2.0}, "guidance_scale belongs"), ("autoencoder", {}, "draws no images"),
+     ("diffusion", {"sampler": "euler"}, "ddpm, ddim")],
+)  # fmt: skip
+def test_what_a_system_does_not_take_is_said(mindspore, system, options, words):
+    from ms_ddpm import sampling
+
+    with pytest.raises(UserError, match=words):
+        sampling.check_options(system, options)
+    assert sampling.check_options("score", {"sampler": None, "steps": 5}) == {"steps": 5}
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def test_real_digits_are_taken_for_what_they_are_and_wrong_labels_are_noticed(tmp_path):
+    source = data.open_images("digits28", image_size=(28, 28), channels=1)
+    pixels, labels = source.batch(range(1300, 1797)), source.labels[1300:]
+    found = evaluation.evaluate_digits(pixels.transpose(0, 2, 3, 1), labels)
+    assert found["asked_digits"]["mean"] == pytest.approx(0.966, abs=5e-4)
+    wrong = evaluation.evaluate_digits(pixels.transpose(0, 2, 3, 1), (labels + 1) % 10)
+    assert wrong["asked_digits"]["mean"] < 0.05
+    assert "taken for the digit that was asked for: 96.6%" in evaluation.describe(found)
+    images.save_npz(pixels / 255, tmp_path / "samples.npz", labels)
+    read, given = images.load_labelled_npz(tmp_path / "samples.npz")
+    assert (given == labels).all()
+    assert (read == pixels.transpose(0, 2, 3, 1)).all()
+    with pytest.raises(UserError, match="expected one of 0 to 9"):
+        evaluation.asked_digits(np.zeros((3, 64)), np.array([0, 1]))
+
+
+# --- the scripts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_conditional_run_draws_its_classes_and_is_judged(run, tmp_path):
+    result = script("sample", "--checkpoint", run, "--num", 70, "--output_dir", tmp_path, "--gif", "--denoise")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert {"grid.png", "samples.npz", "samples.gif", "classes.png", "class-3.png", "embedding.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    _, labels = images.load_labelled_npz(tmp_path / "samples.npz")
+    assert labels.tolist() == [i % 10 for i in range(70)]
+    result = script("evaluate", "--samples", tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert len(json.loads((tmp_path / "metrics.json").read_text())["asked_digits"]["by_digit"]) == 10
+
+
+def test_bad_requests_are_one_line(run, tmp_path):
+    refused(script("sample", "--checkpoint", run, "--labels", 11, "--output_dir", tmp_path), "class 11 does not exist")
+    refused(script("sample", "--checkpoint", run, "--eta", 1, "--output_dir", tmp_path), "eta belongs to other systems")
+    refused(script("sample", "--checkpoint", run, "--interpolate", 3, "--output_dir", tmp_path), "--interpolate is for")
+    refused(script("train", *SCORE, "--num_classes", 10, "--output_dir", tmp_path / "x"), "knows no classes")
+    refused(
+        script("train", *SCORE, "--guidance_scale", 2, "--output_dir", tmp_path / "y"), "guidance_scale", "conditional"
+    )
+    refused(script("convert", "to-torch", run, "--output", tmp_path / "z.safetensors"), "of the system score")
+
+
+def test_old_checkpoints_of_a_configuration_without_the_new_keys_are_diffusions():
+    values = config.from_mapping({"dim": 16}, "an old one")
+    assert config.Config(**values).system == "diffusion"
