@@ -168,7 +168,8 @@ def build_latent(config: Config) -> LatentDiffusion:
     guided = config.num_classes > 0 and config.class_dropout > 0
     score_net = LatentScoreUnet(
         sde.marginal_prob_std, widths, config.embed_dim, config.text_dim, max(config.num_classes, 1), config.num_heads,
-        null_class=guided, fourier_scale=config.fourier_scale, rng=stream(config.seed, Stream.WEIGHTS),
+        null_class=guided, fourier_scale=config.fourier_scale, whole=True,
+        rng=stream(config.seed, Stream.WEIGHTS),
     )  # fmt: skip
     model = ScoreModel(
         score_net if config.num_classes else OneClass(score_net),
@@ -182,6 +183,6 @@ def build_latent(config: Config) -> LatentDiffusion:
         sampling_timesteps=config.sampling_timesteps,
         sampling_eps=config.sampling_eps,
         corrector_snr=config.corrector_snr,
-        denoise=getattr(config, "sampling_denoise", False),
+        denoise=config.sampling_denoise,
     )
     return LatentDiffusion(model, autoencoder)

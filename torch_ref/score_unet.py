@@ -137,7 +137,11 @@ class ConditionalScoreUnet(ScoreUnet):
 
 
 class LatentScoreUnet(nn.Module):
-    """Latents z (B, channels[0], H, W), t and classes y (B,) -> the score of p(z | y): two halvings."""
+    """Latents z (B, channels[0], H, W), t and classes y (B,) -> the score of p(z | y): two halvings.
+
+    ``whole`` puts zeros around z up to the next 4k + 1 pixels, because a 3x3 convolution of stride 2 without padding
+    drops the last row and column of an even side.
+    """
 
     def __init__(
         self,
@@ -148,10 +152,11 @@ class LatentScoreUnet(nn.Module):
         num_classes: int = 10,
         num_heads: int = 1,
         null_class: bool = False,
+        whole: bool = False,
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.marginal_prob_std = marginal_prob_std
+        self.marginal_prob_std, self.whole = marginal_prob_std, whole
         c0, c1, c2, c3 = channels
         self.time_embed = nn.Sequential(GaussianFourierProjection(embed_dim), nn.Linear(embed_dim, embed_dim))
         self.conv1 = nn.Conv2d(c0, c1, 3, bias=False)
@@ -174,6 +179,9 @@ class LatentScoreUnet(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The score."""
+        height, width = z.shape[2:]
+        more_h, more_w = (1 - height) % 4 * self.whole, (1 - width) % 4 * self.whole
+        z = F.pad(z, (more_w // 2, more_w - more_w // 2, more_h // 2, more_h - more_h // 2))
         embed, context = F.silu(self.time_embed(t)), self.cond_embed(y)[:, None]
         h1 = F.silu(self.gnorm1(self.conv1(z) + self.dense1(embed)))
         h2 = self.attn2(F.silu(self.gnorm2(self.conv2(h1) + self.dense2(embed))), context)
@@ -181,7 +189,8 @@ class LatentScoreUnet(nn.Module):
         h = F.silu(self.tgnorm3(self.tconv3(h3, h2.shape[2:]) + self.dense6(embed)))
         h = self.attn6(h, context)
         h = F.silu(self.tgnorm2(self.tconv2(h + h2, h1.shape[2:]) + self.dense7(embed)))
-        return self.tconv1(h + h1) / self.marginal_prob_std(t)[:, None, None, None]
+        score = self.tconv1(h + h1) / self.marginal_prob_std(t)[:, None, None, None]
+        return score[:, :, more_h // 2 : more_h // 2 + height, more_w // 2 : more_w // 2 + width]
 
 
 def initialise(module: nn.Module, rng: np.random.Generator) -> None:
