@@ -101,6 +101,7 @@ class Config:
     fourier_scale: float = _option(30.0, "float", "of those features' frequencies", low=0)
     text_dim: int = _option(256, "int", "width of the class embedding", low=1)
     num_heads: int = _option(1, "int", "attention heads of the transformer blocks", low=1)
+    time_power: float = _option(1.0, "float", "above 1: more training at small times", low=1e-3, high=10)
     score_sampler: str = _option(
         "euler", "str", "euler (Euler-Maruyama), pc (predictor-corrector), ode (RK45), heun", choices=SCORE_SAMPLERS
     )

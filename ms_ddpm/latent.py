@@ -184,5 +184,6 @@ def build_latent(config: Config) -> LatentDiffusion:
         sampling_eps=config.sampling_eps,
         corrector_snr=config.corrector_snr,
         denoise=config.sampling_denoise,
+        time_power=config.time_power,
     )
     return LatentDiffusion(model, autoencoder)
