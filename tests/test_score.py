@@ -33,6 +33,11 @@ def test_draws_are_the_seeds_and_in_their_ranges(ve, conditional):
     assert 1e-5 <= t.min() < 2e-3
     assert 0.998 < t.max() <= 1
     assert t.mean() == pytest.approx(0.5, abs=0.03)
+    often_small = gaussian_model(ve)
+    often_small.time_power = 2.0
+    small, z2 = often_small.draw(np.random.default_rng(1), (x,))
+    assert (z2 == z).all()
+    assert np.allclose(small, 1e-5 + (1 - 1e-5) * ((t - 1e-5) / (1 - 1e-5)) ** 2, rtol=1e-4, atol=1e-7)
     t2, z2, dropped = conditional.draw(np.random.default_rng(1), (x, labels))
     assert (t2 == t).all()
     assert (z2 == z).all()
