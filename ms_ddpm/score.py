@@ -112,8 +112,8 @@ class ScoreModel(nn.Cell):
     def draw(self, rng: np.random.Generator, batch: tuple[np.ndarray, ...]) -> tuple:
         """What is random in one training step, for ``construct(*batch, *draw(rng, batch))``.
 
-        t (B,) in [1e-5, 1], uniform with ``time_power`` 1; z like the images; with ``class_dropout`` also whose class is
-        hidden, (B,) int32.
+        t (B,) in [1e-5, 1], uniform with ``time_power`` 1; z like the images; with ``class_dropout`` also whose class
+        is hidden, (B,) int32.
         """
         img = batch[0]
         t = (TRAINING_EPS + (1 - TRAINING_EPS) * rng.random(len(img)) ** self.time_power).astype(np.float32)
