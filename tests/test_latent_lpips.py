@@ -73,6 +73,12 @@ def test_a_distance_that_is_no_number_is_not_hidden(mindspore, squeeze, pair):
     found = distance(mindspore, squeeze[0], x, pair[1])
     assert np.isfinite(found[0])
     assert np.isnan(found[1])
+    fire = squeeze[0].features[3]
+    seen = np.zeros((1, 64, 4, 4), np.float32)
+    seen[0, 0, 0, 0] = np.nan
+    squeezed = fire(mindspore.Tensor(seen)).asnumpy()
+    assert np.isnan(squeezed[0, :, 0, 0]).all()
+    assert np.isfinite(squeezed[0, :, 3, 3]).all()
 
 
 def test_nothing_of_it_is_trained(squeeze):
