@@ -28,10 +28,9 @@ def picture_of(cell, dataset, config: Config):
     """What draws the pictures of a run: ``f(cell, num) -> (num, C, H, W)`` in [0, 1]."""
     from ms_ddpm import data, sampling
 
-    held_out = data.prepare(dataset, cell, config.validation_images, config.seed)[1]  # as the Trainer does
-    shown = dataset if held_out is None else held_out
-
     def preview(cell, num):
+        held_out = data.prepare(dataset, cell, config.validation_images, config.seed)[1]  # as the Trainer does
+        shown = dataset if held_out is None else held_out
         return cell.preview(data.as_float(shown.batch(range(min(num // 2 or 1, len(shown))))))
 
     def drawn(cell, num):
