@@ -22,7 +22,12 @@ def image_shape(config: Config) -> tuple[int, int]:
 
 
 def build_diffusion(config: Config) -> GaussianDiffusion:
-    """The U-Net and diffusion of ``config``, with the initial weights of its seed."""
+    """The U-Net and diffusion of ``config``, with the initial weights of its seed.
+
+    Raises UserError for a configuration of another system, and for sizes that do not fit.
+    """
+    if config.system != "diffusion":
+        raise UserError(f"the configuration is of the system {config.system}; this takes the system diffusion alone")
     sizes.check_network(config)
     unet = Unet(
         config.dim,

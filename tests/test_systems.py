@@ -182,6 +182,13 @@ def test_bad_requests_are_one_line(run, tmp_path):
     refused(script("convert", "to-torch", run, "--output", tmp_path / "z.safetensors"), "of the system score")
 
 
+def test_what_is_for_diffusion_alone_says_so(mindspore):
+    from ms_ddpm import recipes
+
+    with pytest.raises(UserError, match="of the system score"):
+        recipes.build_diffusion(config.Config(system="score"))
+
+
 def test_old_checkpoints_of_a_configuration_without_the_new_keys_are_diffusions():
     values = config.from_mapping({"dim": 16}, "an old one")
     assert config.Config(**values).system == "diffusion"
