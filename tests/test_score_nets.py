@@ -46,6 +46,7 @@ def test_the_pytorch_networks_are_the_oracles(name):
         inputs["x"], inputs["t"], weights_of(inputs), inputs["t"].astype(np.float64) + 0.25, inputs.get("labels"),
         groups=4 if kind == "latent_score_unet" else 32, heads=arguments.get("num_heads", 1),
         concat=kind == "score_unet" and arguments.get("skips") != "add",
+        whole=arguments.get("whole", False),
     )  # fmt: skip
     assert relative_rms(in_double(made.truth, inputs), expected) < 1e-11
 

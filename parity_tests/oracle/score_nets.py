@@ -101,11 +101,13 @@ def score_net(
     groups: int = 32,
     heads: int = 1,
     concat: bool = False,
+    whole: bool = False,
 ) -> Array:
     """Any of the three networks; which one, its weights' names tell. ``groups``: of every norm but the first (4).
 
     Stages down: conv1, conv2, ...; up: the transposed convolutions in falling order, of which the last, tconv1, has no
-    norm. Attention follows the stage of its number; on the way up that is attn6, after tconv3.
+    norm. Attention follows the stage of its number; on the way up that is attn6, after tconv3. ``whole``: x is framed
+    with zeros to sides of 4k + 1, the odd one behind, and the frame cut off the result.
     """
     first = silu(
         linear(
@@ -126,6 +128,9 @@ def score_net(
 
     depth = max(i for i in (3, 4) if f"conv{i}.weight" in weights)
     h, left = as_float64(x), []
+    sides = h.shape[2:]
+    frame = [-(-(side - 1) // 4) * 4 + 1 - side if whole else 0 for side in sides]
+    h = np.pad(h, [(0, 0), (0, 0), *((more // 2, (more + 1) // 2) for more in frame)])
     for i in range(1, depth + 1):
         h = conv2d(h, weights[f"conv{i}.weight"], stride=1 if i == 1 else 2)
         h = attend(f"attn{i}", stage(h, i, f"gnorm{i}", 4 if i == 1 else groups))
@@ -140,4 +145,6 @@ def score_net(
         left.pop()
         h = np.concatenate([h, skip], axis=1) if concat else h + skip
     h = conv_transpose2d(h, weights["tconv1.weight"], weights["tconv1.bias"])
+    (above, beside), (height, width) = (more // 2 for more in frame), sides
+    h = h[:, :, above : above + height, beside : beside + width]
     return h / as_float64(deviation).reshape(-1, 1, 1, 1)
