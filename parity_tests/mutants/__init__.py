@@ -4,13 +4,23 @@
     examine(mutant, Bench("torch"))         one of them
 
 A mutant is a row of a table (`torch_maths`, `torch_nets`, `torch_training`, `torch_score`, `on_mindspore`,
-`score_nets`, `kernels`, `corruption`): a name, the place where it must be found, and the change of the source that it
-is. `NOT_HERE` says which known traps no mutant stands for, and why.
+`score_nets`, `kernels`, `corruption`, `schedulers`): a name, the place where it must be found, and the change of the
+source that it is. `NOT_HERE` says which known traps no mutant stands for, and why.
 """
 
 from __future__ import annotations
 
-from . import corruption, kernels, on_mindspore, score_nets, torch_maths, torch_nets, torch_score, torch_training
+from . import (
+    corruption,
+    kernels,
+    on_mindspore,
+    schedulers,
+    score_nets,
+    torch_maths,
+    torch_nets,
+    torch_score,
+    torch_training,
+)
 from ._edit import StaleMutant
 from ._mutant import Mutant
 from .comparator import TAMPERINGS
@@ -27,6 +37,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *score_nets.MUTANTS,
     *kernels.MUTANTS,
     *corruption.MUTANTS,
+    *schedulers.MUTANTS,
 )
 
 __all__ = [
