@@ -179,7 +179,48 @@ def test_bad_requests_are_one_line(run, tmp_path):
     refused(
         script("train", *SCORE, "--guidance_scale", 2, "--output_dir", tmp_path / "y"), "guidance_scale", "conditional"
     )
-    refused(script("convert", "to-torch", run, "--output", tmp_path / "z.safetensors"), "of the system score")
+
+
+PORTED = {  # by system: a tiny recipe, and where the Cell has the document's network
+    "score": ("channel_widths: [32, 32, 32, 32]\nembed_dim: 8\nscore_net: add", "net"),
+    "corruption": ("", "model"),
+    "autoencoder": ("perceptual: none", "net"),
+}
+
+
+@pytest.mark.parametrize("system", PORTED)
+def test_a_state_dict_of_a_documents_class_becomes_a_checkpoint_and_comes_back(mindspore, tmp_path, system):
+    from ms_ddpm import checkpoint, convert, recipes, tensorfile
+
+    text, name = PORTED[system]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"system: {system}\ndataset: digits28\nimage_size: 28\nseed: 1\n{text}\n")
+    values = config.from_yaml(recipe)
+    theirs = convert.to_torch(getattr(recipes.build(config.Config(**{**values, "seed": 2})), name))
+    parallel = tmp_path / "ckpt.safetensors"  # as torch.nn.DataParallel names them
+    tensorfile.write(parallel, {f"module.{key}": value for key, value in theirs.items()})
+    result = script("convert", "from-torch", parallel, "--config", recipe, "--output_dir", tmp_path / "run")
+    assert result.returncode == 0, result.stderr[-2000:]
+    for weights in ("ema", "model"):
+        cell, _ = recipes.load(checkpoint.locate(tmp_path / "run"), weights)
+        loaded = convert.to_torch(getattr(cell, name))
+        assert loaded.keys() == theirs.keys()
+        assert all(np.array_equal(loaded[key], theirs[key]) for key in theirs)
+    if system == "score":
+        back = tmp_path / "back.safetensors"
+        result = script("convert", "to-torch", tmp_path / "run", "--output", back)
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert all(np.array_equal(value, theirs[key]) for key, value in tensorfile.read(back).items())
+
+
+def test_a_latent_diffusion_has_no_pytorch_file(mindspore, tmp_path):
+    from ms_ddpm import tensorfile
+
+    recipe, file = tmp_path / "recipe.yaml", tmp_path / "x.safetensors"
+    recipe.write_text("system: latent\nimage_size: 28\nchannel_widths: [4, 8, 8, 8]\nembed_dim: 8\ntext_dim: 8\n")
+    tensorfile.write(file, {"a": np.zeros(1, np.float32)})
+    result = script("convert", "from-torch", file, "--config", recipe, "--output_dir", tmp_path / "run")
+    refused(result, "a model of the system latent has no PyTorch file")
 
 
 def test_what_is_for_diffusion_alone_says_so(mindspore):
