@@ -134,11 +134,12 @@ def test_a_network_or_a_size_that_does_not_fit_is_named(mindspore):
 PAGES = ["schedulers", "first_ddpm"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "systems"])
 def test_the_page_names_files_that_are_there(page):
     text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / "docs" / target).exists(), target
+    assert "0.0..." not in text  # a number that was never filled in
     for target in re.findall(r"(?:scripts|configs)/\w+\.(?:py|yaml)", text):
         assert (ROOT / target).exists(), target
 
