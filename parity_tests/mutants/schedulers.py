@@ -44,7 +44,7 @@ ROWS = (  # name, framework, place, bug, source
     ("a step one time too far (MindSpore)", "mindspore", "step/scheduler_ddim-*-pynative*",
      edit(DDIM + "DDIMScheduler.previous_timestep", ("return time - len(self)", "return time - 1 - len(self)")),
      "diffusers: t - T // steps"),
-    ("noise in the last step (MindSpore)", "mindspore", "step/scheduler_ddpm-*-pynative*",
+    ("noise in the last step of a scheduler (MindSpore)", "mindspore", "step/scheduler_ddpm-*-pynative*",
      edit(DDPM + "DDPMScheduler.step", ("if time > 0:", "if time >= 0:")), "Ho et al., Algorithm 2, line 3"),
     ("abar for its root (first DDPM)", "torch", "maths/first_ddpm_forward",
      edit("torch_ref.first_ddpm:FirstDDPM.forward", ("self.signal[t]", "self.alpha_bars[t]")), "Ho et al., eq. 4"),
