@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from mindspore import Tensor, nn
 
 from . import checkpoint, data, sizes
 from .config import Config
-from .errors import UserError
+from .errors import UserError, require_positive
 from .nets.autoencoder import AutoEncoder, latent_size
 from .ops.assign import set_parameters
 from .perceptual import build_perceptual
@@ -19,8 +20,11 @@ from .random import Stream, stream
 from .runtime import compiled
 from .tensorfile import digest
 
+log = logging.getLogger("ms_ddpm")
+
 NET = "net."  # what the names of an `ImageAutoencoder`'s network begin with
 BATCH = 256
+ROUNDING = 1e-3  # by which floats may miss [0, 1]
 
 
 @contextmanager
@@ -106,6 +110,7 @@ class ImageAutoencoder(nn.Cell):
         arrays = np.asarray(arrays)
         if arrays.ndim != 4 or arrays.shape[1:] != shape or not len(arrays):
             raise UserError(f"{what} of shape {arrays.shape}, expected (N, {', '.join(map(str, shape))})")
+        require_positive(batch_size=batch_size)
         with evaluating(self):
             return in_batches(self._call(name), data.as_float(arrays), batch_size)
 
@@ -113,8 +118,16 @@ class ImageAutoencoder(nn.Cell):
         """Latents (N, *latent_shape) float32 of images (N, C, H, W), float in [0, 1] or uint8. Not normalised.
 
         Raises:
-            UserError: another shape.
+            UserError: another shape, values out of range or not finite, a batch size below 1.
         """
+        images = np.asarray(images)
+        if images.dtype != np.uint8 and images.size:
+            low, high = float(images.min()), float(images.max())
+            if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # false for NaN
+                raise UserError(
+                    f"the images' values reach from {low:g} to {high:g}, expected 0 to 1; divide pixels of 0 to 255 by "
+                    "255, or give them as uint8"
+                )
         return self._evaluated("encode", images, (self.channels, *self.image_size), "images", batch_size)
 
     def decode(self, latents: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
@@ -158,6 +171,12 @@ def build_autoencoder(config: Config, *, training: bool = True) -> ImageAutoenco
             "an autoencoder trains in one process: its batch normalisation takes its statistics from the batch of one; "
             "set distribute to false"
         )
+    if training and (config.ema_decay or config.ema_update_every != 1):
+        log.warning(
+            "the running statistics of an autoencoder's batch normalisation do not belong to averaged weights, which "
+            "make the pictures and choose the best checkpoint: set ema_decay 0 and ema_update_every 1 (now %g and %d)",
+            config.ema_decay, config.ema_update_every,
+        )  # fmt: skip
     perceptual = build_perceptual(config) if training else None
     net = AutoEncoder(config.autoencoder_channels, in_channels=config.channels, rng=stream(config.seed, Stream.WEIGHTS))
     return ImageAutoencoder(

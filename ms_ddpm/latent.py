@@ -6,24 +6,25 @@ with the SDEs of `ms_ddpm.sde`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from . import data, latents, sizes
-from .autoencoder import ImageAutoencoder, load_autoencoder
+from . import checkpoint, data, latents, resuming, sizes
+from .autoencoder import NET, ImageAutoencoder, load_autoencoder
+from .config import Config, to_dict
 from .errors import UserError
 from .nets.autoencoder import AutoEncoder
 from .nets.conditional_unet import LatentScoreUnet
-from .ops.assign import set_value
+from .ops.assign import set_parameters, set_value
 from .random import Stream, stream
 from .score import ScoreModel, build_sde
+from .tensorfile import digest
 
-if TYPE_CHECKING:
-    from .config import Config
+AUTOENCODER = "autoencoder."  # what the names of a `LatentDiffusion`'s autoencoder begin with
 
 
 class OneClass(nn.Cell):
@@ -67,6 +68,7 @@ class LatentDiffusion(nn.Cell):
         per_channel = (1, model.channels, 1, 1)
         self.latent_mean = Parameter(np.zeros(per_channel, np.float32), name="latent_mean", requires_grad=False)
         self.latent_std = Parameter(np.ones(per_channel, np.float32), name="latent_std", requires_grad=False)
+        self.opened: latents.Latents | None = None  # what `open_data` gave
 
     def set_train(self, mode: bool = True) -> LatentDiffusion:
         """Training mode for everything but the autoencoder."""
@@ -111,12 +113,16 @@ class LatentDiffusion(nn.Cell):
     def open_data(self, config: Config) -> data.ImageSource:
         """The latents of ``config.dataset`` by the autoencoder of the run ``config.autoencoder``.
 
-        They are kept in ``output_dir``/latents.npz. Autoencoder and statistics are the Cell's from then on.
+        Where ``output_dir`` holds a checkpoint to continue, they are by the autoencoder in that, whatever has become
+        of the other since. Autoencoder and statistics are the Cell's from then on. Latents are read from
+        ``output_dir``/latents.npz where it is there; `keep_data` writes it.
 
         Raises:
-            UserError: no autoencoder or one that does not fit, latents of another one, a data set that cannot be read.
+            UserError: no autoencoder or one that does not fit, latents of another one, a checkpoint of another run, a
+                data set that cannot be read.
         """
-        if config.autoencoder is None:
+        path = resuming.find(Path(config.output_dir), config.resume)
+        if path is None and config.autoencoder is None:
             raise UserError(
                 "the system latent needs an autoencoder: train one (--system autoencoder) and give its output_dir as "
                 "--autoencoder"
@@ -125,11 +131,48 @@ class LatentDiffusion(nn.Cell):
             raise UserError(
                 "flip mirrors images, and a mirrored latent is no latent of a mirrored image; set flip false"
             )
-        self.use_autoencoder(load_autoencoder(config.autoencoder))
+        if path is None:
+            self.use_autoencoder(load_autoencoder(config.autoencoder))
+        else:
+            loaded = checkpoint.load(path, ("model",))
+            resuming.check_same_config(loaded, to_dict(config), ("gradient_accumulate_every",))
+            set_parameters(self.autoencoder, _of_autoencoder(loaded.arrays["model"]), f"checkpoint {path}")
         images = data.open_images(config.dataset, image_size=self.autoencoder.image_size, channels=config.channels)
         found = latents.prepare(Path(config.output_dir) / latents.FILE, self.autoencoder, images, config.dataset)
         self.use_statistics(found.statistics)
+        self.opened = found
         return found.source()
+
+    def keep_data(self, folder: str | Path) -> None:
+        """Writes what `open_data` gave to ``folder``/latents.npz, unless there is one. For whoever holds its lock."""
+        path = Path(folder) / latents.FILE
+        if self.opened is not None and not path.exists():
+            latents.write(path, self.opened)
+
+    def check_loaded(self, arrays: Mapping[str, np.ndarray], what: str) -> None:
+        """Raises UserError where the weights ``arrays`` of ``what`` are of other latents than `open_data` gave.
+
+        ``arrays`` are all that the Cell has, by name: the autoencoder and the statistics in them must be those by
+        which the latents were made and normalised.
+        """
+        if self.opened is None:
+            return
+        net = {name.removeprefix(NET): value for name, value in _of_autoencoder(arrays).items()}
+        if digest(net) != self.opened.autoencoder:
+            raise UserError(
+                f"{what} is of another autoencoder than the latents that were opened (its fingerprint is "
+                f"{digest(net)[:12]}, theirs {self.opened.autoencoder[:12]}); take another --output_dir to start afresh"
+            )
+        own = self.opened.statistics
+        given = latents.Statistics(
+            arrays["latent_mean"].reshape(-1).astype(np.float64), arrays["latent_std"].reshape(-1).astype(np.float64),
+            own.scalar_mean, own.scalar_std,
+        )  # fmt: skip
+        if not given.close_to(own):
+            raise UserError(
+                f"{what} was trained on latents of other mean and deviation than those that were opened: the data set "
+                "has changed since; give the former one, or another --output_dir to start afresh"
+            )
 
     # --- images ------------------------------------------------------------------------------------------------------
 
@@ -145,6 +188,11 @@ class LatentDiffusion(nn.Cell):
         z = self.model.sample(batch_size, **options).asnumpy() * self.latent_std.asnumpy() + self.latent_mean.asnumpy()
         images = self.to_images(z.reshape(-1, *z.shape[-3:]))
         return Tensor(images.reshape(*z.shape[:-3], *images.shape[1:]))
+
+
+def _of_autoencoder(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of a `LatentDiffusion`'s arrays those of its autoencoder, by the names they have there."""
+    return {name.removeprefix(AUTOENCODER): value for name, value in arrays.items() if name.startswith(AUTOENCODER)}
 
 
 def build_latent(config: Config) -> LatentDiffusion:

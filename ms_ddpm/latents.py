@@ -7,6 +7,7 @@ al. 2022, https://arxiv.org/abs/2112.10752, appendix G, with one number for all 
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from . import data, memory
-from .errors import UserError, quoted, reason_of
+from .errors import UserError, quoted, reason_of, require_positive
 from .files import write_atomically
 from .untrusted import read_npz
 
-NAMES = ("latents", "labels", "mean", "std", "scalar_mean", "scalar_std", "autoencoder", "images")
+NAMES = ("latents", "labels", "mean", "std", "scalar_mean", "scalar_std", "autoencoder", "images", "digest")
+DIGESTED = 2000  # images
 STATISTICS_TOLERANCE = 1e-4
 FILE = "latents.npz"  # in a run's output directory
 
@@ -65,6 +67,7 @@ class Latents:
         statistics: of ``values``.
         autoencoder: `autoencoder.fingerprint` of what encoded them.
         images: name of the data set they were encoded from.
+        digest: `digest_of` that data set.
     """
 
     values: np.ndarray
@@ -72,10 +75,22 @@ class Latents:
     statistics: Statistics
     autoencoder: str
     images: str
+    digest: str
 
     def source(self) -> data.ImageSource:
         """What the Trainer reads: the latents as they are, with their labels."""
         return data.array_source(f"latents of {self.images}", self.values, self.labels)
+
+
+def digest_of(source: data.ImageSource) -> str:
+    """SHA-256 of a data set's size and labels, and of up to 2,000 of its images, evenly chosen."""
+    count = len(source)
+    total = hashlib.sha256(f"{count} {source.shape} {'no ' if source.labels is None else ''}labels\n".encode())
+    for index in np.linspace(0, count - 1, min(count, DIGESTED)).round().astype(int):
+        total.update(source.get(index).tobytes())
+    if source.labels is not None:
+        total.update(np.asarray(source.labels, np.int32).tobytes())
+    return total.hexdigest()
 
 
 def encode(autoencoder, source: data.ImageSource, name: str, batch_size: int = 256) -> Latents:
@@ -88,10 +103,11 @@ def encode(autoencoder, source: data.ImageSource, name: str, batch_size: int = 2
         batch_size: images encoded at a time.
 
     Raises:
-        UserError: for images of another size, and latents that are constant or not finite.
+        UserError: for images of another size, latents that are constant or not finite, and a batch size below 1.
     """
     from .autoencoder import fingerprint
 
+    require_positive(batch_size=batch_size)
     shape = (len(source), *autoencoder.latent_shape)
     memory.require(4 * int(np.prod(shape)), f"the latents of {name}", "take a smaller data set")
     values = np.empty(shape, np.float32)
@@ -99,7 +115,7 @@ def encode(autoencoder, source: data.ImageSource, name: str, batch_size: int = 2
         indices = range(first, min(first + batch_size, len(source)))
         values[first : indices.stop] = autoencoder.encode(source.batch(indices), batch_size=batch_size)
     labels = None if source.labels is None else np.asarray(source.labels, np.int32)
-    return Latents(values, labels, Statistics.of(values), fingerprint(autoencoder.net), str(name))
+    return Latents(values, labels, Statistics.of(values), fingerprint(autoencoder.net), str(name), digest_of(source))
 
 
 def write(path: str | Path, latents: Latents) -> None:
@@ -108,7 +124,8 @@ def write(path: str | Path, latents: Latents) -> None:
     arrays = {
         "latents": latents.values, "mean": s.mean, "std": s.std, "scalar_mean": np.float64(s.scalar_mean),
         "scalar_std": np.float64(s.scalar_std), "autoencoder": _as_bytes(latents.autoencoder),
-        "images": _as_bytes(latents.images), **({} if latents.labels is None else {"labels": latents.labels}),
+        "images": _as_bytes(latents.images), "digest": _as_bytes(latents.digest),
+        **({} if latents.labels is None else {"labels": latents.labels}),
     }  # fmt: skip
     whole = io.BytesIO()
     np.savez(whole, **arrays)
@@ -161,43 +178,41 @@ def _checked(arrays: dict[str, np.ndarray]) -> Latents:
     stated = Statistics(arrays["mean"], arrays["std"], float(arrays["scalar_mean"]), float(arrays["scalar_std"]))
     if not stated.close_to(Statistics.of(values)):
         raise ValueError("its statistics are not those of its latents")
-    words = {name: arrays[name] for name in ("autoencoder", "images")}
+    words = {name: arrays[name] for name in ("autoencoder", "images", "digest")}
     for name, word in words.items():
         if word.dtype != np.uint8 or word.ndim != 1:
             raise ValueError(f"its {name} is {word.dtype} {word.shape}, expected text")
     return Latents(values, labels, stated, *(word.tobytes().decode() for word in words.values()))
 
 
-def check_origin(latents: Latents, path: str | Path, autoencoder: str, images: str) -> None:
-    """Raises UserError where ``latents`` are not of the data set ``images`` by the ``autoencoder`` (a fingerprint)."""
+def check_origin(latents: Latents, path: str | Path, autoencoder: str, images: str, digest: str) -> None:
+    """Raises UserError where ``latents`` are not by the ``autoencoder`` (a fingerprint) of the images of ``digest``.
+
+    ``images`` is what messages call these: a data set may go by another name than it did.
+    """
     if latents.autoencoder != autoencoder:
         raise UserError(
             f"{path} holds latents of another autoencoder (its fingerprint is {latents.autoencoder[:12]}, that of the "
             f"one given {autoencoder[:12]}); give that autoencoder, or delete the file and train anew"
         )
-    if latents.images != str(images):
+    if latents.digest != digest:
         raise UserError(
-            f"{path} holds latents of the data set {quoted(latents.images)}, but dataset is {quoted(str(images))}; "
-            "give that data set, or delete the file"
+            f"{path} holds latents of other images or labels (of the data set {quoted(latents.images)}) than those of "
+            f"the data set {quoted(str(images))} now; give the former, or delete the file and train anew"
         )
 
 
 def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str) -> Latents:
-    """The latents in ``path`` where it exists, otherwise those of ``source``, which are then written there.
+    """The latents in ``path`` where it exists, otherwise those of ``source``; nothing is written.
 
     Raises:
-        UserError: as `encode`, `read` and `write`, and for a file of another autoencoder or data set.
+        UserError: as `encode` and `read`, and for a file of another autoencoder or data set.
     """
     from .autoencoder import fingerprint
 
     path = Path(path)
     if not path.exists():
-        latents = encode(autoencoder, source, name)
-        write(path, latents)
-        return latents
+        return encode(autoencoder, source, name)
     latents = read(path)
-    check_origin(latents, path, fingerprint(autoencoder.net), name)
-    expected = (len(source), *autoencoder.latent_shape)
-    if latents.values.shape != expected:
-        raise UserError(f"{path} holds latents of shape {latents.values.shape}, expected {expected}; delete the file")
+    check_origin(latents, path, fingerprint(autoencoder.net), name, digest_of(source))
     return latents

@@ -98,6 +98,19 @@ def training_state(loaded: checkpoint.Checkpoint) -> dict:
     return {**training, "arguments": training["arguments"] or {}}
 
 
+def check_same_config(loaded: checkpoint.Checkpoint, config: Mapping, free: Sequence[str] = ()) -> None:
+    """Raises UserError where ``config`` is of another run than ``loaded``, but for the keys ``free``."""
+    _refuse(loaded, differences(loaded.state.get("config") or {}, config, free))
+
+
+def _refuse(loaded: checkpoint.Checkpoint, changed: Sequence[str]) -> None:
+    if changed:
+        raise UserError(
+            f"checkpoint {loaded.path} is of another run: {'; '.join(changed[:3])}; "
+            "use the same configuration, or another --output_dir to start afresh"
+        )
+
+
 def check_same_run(
     loaded: checkpoint.Checkpoint, training: Mapping, *, config: Mapping | None, arguments: Mapping, workers: int
 ) -> None:
@@ -116,11 +129,7 @@ def check_same_run(
         for key, value in arguments.items()
         if key not in free and before.get(key, value) != value
     ]
-    if changed:
-        raise UserError(
-            f"checkpoint {loaded.path} is of another run: {'; '.join(changed[:3])}; "
-            "use the same configuration, or another --output_dir to start afresh"
-        )
+    _refuse(loaded, changed)
     accumulated, now = before.get("gradient_accumulate_every", 1), arguments["gradient_accumulate_every"]
     if free and training["workers"] * accumulated != workers * now:
         log.warning(
@@ -132,8 +141,14 @@ def check_same_run(
 
 
 def check_arrays(loaded: checkpoint.Checkpoint, cell, names: Sequence[str]) -> None:
-    """Raises UserError unless the averaged weights and moments of ``loaded`` are those of ``names`` of ``cell``."""
+    """Raises UserError unless the averaged weights and moments of ``loaded`` are those of ``names`` of ``cell``.
+
+    And unless the Cell's ``check_loaded(arrays, what)``, where it has one, finds that its data go with the weights.
+    """
     shapes = {name: tuple(p.shape) for name, p in cell.parameters_and_names()}
     moments = {f"{key}.{name}": shapes[name] for key in ("exp_avg", "exp_avg_sq") for name in names}
     checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in names}, f"checkpoint {loaded.path}")
     checkpoint.match(loaded.arrays["optimizer"], {"steps": (1,), **moments}, f"checkpoint {loaded.path} (optimizer)")
+    if hasattr(cell, "check_loaded"):
+        checkpoint.match(loaded.arrays["model"], shapes, f"checkpoint {loaded.path}")
+        cell.check_loaded(loaded.arrays["model"], f"checkpoint {loaded.path}")

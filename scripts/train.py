@@ -30,7 +30,9 @@ def picture_of(cell, dataset, config: Config):
     from ms_ddpm import data, sampling
 
     def preview(cell, num):
-        return cell.preview(data.as_float(dataset.batch(range(min(num // 2 or 1, len(dataset))))))
+        held_out = data.prepare(dataset, cell, config.validation_images, config.seed)[1]  # as the Trainer does
+        shown = dataset if held_out is None else held_out
+        return cell.preview(data.as_float(shown.batch(range(min(num // 2 or 1, len(shown))))))
 
     def drawn(cell, num):
         labels = sampling.labels_for(cell, num, None)
@@ -110,6 +112,8 @@ def introduce(trainer, config: Config) -> None:
 
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
     write_atomically(trainer.folder / "config.yaml", text.encode())
+    if hasattr(trainer.cell, "keep_data"):
+        trainer.cell.keep_data(trainer.folder)
     show_data(trainer)
     parameters = sum(p.size for p in trainer.cell.trainable_params())
     workers = f"{trainer.group.world} workers, " if trainer.group.world > 1 else ""

@@ -1,5 +1,7 @@
 """The autoencoder: PyTorch's names, running statistics through training, resume and evaluation, bad sizes."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -199,3 +201,54 @@ def test_arrays_of_another_shape_are_refused(run):
     for call, shape in ((cell.encode, (2, 1, 28, 28)), (cell.encode, (0, 1, SIDE, SIDE)), (cell.decode, (2, 4, 2, 2))):
         with pytest.raises(UserError, match="expected \\(N, "):
             call(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "reach from nan to nan"), (255, "reach from 0 to 255"), (-1, "from -1 to 0")]
+)
+def test_values_that_are_no_image_are_refused(run, value, words):
+    images = np.zeros((2, 1, SIDE, SIDE), np.float32)
+    images[1, 0, 3, 3] = value
+    with pytest.raises(UserError, match=f"{words}, expected 0 to 1; divide"):
+        run[1].cell.encode(images)
+    with pytest.raises(UserError, match="expected 0 to 1"):
+        run[1].cell.encode(images.astype(np.float64))
+
+
+def test_a_batch_size_of_0_is_refused(run, images):
+    with pytest.raises(UserError, match="batch_size is 0, expected at least 1"):
+        run[1].cell.encode(images, batch_size=0)
+    with pytest.raises(UserError, match="batch_size is -1"):
+        run[1].cell.decode(np.zeros((2, 2, 2, 2), np.float32), batch_size=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"), [({}, 1), ({"ema_decay": 0.0}, 1), ({"ema_decay": 0.0, "ema_update_every": 1}, 0)]
+)
+def test_averaged_weights_are_warned_of_once(mindspore, caplog, options, warned):
+    from ms_ddpm.autoencoder import build_autoencoder
+    from ms_ddpm.config import Config
+
+    config = Config(system="autoencoder", image_size=SIDE, channels=1, autoencoder_channels=[2, 3, 2], **options)
+    with caplog.at_level("WARNING", "ms_ddpm"):
+        build_autoencoder(config, training=False)
+        assert caplog.records == []
+        build_autoencoder(config)
+    assert ["set ema_decay 0 and ema_update_every 1" in r.getMessage() for r in caplog.records] == [True] * warned
+
+
+def test_the_pictures_of_a_run_are_of_images_that_were_held_out(run, monkeypatch):
+    from ms_ddpm import data
+    from ms_ddpm.config import Config
+
+    from .conftest import ROOT
+
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    train = importlib.import_module("train")
+    images = (np.arange(40) / 40).astype(np.float32).reshape(40, 1, 1, 1).repeat(SIDE, 2).repeat(SIDE, 3)
+    source, cell = data.array_source("counted", images), run[1].cell
+    _, held_out = data.split(source, 8, seed=0)
+    for count, expected in ((8, held_out), (0, source)):
+        config = Config(system="autoencoder", validation_images=count, image_size=SIDE)
+        shown = train.picture_of(cell, source, config)(cell, 6)
+        assert np.array_equal(shown[:, :, :SIDE], expected.batch(range(3)))

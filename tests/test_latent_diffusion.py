@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,9 @@ def built(config):
     from ms_ddpm import recipes
 
     cell = recipes.build(config)
-    return cell, recipes.open_data(config, cell)
+    source = recipes.open_data(config, cell)
+    assert list(Path(config.output_dir).iterdir()) == []  # it may be another run's: nobody has looked yet
+    return cell, source
 
 
 def test_the_data_are_the_latents_of_the_data_set_with_its_labels(built, config, autoencoder_run):
@@ -188,7 +191,7 @@ def test_runs_that_are_no_fitting_autoencoder_are_refused(built, config, tmp_pat
         opened(autoencoder=str(tmp_path / "latent run"))
 
 
-def test_the_latents_of_another_autoencoder_are_refused(config, autoencoder_run, tmp_path):
+def test_the_latents_of_another_autoencoder_are_refused(built, config, autoencoder_run, tmp_path):
     from ms_ddpm.autoencoder import load_autoencoder
     from ms_ddpm.latent import build_latent
     from ms_ddpm.ops.assign import set_value
@@ -200,11 +203,99 @@ def test_the_latents_of_another_autoencoder_are_refused(config, autoencoder_run,
     save(other, dataclasses.replace(config, system="autoencoder", autoencoder=None), folder)
     run = tmp_path / "run"
     run.mkdir()
-    shutil.copy(f"{config.output_dir}/{latents.FILE}", run)
+    built[0].keep_data(run)
     changed = dataclasses.replace(config, autoencoder=str(folder), output_dir=str(run))
     with pytest.raises(UserError, match="latents of another autoencoder") as caught:
         build_latent(changed).open_data(changed)
     assert "\n" not in str(caught.value)
+
+
+def another(run, folder):
+    """The output directory of an autoencoder like that of ``run``, trained further."""
+    from ms_ddpm.autoencoder import load_autoencoder
+    from ms_ddpm.ops.assign import set_value
+
+    cell = load_autoencoder(run)
+    set_value(cell.net.encoder[6].weight, 1.5 * cell.net.encoder[6].weight.asnumpy() + np.float32(0.01))
+    save(cell, Config(system="autoencoder", output_dir=str(folder), **COMMON), folder)
+    return folder
+
+
+@pytest.fixture
+def continued(built, config, autoencoder_run, tmp_path):
+    """(directory of a run of one step, its configuration), whose autoencoder was trained further since."""
+    changed = dataclasses.replace(
+        config, autoencoder=str(another(autoencoder_run, tmp_path / "further")), output_dir=str(tmp_path / "run")
+    )
+    save(built[0], changed, tmp_path / "run")
+    return tmp_path / "run", changed
+
+
+def test_a_run_goes_on_with_the_autoencoder_of_its_checkpoint(built, continued):
+    from ms_ddpm.latent import build_latent
+
+    run, config = continued
+    assert not (run / latents.FILE).exists()
+    shutil.rmtree(config.autoencoder)
+    cell = build_latent(config)
+    source = cell.open_data(config)
+    assert cell.opened.autoencoder == built[0].opened.autoencoder
+    assert np.array_equal(source.batch(range(9)), built[1].batch(range(9)))
+
+
+def test_a_checkpoint_of_another_autoencoder_than_the_latents_is_not_continued(built, config, continued, tmp_path):
+    """As where the checkpoint is found only after the data are opened."""
+    from ms_ddpm import Trainer
+    from ms_ddpm.latent import build_latent
+    from ms_ddpm.ops.assign import set_value
+
+    run, changed = continued
+    changed = dataclasses.replace(changed, output_dir=str(tmp_path / "elsewhere"))
+    cell = build_latent(changed)
+    source = cell.open_data(changed)
+    assert cell.opened.autoencoder != built[0].opened.autoencoder
+    saved = checkpoint.load(checkpoint.locate(run)).arrays["model"]
+    with pytest.raises(UserError, match="checkpoint X is of another autoencoder than the latents") as caught:
+        cell.check_loaded(saved, "checkpoint X")
+    assert "\n" not in str(caught.value)
+    built[0].check_loaded(saved, "checkpoint X")
+    with pytest.raises(UserError, match="trained on latents of other mean and deviation"):
+        built[0].check_loaded(saved | {"latent_mean": saved["latent_mean"] + np.float32(0.01)}, "checkpoint X")
+
+    # a checkpoint that holds all that the Trainer asks for before
+    names = [name for name, p in cell.parameters_and_names() if p.requires_grad]
+    arrays = {name: p.asnumpy().copy() for name, p in built[0].parameters_and_names()}
+    groups = {
+        "model": arrays, "ema": {name: arrays[name] for name in names},
+        "optimizer": {"steps": np.ones(1, np.float32), **{f"{key}.{n}": 0 * arrays[n] for n in names
+                                                          for key in ("exp_avg", "exp_avg_sq")}},
+    }  # fmt: skip
+    training = {"ema_calls": 1, "scaler": {"scale": 1.0, "good_steps": 0}, "best_loss": None, "best_step": None,
+                "skipped_steps": 0}  # fmt: skip
+    checkpoint.save(tmp_path / "whole" / "checkpoints", 1, groups, {"config": None, "training": training, "seed": 0})
+    set_value(cell.latent_std, np.full(cell.latent_std.shape, 2.0))
+    with pytest.raises(UserError, match="of another autoencoder"):
+        Trainer(cell, source, results_folder=tmp_path / "whole", progress=False, train_num_steps=2)
+    assert (cell.latent_std.asnumpy() == 2).all()  # found before anything was taken over
+
+
+def test_the_directory_of_another_run_stays_as_it_is(config, autoencoder_run):
+    from ms_ddpm.latent import build_latent
+
+    wrong = dataclasses.replace(config, output_dir=str(autoencoder_run))
+    before = sorted(autoencoder_run.rglob("*"))
+    with pytest.raises(UserError, match="of another run: system was 'autoencoder', now 'latent'"):
+        build_latent(wrong).open_data(wrong)
+    assert sorted(autoencoder_run.rglob("*")) == before
+
+
+def test_the_latents_are_kept_once(built, tmp_path):
+    built[0].keep_data(tmp_path)
+    found = latents.read(tmp_path / latents.FILE)
+    assert np.array_equal(found.values, built[0].opened.values)
+    (tmp_path / latents.FILE).write_bytes(b"")
+    built[0].keep_data(tmp_path)
+    assert (tmp_path / latents.FILE).read_bytes() == b""
 
 
 def test_an_autoencoder_trained_with_lpips_is_loaded_without_its_weights(mindspore, config, tmp_path):

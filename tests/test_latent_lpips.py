@@ -66,6 +66,21 @@ def test_the_gradient_is_finite_where_all_features_are_0(mindspore):
     assert np.allclose(unit_length(mindspore.Tensor(x)).asnumpy()[0, :, 0, 0], 3**-0.5)
 
 
+def test_a_distance_that_is_no_number_is_not_hidden(mindspore, squeeze, pair):
+    """MindSpore's own ReLU of NaN is 0 on a CPU."""
+    x = pair[0].copy()
+    x[1, 0, 13, 13] = np.nan
+    found = distance(mindspore, squeeze[0], x, pair[1])
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])
+    fire = squeeze[0].features[3]
+    seen = np.zeros((1, 64, 4, 4), np.float32)
+    seen[0, 0, 0, 0] = np.nan
+    squeezed = fire(mindspore.Tensor(seen)).asnumpy()
+    assert np.isnan(squeezed[0, :, 0, 0]).all()
+    assert np.isfinite(squeezed[0, :, 3, 3]).all()
+
+
 def test_nothing_of_it_is_trained(squeeze):
     assert squeeze[0].trainable_params() == []
 

@@ -16,7 +16,7 @@ def values(rng):
 @pytest.fixture
 def made(values):
     labels = (np.arange(40) % 10).astype(np.int32)
-    return latents.Latents(values, labels, latents.Statistics.of(values), "a" * 64, "digits28")
+    return latents.Latents(values, labels, latents.Statistics.of(values), "a" * 64, "digits28", "d" * 64)
 
 
 class Encoder:
@@ -68,11 +68,11 @@ def test_a_channel_that_says_nothing_is_refused(values, value, words):
 @pytest.mark.parametrize("labelled", [True, False])
 def test_what_was_written_is_read(made, tmp_path, labelled):
     if not labelled:
-        made = latents.Latents(made.values, None, made.statistics, made.autoencoder, "ein Ordner/ü")
+        made = latents.Latents(made.values, None, made.statistics, made.autoencoder, "ein Ordner/ü", made.digest)
     latents.write(tmp_path / "latents.npz", made)
     found = latents.read(tmp_path / "latents.npz")
     assert np.array_equal(found.values, made.values)
-    assert (found.autoencoder, found.images) == (made.autoencoder, made.images)
+    assert (found.autoencoder, found.images, found.digest) == (made.autoencoder, made.images, made.digest)
     assert np.array_equal(found.statistics.std, made.statistics.std)
     assert found.statistics.scalar_mean == made.statistics.scalar_mean
     assert np.array_equal(found.labels, made.labels) if labelled else found.labels is None
@@ -96,6 +96,8 @@ def test_every_image_is_encoded_once_in_order(encoder, source):
 def test_a_second_run_reads_the_file(encoder, source, tmp_path):
     path = tmp_path / "run" / latents.FILE
     first = latents.prepare(path, encoder, source, "images")
+    assert not path.parent.exists()  # whether the directory is this run's is not known yet
+    latents.write(path, first)
     before = Encoder.calls
     second = latents.prepare(path, encoder, source, "images")
     assert Encoder.calls == before
@@ -104,16 +106,33 @@ def test_a_second_run_reads_the_file(encoder, source, tmp_path):
 
 def test_latents_of_another_autoencoder_or_data_set_are_refused_in_one_line(encoder, source, tmp_path):
     path = tmp_path / latents.FILE
-    latents.prepare(path, encoder, source, "images")
-    with pytest.raises(UserError, match="data set 'images', but dataset is 'digits28'"):
-        latents.prepare(path, encoder, source, "digits28")
-    with pytest.raises(UserError, match=r"latents of shape \(37, 2, 4, 4\), expected \(5, 2, 4, 4\)"):
+    latents.write(path, latents.prepare(path, encoder, source, "images"))
+    assert latents.prepare(path, encoder, source, "another/spelling").images == "images"
+    with pytest.raises(UserError, match="holds latents of other images or labels"):
         latents.prepare(path, encoder, source.subset(range(5)), "images")
     encoder.net = "0" * 64
     with pytest.raises(UserError, match="of another autoencoder") as caught:
         latents.prepare(path, encoder, source, "images")
     assert "\n" not in str(caught.value)
     assert "ffffffffffff" in str(caught.value)
+
+
+def test_a_data_set_is_known_by_its_pixels_and_labels(source):
+    pixels, labels = source.batch(range(37)), source.labels
+    digest = latents.digest_of(source)
+    assert digest == latents.digest_of(data.array_source("elsewhere", pixels.copy(), labels.copy()))
+    changed, swapped = pixels.copy(), labels.copy()
+    changed[36, 0, 3, 3] ^= 1
+    swapped[[0, 1]] = swapped[[1, 0]]
+    others = [(changed, labels), (pixels, swapped), (pixels, None), (pixels[::-1], labels), (pixels[:36], labels[:36])]
+    others.append((pixels.reshape(37, 1, 2, 8), labels))
+    found = {latents.digest_of(data.array_source("another", *other)) for other in others}
+    assert len(found | {digest}) == 7
+
+
+def test_a_batch_size_of_0_is_refused(encoder, source):
+    with pytest.raises(UserError, match="batch_size is 0, expected at least 1"):
+        latents.encode(encoder, source, "images", batch_size=0)
 
 
 def rewrite(path, **changes):
@@ -129,6 +148,7 @@ def rewrite(path, **changes):
         ({"latents": None}, "it has no latents"),
         ({"autoencoder": None}, "it has no autoencoder"),
         ({"std": None}, "it has no std"),
+        ({"digest": None}, "it has no digest"),
         ({"latents": np.zeros((40, 3, 2, 2))}, "float64"),
         ({"latents": np.zeros((40, 12), np.float32)}, "expected float32"),
         ({"latents": np.zeros((0, 3, 2, 2), np.float32)}, "expected float32"),

@@ -5,27 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from ..errors import UserError
-from ..ops.elementary import sigmoid
 from ..random import host_rng
+from .activations import Sigmoid, SiLU
 from .layers import Conv2d, ConvTranspose2d
 from .norms import BatchNorm2d
 
 SHRINKS = 2  # the middle convolution's stride
 SMALLEST = 10  # side of the smallest image, whose latent is 1x1
-
-
-class Activation(nn.Cell):
-    """SiLU or the logistic function, elementwise."""
-
-    def __init__(self, function: str):
-        super().__init__()
-        self.function = function
-
-    def construct(self, x: Tensor) -> Tensor:
-        return ops.silu(x) if self.function == "silu" else sigmoid(x)
 
 
 def latent_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -79,10 +68,10 @@ class AutoEncoder(nn.Cell):
             [
                 Conv2d(in_channels, c1, 3, rng=rng),
                 BatchNorm2d(c1),
-                Activation("silu"),
+                SiLU(),
                 Conv2d(c1, c2, 3, stride=SHRINKS, rng=rng),
                 BatchNorm2d(c2),
-                Activation("silu"),
+                SiLU(),
                 Conv2d(c2, c3, 3, rng=rng),
                 BatchNorm2d(c3),
             ]
@@ -91,12 +80,12 @@ class AutoEncoder(nn.Cell):
             [
                 ConvTranspose2d(c3, c2, 3, rng=rng),
                 BatchNorm2d(c2),
-                Activation("silu"),
+                SiLU(),
                 ConvTranspose2d(c2, c1, 3, stride=SHRINKS, output_padding=1, rng=rng),
                 BatchNorm2d(c1),
-                Activation("silu"),
+                SiLU(),
                 ConvTranspose2d(c1, in_channels, 3, rng=rng),
-                Activation("sigmoid"),
+                Sigmoid(),
             ]
         )
 

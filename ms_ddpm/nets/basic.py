@@ -8,8 +8,8 @@ from mindspore import Tensor, nn
 from ..errors import UserError
 from ..ops import kernels
 from ..ops.pooling import MaxPool2, Upsample2
-from ..ops.relu import ReLU
 from ..random import host_rng
+from .activations import ReLU
 from .layers import Conv2d, use_channels_last
 
 WIDTHS = (32, 64)

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..ops.assign import set_parameters
 from ..ops.sums import channel_sum
 from ..random import host_rng
+from .activations import ReLU
 from .layers import Conv2d
 
 _SLICE = re.compile(r"^net\.slice[0-9]+\.([0-9]+)\.")
@@ -87,13 +88,6 @@ def smallest_side(net: str) -> int:
     return next(side for side in range(1, 1000) if remains(side))
 
 
-class ReLU(nn.Cell):
-    """max(x, 0)."""
-
-    def construct(self, x: Tensor) -> Tensor:
-        return ops.relu(x)
-
-
 class MaxPool(nn.Cell):
     """Largest of every ``kernel`` x ``kernel`` square, stride 2; (B, C, H, W), no value negative.
 
@@ -127,10 +121,11 @@ class Fire(nn.Cell):
         self.squeeze = Conv2d(dim_in, squeeze, 1, rng=rng)
         self.expand1x1 = Conv2d(squeeze, expand, 1, rng=rng)
         self.expand3x3 = Conv2d(squeeze, expand, 3, padding=1, rng=rng)
+        self.relu = ReLU()
 
     def construct(self, x: Tensor) -> Tensor:
-        x = ops.relu(self.squeeze(x))
-        return ops.concat((ops.relu(self.expand1x1(x)), ops.relu(self.expand3x3(x))), 1)
+        x = self.relu(self.squeeze(x))
+        return ops.concat((self.relu(self.expand1x1(x)), self.relu(self.expand3x3(x))), 1)
 
 
 def _layer(kind: str, arguments: tuple, rng: np.random.Generator) -> nn.Cell:

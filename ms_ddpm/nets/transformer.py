@@ -13,6 +13,7 @@ from mindspore import Tensor, nn, ops
 from ..errors import UserError
 from ..ops import kernels
 from ..random import host_rng
+from .activations import GELU
 from .attention import softmax
 from .layers import Linear
 from .norms import LayerNorm
@@ -101,13 +102,6 @@ class CrossAttention(nn.Cell):
         return self.joined(self.matmul(softmax(self.matmul_bt(q, k)), v))
 
 
-class Gelu(nn.Cell):
-    """x Phi(x), exactly: ``nn.GELU`` is the tanh approximation."""
-
-    def construct(self, x: Tensor) -> Tensor:
-        return ops.gelu(x, approximate="none")
-
-
 class TransformerBlock(nn.Cell):
     """Self-attention, cross-attention and a two-layer network of 3 hidden_dim units, each on a normalised input and
     added to it: x (B, T, hidden_dim), context (B, S, context_dim) -> (B, T, hidden_dim).
@@ -124,7 +118,7 @@ class TransformerBlock(nn.Cell):
         self.attn_cross = CrossAttention(hidden_dim, hidden_dim, context_dim, num_heads, rng=rng)
         self.norm1, self.norm2, self.norm3 = LayerNorm(hidden_dim), LayerNorm(hidden_dim), LayerNorm(hidden_dim)
         self.ffn = nn.SequentialCell(
-            Linear(hidden_dim, 3 * hidden_dim, rng=rng), Gelu(), Linear(3 * hidden_dim, hidden_dim, rng=rng)
+            Linear(hidden_dim, 3 * hidden_dim, rng=rng), GELU(), Linear(3 * hidden_dim, hidden_dim, rng=rng)
         )
 
     def construct(self, x: Tensor, context: Tensor) -> Tensor:

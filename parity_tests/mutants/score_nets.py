@@ -24,7 +24,7 @@ ROWS = (  # name, family, place, bug, source
     ("heads side by side for one after the other", "attention", "layers/*_attention_4_heads-*",
      edit(T + "CrossAttention.joined", (".transpose(0, 2, 1, 3)", ".transpose(0, 2, 3, 1)")), "PARITY: head order"),
     ("tanh approximation of GELU", "blocks", "layers/transformer_block-*",
-     edit(T + "Gelu.construct", ('"none"', '"tanh"')), "MINDSPORE: nn.GELU()"),
+     edit(P + "activations:GELU.construct", ('"none"', '"tanh"')), "MINDSPORE: nn.GELU()"),
     ("post-norm", "blocks", "layers/transformer_block-*",
      edit(T + "TransformerBlock.construct", ("self.attn_self(self.norm1(x)) + x", "self.norm1(self.attn_self(x) + x)")),
      "Xiong et al., figure 1"),

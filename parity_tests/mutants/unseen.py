@@ -5,7 +5,6 @@ from __future__ import annotations
 # fmt: off
 NOT_HERE = {
     "MINDSPORE: Conv2d pads 'same'": "for the kernels here (1, 3, 7, and 4 in strides of 2) 'same' is the padding",
-    "MINDSPORE: BatchNorm momentum": "no BatchNorm",
     "MINDSPORE: Embedding, Normal() init": "weights are given; initial distributions are tests/test_unet.py's",
     "MINDSPORE: SmoothL1Loss reduction": "not used; a smooth l1 for l1 is a mutant",
     "MINDSPORE: x.max(axis)": "not used",
