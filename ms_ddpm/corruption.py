@@ -305,7 +305,7 @@ def _check_steps(steps: int, name: str) -> None:
 
 def _check_whole(name: str, value: int, least: int) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name} is {quoted(value)}, expected a whole number of at least {least}")
+        raise UserError(f"{name} is {quoted(value)}, expected at least {least}, a whole number")
 
 
 def build_corruption(config: Config) -> Corruption:

@@ -75,7 +75,7 @@ def check_request(
         )
     for name, value, least in (("batch_size", batch_size, 1), ("first_image", first_image, 0), ("seed", seed, 0)):
         if value is not None and not (_is_whole(value) and value >= least):
-            raise UserError(f"{name} is {quoted(value)}, expected a whole number of at least {least}")
+            raise UserError(f"{name} is {quoted(value)}, expected at least {least}, a whole number")
 
 
 @dataclass

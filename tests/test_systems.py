@@ -186,7 +186,8 @@ def test_what_cannot_be_drawn_leaves_no_folder(run):
     before = sorted(run.iterdir())
     for options, words in (
         (["--snr", 0.2], "the euler sampler takes no snr"), (["--eps", 2], "sampling eps is 2.0"),
-        (["--sampling_steps", 1], "steps of the euler sampler is 1"), (["--guidance_scale", -1], "guidance_scale is -1"),
+        (["--sampling_steps", 1], "steps of the euler sampler is 1"),
+        (["--guidance_scale", -1], "guidance_scale is -1"),
         (["--sampler", "ode", "--sampling_steps", 5], "chooses its own steps"),
         (["--sampling_steps", 10**14], "--sampling_steps is 100000000000000, expected at most 1000000"),
         (["--labels", 10**24], "class 1000000000000000000000000 does not exist"),
