@@ -144,12 +144,12 @@ class Trainer:
         lengths = {"total_steps": train_num_steps, "warmup_steps": warmup_steps}
         self.rate = make_lr_schedule(lr_schedule, base_lr=train_lr, **lengths)
         self.step, self.skipped, self.best_loss, self.best_step = 0, 0, math.inf, None
-        self.batches_seen = 0  # by all workers
-        self.bad_in_a_row, self._before_bad = 0, None
+        self.batches_seen, self.bad_in_a_row, self._before_bad = 0, 0, None  # the first by all workers
         self.arguments = {
             "train_batch_size": train_batch_size, "gradient_accumulate_every": gradient_accumulate_every,
             "augment_horizontal_flip": augment_horizontal_flip, "validation_images": validation_images,
-            "seed": seed, "optimizer": optimizer, "images": len(dataset),
+            "seed": seed, "optimizer": optimizer, "images": len(self.train_set) + len(self.validation_set or ()),
+            **({"steps_per_epoch": self.epochs.steps} if self.by_epochs else {}),
         }  # fmt: skip
 
         apply_amp(cell, amp_level, amp_dtype)

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from unittest import mock
 
@@ -456,6 +457,10 @@ def test_bisect_of_anything_else_says_what_differs_and_where():
     assert bisect(plain("ratio", double, "layer"), "torch").agrees
     with pytest.raises(HarnessError, match="is no network"):
         localise(plain("ratio", double, "layer"), "torch")
+    network = replace(plain("ratio", lambda inputs: double(inputs) | {"y": inputs["x"]}, "?"), key="network/own")
+    _, text = bisect(network, "torch")
+    assert text.startswith("network/own: the network as a whole: ")
+    assert text.endswith("check --tier 2")
     agrees, text = bisect(plain("ratio", lambda inputs: 1 / 0, "layer"), "torch")
     assert ("could not be judged: ZeroDivisionError" in text, agrees) == (True, False)
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ms_ddpm.cli import Parser, run
 from ms_ddpm.config import Config, add_options, resolve, to_dict
+from ms_ddpm.errors import UserError
 
 
 def picture_of(cell, dataset, config: Config):
@@ -148,6 +149,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser.add_argument_group("options, with their defaults (names as in the YAML file)"))
     flags = vars(parser.parse_args(argv))
     config = resolve(flags, flags.pop("config"))
+    for name in ("train_num_steps", "save_and_sample_every"):
+        if config.epochs is not None and name in flags:
+            raise UserError(
+                f"--{name} says what epochs {config.epochs} says already; leave it out, or add --epochs null"
+            )
 
     from ms_ddpm import distributed, runtime, sizes
 

@@ -37,9 +37,7 @@ def _diffusion(unet: dict, **options):
     return GaussianDiffusion(network, image_size=8, timesteps=8, **options)
 
 
-def _train(
-    diffusion, *, optimizer: str = "adam", amp: str = "O0", accumulate: int = 1, weight_decay=None, self_cond=False
-):
+def _train(cell, *, optimizer: str = "adam", amp: str = "O0", accumulate: int = 1, weight_decay=None, self_cond=False):
     import numpy as np
 
     from ms_ddpm import amp as precision
@@ -47,15 +45,17 @@ def _train(
     from ms_ddpm.train_step import TrainStep, to_inputs
 
     precision.why_not = lambda dtype: ""  # it would compute, and nothing is computed here
-    precision.apply_amp(diffusion, amp)
+    precision.apply_amp(cell, amp)
     rng = np.random.default_rng(0)
-    images = rng.random((2, 1, 8, 8), dtype=np.float32)
-    diffusion.set_train()
-    made = OPTIMIZERS[optimizer](diffusion.trainable_params(), weight_decay=weight_decay)
+    batch = (rng.random((2, cell.channels, *cell.image_size), dtype=np.float32),)
+    if getattr(cell, "conditional", False):
+        batch = (*batch, np.array([1, 0], np.int32))
+    cell.set_train()
+    made = OPTIMIZERS[optimizer](cell.trainable_params(), weight_decay=weight_decay)
     scaler = precision.DynamicLossScale(enabled=amp != "O0")
-    step = TrainStep(diffusion, made, scaler, max_grad_norm=1.0, accumulate=accumulate)
-    t, noise, _, offset, key = diffusion.draw(rng, (images,))
-    inputs = to_inputs((images, t, noise, self_cond, offset, key))
+    step = TrainStep(cell, made, scaler, max_grad_norm=1.0, accumulate=accumulate)
+    draws = (self_cond if isinstance(drawn, bool) else drawn for drawn in cell.draw(rng, batch))
+    inputs = to_inputs((*batch, *draws))
     host = to_inputs((np.float32(1e-3), np.float32(0)))  # learning rate; whether to stop
     if accumulate == 1:
         step._whole(*host, *inputs)
@@ -79,6 +79,103 @@ def _sample(diffusion, name: str, ema: bool = False):
         average._blend(Tensor(np.float32(0.5)))
 
 
+def _of_system(system: str, **options):
+    """The Cell of another system, as small as its network can be."""
+    from ms_ddpm import recipes
+    from ms_ddpm.config import Config
+
+    small = {"channel_widths": [32, 32, 32, 32], "embed_dim": 8, "text_dim": 8, "image_size": 18} | options
+    return recipes.build(Config(system=system, **small))
+
+
+def _score(**options):
+    return _of_system("score", **options)
+
+
+def _conditional(**options):
+    return _score(score_net="transformer", num_classes=3, class_dropout=0.1, **options)
+
+
+def _latent(**options):
+    widths, classes = [4, 8, 8, 8], {"num_classes": 3, "class_dropout": 0.1}
+    return _of_system("latent", channel_widths=widths, image_size=28, **classes, **options)
+
+
+def _autoencoder(lpips: bool):
+    from ms_ddpm.nets.lpips import LPIPS
+    from ms_ddpm.perceptual import PerceptualLoss
+
+    cell = _of_system("autoencoder", image_size=24)
+    if lpips:
+        cell.perceptual = PerceptualLoss(LPIPS("squeeze", rng=0))
+    return cell
+
+
+def _corruption(kind: str):
+    return _of_system("corruption", image_size=8, noise_kind=kind)
+
+
+def _steps(model, guided: bool, *names: str):
+    """The score samplers' steps, each a graph."""
+    import numpy as np
+    from mindspore import Tensor
+
+    from ms_ddpm import score_likelihood, score_samplers
+
+    def zeros(*shape):
+        return Tensor(np.zeros(shape, np.float32))
+
+    x, t = zeros(2, model.channels, *model.image_size), zeros(2)
+    made = {
+        "euler": (score_samplers.euler_step, (zeros(3), x)),
+        "pc": (score_samplers.CORRECTOR_NORMS["image"], (zeros(3), zeros(1), x, x)),
+        "pc_batch": (score_samplers.CORRECTOR_NORMS["batch"], (zeros(3), zeros(1), x, x)),
+        "heun": (score_samplers.heun_step, (t, zeros(5))),
+        "likelihood": (score_likelihood.score_and_pull, (x,)),
+    }
+    labels = Tensor(np.zeros(2, np.int32)) if model.conditional else None
+    for name in names:
+        make, more = made[name]
+        model.compiled_step(make, guided)(x, t, labels, zeros(), *more)
+
+
+def _decode(cell):
+    """Encoder and decoder of a latent diffusion, as they are when nothing trains."""
+    import numpy as np
+    from mindspore import Tensor
+
+    cell.set_train(False)
+    autoencoder = cell.autoencoder
+    shapes = {"encode": (autoencoder.channels, *autoencoder.image_size), "decode": autoencoder.latent_shape}
+    for name, shape in shapes.items():
+        autoencoder._call(name)(Tensor(np.zeros((2, *shape), np.float32)))
+
+
+def _restore(cell):
+    """A step of a corruption's chain."""
+    import numpy as np
+    from mindspore import Tensor
+
+    x = Tensor(np.zeros((2, cell.channels, *cell.image_size), np.float32))
+    cell.compiled_step()(x, Tensor(np.float32(0.5)))
+
+
+def _schedule(name: str, kind, output_channels: int = 1, **options):
+    """A step of a scheduler, of the ``kind`` that its module says."""
+    import importlib
+
+    import numpy as np
+    from mindspore import Tensor
+
+    from ms_ddpm import schedulers
+    from ms_ddpm.runtime import compiled
+
+    limit = getattr(schedulers, f"{name.upper()}Scheduler")(8, **options)._limit
+    x, output = (Tensor(np.zeros((2, channels, 8, 8), np.float32)) for channels in (1, output_channels))
+    step = importlib.import_module(f"ms_ddpm.schedulers.{name}")._reverse_step(kind, limit)
+    compiled(step)(output, x, x, Tensor(np.zeros(7, np.float32)))
+
+
 NEW = {"self_condition": True, "learned_variance": True, "dropout": 0.1, "random_fourier_features": True}
 OLD = {"norm": "group", "downsample": "conv", "learned_sinusoidal_cond": True}
 RECIPES: dict[str, Callable[[], None]] = {
@@ -97,6 +194,21 @@ RECIPES: dict[str, Callable[[], None]] = {
     "B training, 2.3 layout, O2": lambda: _train(_diffusion(NEW), amp="O2", self_cond=True),
     "B sampling, pred_x0": lambda: _sample(_diffusion({}, objective="pred_x0"), "ddim_step"),
     "B sampling, pred_noise": lambda: _sample(_diffusion(OLD, objective="pred_noise"), "p_sample"),
+    # The other systems.
+    "C training, score": lambda: _train(_score()),
+    "C training, score, VP, O2": lambda: _train(_score(sde="vp", score_net="add"), amp="O2"),
+    "C training, conditional score": lambda: _train(_conditional(sde="subvp")),
+    "C training, latent score": lambda: _train(_latent()),
+    "C training, autoencoder, gradient loss": lambda: _train(_autoencoder(False)),
+    "C training, autoencoder, LPIPS": lambda: _train(_autoencoder(True)),
+    "C training, corruption": lambda: _train(_corruption("poisson")),
+    "C training, corruption, salt and pepper": lambda: _train(_corruption("salt_and_pepper")),
+    "C sampling, score": lambda: _steps(_score(sde="vp"), False, "euler", "pc", "pc_batch", "heun", "likelihood"),
+    "C sampling, guided latent score": lambda: _steps(_latent().model, True, "euler"),
+    "C sampling, latents to images": lambda: _decode(_latent()),
+    "C sampling, corruption": lambda: _restore(_corruption("uniform")),
+    "C sampling, DDPM scheduler": lambda: _schedule("ddpm", "learned_range", 2),
+    "C sampling, DDIM scheduler": lambda: _schedule("ddim", True, thresholding=True),
 }  # fmt: skip
 
 
@@ -143,16 +255,19 @@ def primitives(texts: list[str]) -> dict[str, list[str]]:
 FUNCTIONS = {
     "Abs": "abs", "Add": "add", "Assign": "assign", "BroadcastTo": "broadcast_to", "ClampScalar": "clamp",
     "Concat": "cat", "Cos": "cos", "Divs": "div", "EqScalar": "eq", "Equal": "equal", "Erf": "erf", "Exp": "exp",
-    "Gather": "gather", "Greater": "greater", "GreaterEqual": "ge", "IsFinite": "isfinite", "Less": "less",
-    "LessEqual": "le", "LessScalar": "less", "Log": "log", "Maximum": "maximum", "Minimum": "minimum", "Mul": "mul",
-    "Muls": "mul", "Neg": "neg", "Reshape": "reshape", "Rsqrt": "rsqrt", "Select": "select", "SiLU": "silu",
-    "Sign": "sign", "Sin": "sin", "SplitWithSize": "split", "Sqrt": "sqrt", "SumExt": "sum", "Tanh": "tanh",
-    "Transpose": "transpose", "ZerosLikeExt": "zeros_like",
+    "ExpandDims": "expand_dims", "Gather": "gather", "Greater": "greater", "GreaterEqual": "ge", "IsFinite": "isfinite",
+    "Less": "less", "LessEqual": "le", "LessScalar": "less", "Log": "log", "Maximum": "maximum", "Minimum": "minimum",
+    "Mul": "mul", "Muls": "mul", "Neg": "neg", "PadV3": "pad", "ReLU": "relu", "Reshape": "reshape", "Rsqrt": "rsqrt",
+    "Select": "select", "SiLU": "silu", "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Slice": "slice",
+    "SplitWithSize": "split", "Sqrt": "sqrt", "StridedSlice": "strided_slice", "SumExt": "sum", "Tanh": "tanh",
+    "TopK": "topk", "Transpose": "transpose", "UnsortedSegmentSum": "unsorted_segment_sum",
+    "ZerosLikeExt": "zeros_like",
 }  # fmt: skip
 GRADIENTS = {
-    "BiasAddGrad": "BiasAdd", "Conv2DBackpropFilter": "Conv2D", "Conv2DBackpropInput": "Conv2D",
-    "PowTensorScalar": "erf", "RsqrtGrad": "rsqrt", "SiLUGrad": "silu", "SoftmaxBackward": "softmax",
-    "SqrtGrad": "sqrt", "TanhGrad": "tanh",
+    "AvgPoolGrad": "AvgPool", "BiasAddGrad": "BiasAdd", "Conv2DBackpropFilter": "Conv2D",
+    "Conv2DBackpropInput": "Conv2D", "MaxPoolGrad": "MaxPool", "PowTensorScalar": "erf", "ReluGrad": "relu",
+    "RsqrtGrad": "rsqrt", "SiLUGrad": "silu", "SigmoidGrad": "sigmoid", "SoftmaxBackward": "softmax",
+    "SqrtGrad": "sqrt", "StridedSliceGrad": "strided_slice", "TanhGrad": "tanh",
 }  # fmt: skip
 PLATFORMS = ("Ascend", "GPU", "CPU")
 DTYPES = {"Bool", "Float16", "Float32", "Int32"}  # anything else has limits somewhere: float64 and int64 on Ascend
@@ -238,8 +353,8 @@ an Ascend.
   of the function it belongs to.
 - Dtypes: of all tensors that go in or come out. There is no float64 and no int64.
 - Kernel: "aclnn" where the Ascend library inside the wheel holds an aclnn kernel of this name. Of the others the source
-  of MindSpore 2.7, the newest that was at hand, has each under the older operator interface (ACL), as convolutions have
-  always run, but for `ClampScalar`, which it expands into a minimum and a maximum.
+  of MindSpore 2.7, the newest that was at hand, or the installed library has each under the older operator interface
+  (ACL), as convolutions have always run, but for `ClampScalar`, which is expanded into a minimum and a maximum.
 
 Recipes:
 
@@ -255,7 +370,9 @@ What the documentation restricts, and what we do:
 |---|---|
 | `ops.Conv2D` on Ascend: of group convolutions only depthwise ones | there are no groups |
 | `ops.MatMul` on Ascend: no float64 | only the CPU is given float64 (`ms_ddpm/ops/elementary.py`) |
-| `ops.gather` on Ascend: an index out of range is not noticed | t comes from the host, between 0 and T - 1 |
+| `ops.gather` on Ascend: an index out of range is not noticed | t comes from the host, between 0 and T - 1; classes \
+are checked there (`check_labels`) |
+| `ops.slice`: its gradient is a kernel of the host on Ascend | `ops.strided_slice` where a gradient is needed |
 | `ops.tile` on Ascend: at most 8 axes | 4 |
 | `PowTensorScalar`, `ZerosLikeExt`: as classes documented for Ascend alone | MindSpore makes them itself, of \
 documented functions; where a backend lacks them it expands them, which was seen on the CPU |

@@ -117,6 +117,18 @@ def test_a_bar_of_a_run_that_goes_on_stands_where_it_was():
     bar.close()
 
 
+def test_epochs_of_another_length_are_another_run(train):
+    from ms_ddpm import checkpoint, resuming
+
+    trainer, _, _ = train("length")
+    loaded = checkpoint.load(checkpoint.locate(trainer.folder))
+    arguments = {**trainer.arguments, "steps_per_epoch": 2}  # what two workers come to
+    with pytest.raises(UserError, match="steps_per_epoch was 3, now 2"):
+        resuming.check_same_run(
+            loaded, resuming.training_state(loaded), config=None, arguments=arguments, workers=2
+        )  # fmt: skip
+
+
 def test_no_epochs_are_an_error(train):
     with pytest.raises(UserError, match="epochs is 0"):
         train(epochs=0)

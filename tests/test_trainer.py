@@ -75,6 +75,17 @@ def equal(a, b):
     return all(np.array_equal(a[k], b[k]) for k in a)
 
 
+def test_a_checkpoint_knows_how_many_images_there_were_however_they_were_named(make_cell, tmp_path):
+    from ms_ddpm import Trainer
+
+    images = np.zeros((40, 1, 8, 8), np.uint8)
+    np.savez(tmp_path / "im.npz", images=images[:, 0])
+    for name in ("digits", tmp_path / "im.npz", str(tmp_path / "im.npz")):
+        trainer = Trainer(make_cell(), name, results_folder=tmp_path / "counted", validation_images=8, progress=False)
+        assert trainer.arguments["images"] == (1797 if name == "digits" else 40)
+        del trainer
+
+
 def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(train):
     whole, _ = train(12, "whole", validation_images=16)
     train(7, "parts", validation_images=16)

@@ -145,10 +145,11 @@ class LatentScoreUnet(TimeScoreNet):
     def construct(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if not self.whole:
             return self.score(z, t, y)
-        _, _, height, width = z.shape
+        batch, channels, height, width = z.shape
         (top, bottom), (left, right) = margins(height), margins(width)
         score = self.score(ops.pad(z, (left, right, top, bottom)), t, y)
-        return ops.slice(score, (0, 0, top, left), z.shape)
+        # Not ops.slice: its gradient is a kernel of the host on Ascend.
+        return ops.strided_slice(score, (0, 0, top, left), (batch, channels, top + height, left + width), (1, 1, 1, 1))
 
     def score(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The network itself."""

@@ -47,6 +47,15 @@ SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB 
     "network/tiny_2_3-pynative", "network/tiny_2022-pynative", "training/loss-pred_v-l2-learned-plain-pynative",
     "training/adam-pynative", "training/ema", "sampling/ddim_eta1-pred_v-fixed-selfcond",
     "layers/block_dropout-scale1-graph",
+    # the other systems
+    "maths/sde_vp-pynative", "step/score_vp-euler-plain-pynative", "step/score_ve-euler-guided2.5-pynative",
+    "step/score_vp-pc_image-plain-pynative", "training/score_loss-ve-classes-pynative", "sampling/score_euler-ve-plain",
+    "sampling/score_heun-vp-plain", "layers/spatial_transformer-scale1-pynative", "training/latent_loss-pynative",
+    "layers/batch_norm_training-scale1-pynative", "network/autoencoder_training-pynative",
+    "training/autoencoder_loss-gradient-pynative", "step/corruption-pynative",
+    "training/corruption_loss-poisson-pynative", "sampling/corruption_5-uniform",
+    "step/scheduler_ddpm-epsilon-learned_range-clip-pynative",
+    "step/scheduler_ddim-v_prediction-eta1-rederived-threshold-pynative", "sampling/first_ddpm",
 )  # fmt: skip
 
 

@@ -117,7 +117,9 @@ def _first(outcome: Outcome) -> str:
 def _other(case: Case, candidate: str, around: Callable) -> Bisection:
     spec = case.computation.spec
     (outcome,) = run([case], candidate, around=around)
-    place = PLACES.get(spec.get("kind"), lambda spec: case.computation.key)(spec)
+    network = case.computation.key.startswith("network/")
+    default = "the network as a whole" if network else "the computation"
+    place = PLACES.get(spec.get("kind"), lambda spec: default)(spec)
     if outcome.verdict == AGREE:
         return Bisection(True, f"{place}: agrees (ratio {words.plain(words.ratio(outcome.ratio))})")
     if outcome.verdict == BROKEN:
@@ -125,6 +127,8 @@ def _other(case: Case, candidate: str, around: Callable) -> Bisection:
     lines = [f"{place}: {_first(outcome)}", "the worst:", *words.failure(outcome.as_json())[:-1]]
     if "unet" in spec:
         lines.append("A network runs inside: bisect a case of tier 3 to see whether the fault is in a layer of it.")
+    elif network:
+        lines.append("Only a Unet is taken apart; this network's layers alone: python scripts/parity.py check --tier 2")
     return Bisection(False, "\n".join(lines))
 
 

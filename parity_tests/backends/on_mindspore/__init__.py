@@ -1,7 +1,7 @@
 """MindSpore: the product, `ms_ddpm`, as the harness drives it."""
 
-from . import corruption
 from ._common import runtime  # noqa: F401  MindSpore starts before anything below is imported
+from .corruption import KINDS as CORRUPTION
 from .first_ddpm import KINDS as FIRST_DDPM
 from .latent import KINDS as LATENT
 from .maths import ddim_step, method, tables, times
@@ -15,5 +15,5 @@ KINDS = {
     "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "loss": loss, "layer": layer,
     "network": network, "score_network": score_network, "optimizer": optimizer, "clip": clip, "ema": ema,
     "train": train, "chain": chain, "interpolate": interpolate, "roundtrip": roundtrip, "resume": resume,
-    "loss_scale": loss_scale, **SCORE, **LATENT, **SCHEDULERS, **FIRST_DDPM, **corruption.KINDS,
+    "loss_scale": loss_scale, **SCORE, **LATENT, **SCHEDULERS, **FIRST_DDPM, **CORRUPTION,
 }  # fmt: skip
