@@ -223,6 +223,27 @@ def test_a_latent_diffusion_has_no_pytorch_file(mindspore, tmp_path):
     refused(result, "a model of the system latent has no PyTorch file")
 
 
+def test_what_cannot_be_drawn_leaves_no_folder(run):
+    before = sorted(run.iterdir())
+    for options, words in (
+        (["--snr", 0.2], "the euler sampler takes no snr"), (["--eps", 2], "sampling eps is 2.0"),
+        (["--sampling_steps", 1], "steps of the euler sampler is 1"),
+        (["--guidance_scale", -1], "guidance_scale is -1"),
+        (["--sampler", "ode", "--sampling_steps", 5], "chooses its own steps"),
+        (["--sampling_steps", 10**14], "--sampling_steps is 100000000000000, expected at most 1000000"),
+        (["--labels", 10**24], "class 1000000000000000000000000 does not exist"),
+    ):  # fmt: skip
+        refused(script("sample", "--checkpoint", run, "--num", 2, *options), words)
+        assert sorted(run.iterdir()) == before
+
+
+def test_the_end_and_the_correctors_noise_can_be_set(run, tmp_path):
+    options = ["--num", 2, "--sampler", "pc", "--eps", 0.01, "--snr", 0.1, "--output_dir", tmp_path]
+    result = script("sample", "--checkpoint", run, *options)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (tmp_path / "samples.npz").exists()
+
+
 def test_what_is_for_diffusion_alone_says_so(mindspore):
     from ms_ddpm import recipes
 
