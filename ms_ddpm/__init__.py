@@ -14,7 +14,11 @@ _HOME = {
     "GaussianDiffusion": "diffusion",
     "BasicNet": "nets.basic",
     "Corruption": "corruption",
+    "LatentDiffusion": "latent",
     "ScoreModel": "score",
+    "SubVPSDE": "sde",
+    "VESDE": "sde",
+    "VPSDE": "sde",
     "EMA": "ema",
     "FirstDDPM": "first_ddpm",
     "Trainer": "trainer",
@@ -25,13 +29,13 @@ _HOME = {
     "UserError": "errors",
 }
 _WITHOUT_MINDSPORE = {
-    "checkpoint", "cli", "config", "data", "errors", "evaluation", "files", "images", "lr_schedules", "random", "runs",
-    "runtime", "schedules",
+    "checkpoint", "cli", "config", "config_systems", "data", "errors", "evaluation", "files", "images", "labels",
+    "lr_schedules", "random", "runs", "runtime", "schedules",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
     "amp", "autoencoder", "convert", "corruption", "diffusion", "ema", "first_ddpm", "latent", "latents",
     "likelihood", "nets", "ops", "optim", "perceptual", "recipes", "samplers", "sampling", "schedulers", "score",
-    "sde", "train_step", "trainer",
+    "score_likelihood", "score_samplers", "sde", "train_step", "trainer",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 

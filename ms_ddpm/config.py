@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ._readers import READERS
+from .config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS, SYSTEMS, check_system
 from .errors import UserError, quoted, reason_of
 
-SYSTEMS = ("diffusion", "score", "corruption", "autoencoder", "latent")
-SCORE_SAMPLERS = ("euler", "pc", "ode", "heun")
 SCHEDULE_NAMES = ("constant", "cosine", "linear", "exponential")
 MAX_YAML = 100_000  # bytes; PyYAML reads about 100 kB a second
 MAX_YAML_VALUES = 10_000  # once aliases are written out; a recipe has fewer than a hundred
@@ -67,7 +66,7 @@ class Config:
     downsample: str = _option("unshuffle", "str", "'unshuffle': today's; 'conv': 2022's", choices=("unshuffle", "conv"))
     # diffusion
     timesteps: int = _option(1000, "int", "T", low=1, high=1_000_000)
-    sampling_timesteps: Any = _option(None, "int?", "steps of sampling; fewer than T: DDIM", low=1)
+    sampling_timesteps: Any = _option(None, "int?", "steps of sampling; fewer than T: DDIM", low=1, high=MAX_STEPS)
     objective: str = _option("pred_v", "str", "what is predicted", choices=("pred_v", "pred_noise", "pred_x0"))
     beta_schedule: str = _option(
         "sigmoid", "str", "noise schedule", choices=("linear", "cosine", "sigmoid", "scaled_linear")
@@ -105,7 +104,7 @@ class Config:
     score_sampler: str = _option(
         "euler", "str", "euler (Euler-Maruyama), pc (predictor-corrector), ode (RK45), heun", choices=SCORE_SAMPLERS
     )
-    sampling_eps: float = _option(1e-3, "float", "time at which sampling ends", low=1e-6, high=0.5)
+    sampling_eps: float = _option(1e-3, "float", "time at which sampling ends", low=SMALLEST_EPS, high=0.5)
     sampling_denoise: bool = _option(False, "bool", "end with the expected image instead of a last step")
     corrector_snr: float = _option(0.16, "float", "pc: signal-to-noise ratio of the corrector", low=0)
     # autoencoder and latent
@@ -124,7 +123,9 @@ class Config:
         choices=("uniform", "gaussian", "salt_and_pepper", "poisson", "multiplicative"),
     )  # fmt: skip
     # training
-    epochs: Any = _option(None, "int?", "passes over the data, instead of train_num_steps; see docs/systems.md", low=1)
+    epochs: Any = _option(
+        None, "int?", "passes over the data, instead of train_num_steps; see docs/systems.md", low=1, high=MAX_STEPS
+    )
     train_num_steps: int = _option(100000, "int", "optimizer steps", low=1, high=10**9)
     train_batch_size: int = _option(16, "int", "images per step and accumulation", low=1)
     gradient_accumulate_every: int = _option(1, "int", "batches per optimizer step", low=1)
@@ -316,10 +317,15 @@ def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = N
 
 
 def resolve(flags: dict[str, Any], config_path: str | None) -> Config:
-    """The configuration of a YAML file (or the defaults) overridden by flags."""
+    """The configuration of a YAML file (or the defaults) overridden by flags.
+
+    Raises UserError for a value that does not fit, and for a key that only other systems read.
+    """
     values = from_yaml(config_path) if config_path else {}
     values.update({name: read_value(name, value) for name, value in flags.items() if name in FIELDS})
-    return Config(**values)
+    config = Config(**values)
+    check_system(vars(config), vars(Config()))
+    return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -11,6 +11,7 @@ a the amount of each image in [0, 1], z what is random, drawn on the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,8 @@ from mindspore import Tensor, nn, ops
 from tqdm.auto import tqdm
 
 from .config import Config
-from .errors import UserError
+from .config_systems import MAX_STEPS
+from .errors import UserError, quoted
 from .nets.basic import BasicNet
 from .random import Stream, Tape, normal, stream
 from .runtime import compiled
@@ -266,11 +268,16 @@ class Corruption(nn.Cell):
         states, _ = self._run(batch_size, seed, noise, steps, first_image, progress, return_all_timesteps)
         return ops.stack(states, axis=1) if return_all_timesteps else states[-1]
 
+    def check_sample(self, *, steps: int | None = None) -> None:
+        """Raises UserError where `sample` would refuse ``steps``, before anything is drawn."""
+        _check_steps(self.sampling_timesteps if steps is None else steps, "steps")
+
     def _run(self, batch_size, seed, noise, steps, first_image, progress, keep) -> tuple[list[Tensor], list[Tensor]]:
+        self.check_sample(steps=steps)
         steps = self.sampling_timesteps if steps is None else steps
-        _check_steps(steps, "steps")
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}, expected at least 1")
+        for name, value, least in (("batch_size", batch_size, 1), ("first_image", first_image, 0), ("seed", seed, 0)):
+            if value is not None:
+                _check_whole(name, value, least)
         shape = (batch_size, self.channels, *self.image_size)
         arrays = start_tape(self.noise_kind, seed, shape, first_image) if noise is None else noise
         x, step = self.start(next(Tape(arrays, shape))), self.compiled_step()
@@ -291,8 +298,14 @@ def _step_of(corruption: Corruption) -> Callable:
 
 
 def _check_steps(steps: int, name: str) -> None:
-    if steps < 1:
-        raise UserError(f"{name} is {steps}, expected at least 1")
+    _check_whole(name, steps, 1)
+    if steps > MAX_STEPS:
+        raise UserError(f"{name} is {quoted(steps)}, expected at most {MAX_STEPS}; usual: {DEFAULT_STEPS}")
+
+
+def _check_whole(name: str, value: int, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name} is {quoted(value)}, expected at least {least}, a whole number")
 
 
 def build_corruption(config: Config) -> Corruption:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from . import _files
-from .errors import UserError, one_line
+from .errors import UserError, one_line, quoted
 from .pipeline import iterate, to_dataset
 from .random import Stream, stream
 
@@ -275,7 +275,8 @@ def check_labels(labels: np.ndarray, num_classes: int) -> None:
     unknown = labels[(labels < 0) | (labels >= num_classes)]
     if len(unknown):
         raise UserError(
-            f"class {unknown[0]} does not exist; the model has num_classes {num_classes}, 0 to {num_classes - 1}"
+            f"class {quoted(int(unknown[0]))} does not exist; the model has num_classes {num_classes}, "
+            f"0 to {num_classes - 1}"
         )
 
 

@@ -83,10 +83,20 @@ def signed(image: np.ndarray, scale: int | None = None, largest: float | None = 
     """
     values = np.asarray(image, np.float64).mean(0)
     peak = float(np.abs(values).max()) if largest is None else largest
-    share = np.clip(values / peak, -1, 1)[..., None] if peak > 0 else np.zeros((*values.shape, 1))
-    ends = np.where(share < 0, np.array(NEGATIVE), np.array(POSITIVE)) / 255
-    colours = np.array(ZERO) / 255 * (1 - np.abs(share)) + ends * np.abs(share)
-    return tile(colours.transpose(2, 0, 1), scale)
+    colours = _signed_colours(values / peak if peak > 0 else np.zeros_like(values))
+    return tile(colours.transpose(2, 0, 1) / 255, scale)
+
+
+def _signed_colours(share: np.ndarray) -> np.ndarray:
+    """Colours (..., 3), float in [0, 255], of ``share`` (...), cut to [-1, 1]: blue, white, red."""
+    share = np.clip(share, -1, 1)[..., None]
+    ends = np.where(share < 0, np.array(NEGATIVE), np.array(POSITIVE))
+    return np.array(ZERO) * (1 - np.abs(share)) + ends * np.abs(share)
+
+
+def signed_colour(share: float) -> tuple[int, int, int]:
+    """The colour of one signed value between -1 (blue) and 1 (red), as in `signed`."""
+    return tuple(int(v) for v in np.rint(_signed_colours(np.float64(share))))
 
 
 def framed(picture: Image) -> Image:

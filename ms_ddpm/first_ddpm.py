@@ -9,7 +9,7 @@ Everything else (schedules, samplers, the trainer) is `ddpm.diffusion`. docs/fir
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mindspore as ms
 import numpy as np
@@ -20,6 +20,10 @@ from .errors import UserError, quoted
 from .random import normal
 
 Array = Tensor | np.ndarray
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
 
 
 class _Model(nn.Cell):
@@ -62,8 +66,12 @@ class FirstDDPM(nn.Cell):
         image_chw: tuple[int, int, int] = (1, 28, 28),
     ):
         super().__init__()
-        if len(image_chw) != 3:
-            raise UserError(f"image_chw is {quoted(image_chw)}, expected (channels, height, width)")
+        if not (isinstance(image_chw, Sequence) and len(image_chw) == 3 and all(map(_is_count, image_chw))):
+            raise UserError(
+                f"image_chw is {quoted(image_chw)}, expected (channels, height, width), three whole numbers from 1"
+            )
+        if not _is_count(n_steps):
+            raise UserError(f"n_steps is {quoted(n_steps)}, expected a whole number from 1")
         if getattr(network, "self_condition", False) or getattr(network, "out_dim", image_chw[0]) != image_chw[0]:
             raise UserError(
                 f"the network must give {image_chw[0]} channels and know no self-conditioning; "

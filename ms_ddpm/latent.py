@@ -21,7 +21,7 @@ from .nets.autoencoder import AutoEncoder
 from .nets.conditional_unet import LatentScoreUnet
 from .ops.assign import set_parameters, set_value
 from .random import Stream, stream
-from .score import ScoreModel, build_sde
+from .score import ScoreModel, build_sde, score_options
 from .tensorfile import digest
 
 AUTOENCODER = "autoencoder."  # what the names of a `LatentDiffusion`'s autoencoder begin with
@@ -189,6 +189,10 @@ class LatentDiffusion(nn.Cell):
         images = self.to_images(z.reshape(-1, *z.shape[-3:]))
         return Tensor(images.reshape(*z.shape[:-3], *images.shape[1:]))
 
+    def check_sample(self, **options) -> None:
+        """Raises UserError where `sample` would refuse ``options``, before anything is drawn."""
+        self.model.check_sample(**options)
+
 
 def _of_autoencoder(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Of a `LatentDiffusion`'s arrays those of its autoencoder, by the names they have there."""
@@ -224,14 +228,6 @@ def build_latent(config: Config) -> LatentDiffusion:
         sde,
         image_size=(height, width),
         channels=channels,
-        num_classes=config.num_classes,
-        class_dropout=config.class_dropout if guided else 0.0,
-        guidance_scale=config.guidance_scale,
-        sampler=config.score_sampler,
-        sampling_timesteps=config.sampling_timesteps,
-        sampling_eps=config.sampling_eps,
-        corrector_snr=config.corrector_snr,
-        denoise=config.sampling_denoise,
-        time_power=config.time_power,
+        **score_options(config),
     )
     return LatentDiffusion(model, autoencoder)

@@ -118,11 +118,3 @@ def load(path: Path, weights: str = "ema") -> tuple[nn.Cell, Config]:
         arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average
     set_parameters(cell, arrays, f"checkpoint {path}")
     return cell, config
-
-
-def load_diffusion(path: Path, weights: str = "ema") -> tuple[GaussianDiffusion, Config]:
-    """`load` of a checkpoint of the system "diffusion". Raises UserError for another system's, too."""
-    system = config_of(path).system
-    if system != "diffusion":
-        raise UserError(f"checkpoint {path} is of the system {system}, expected one of the system diffusion")
-    return load(path, weights)

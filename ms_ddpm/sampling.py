@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from mindspore import nn
 from tqdm.auto import tqdm
 
 from . import samplers
-from .data import check_labels
+from .config_systems import SAMPLERS
 from .diffusion import GaussianDiffusion
 from .errors import UserError
+from .labels import labels_for, labels_of_images, require_conditional
+
+__all__ = ["check_options", "check_request", "draw_images", "labels_for"]
 
 OPTIONS = {  # what may be asked of the systems' samplers
     "diffusion": ("sampler", "steps", "eta"),
-    "score": ("sampler", "steps", "guidance_scale", "denoise"),
-    "latent": ("sampler", "steps", "guidance_scale", "denoise"),
+    "score": ("sampler", "steps", "guidance_scale", "denoise", "eps", "snr"),
+    "latent": ("sampler", "steps", "guidance_scale", "denoise", "eps", "snr"),
     "corruption": ("steps",),
     "autoencoder": (),
-}
-SAMPLERS = {
-    "diffusion": tuple(samplers.SAMPLERS),
-    "score": ("euler", "pc", "ode", "heun"),
-    "latent": ("euler", "pc", "ode", "heun"),
 }
 
 
@@ -42,19 +38,24 @@ def check_options(system: str, options: dict) -> dict:
     return given
 
 
-def labels_for(cell: nn.Cell, num: int, classes: Sequence[int] | None) -> np.ndarray | None:
-    """The class of each of ``num`` images, int32 (num,): ``classes`` in turn (default: all); None without classes.
+def check_request(cell: nn.Cell, **options) -> None:
+    """Raises UserError where ``cell`` cannot be sampled with ``options``, before anything is drawn."""
+    if not isinstance(cell, GaussianDiffusion):
+        return cell.check_sample(**options)
+    sampler = options.get("sampler") or samplers.default_sampler(cell, options.get("steps"))
+    return samplers.check_request(cell, sampler, options.get("steps"), options.get("eta"))
 
-    Raises:
-        UserError: for classes given to a model that has none, and for an unknown one.
+
+def columns_of(labels: np.ndarray) -> int | None:
+    """How many columns make a nearly square grid each column of which is of one class, for ``labels`` (N,) in turn.
+
+    None where the labels do not come in turn, or are all the same.
     """
-    if not getattr(cell, "conditional", False):
-        if classes is not None:
-            raise UserError(f"labels {list(classes)} are given, but this model knows no classes")
-        return None
-    chosen = np.asarray(range(cell.num_classes) if classes is None else classes, np.int64)
-    check_labels(chosen, cell.num_classes)
-    return np.resize(chosen, num).astype(np.int32)
+    count = len(labels)
+    for period in range(1, min(count // 2, 32) + 1):
+        if (labels[period:] == labels[:-period]).all():
+            return None if period == 1 else period * max(1, round(count**0.5 / period))
+    return None
 
 
 def draw_images(
@@ -71,17 +72,22 @@ def draw_images(
 
     Args:
         cell: a `GaussianDiffusion`, or a Cell whose ``sample`` takes batch_size, seed, first_image, progress, labels.
-        labels: class of each image, int32 (num,), of a conditional model.
+        labels: class of each image, int32 (num,), or one for all, of a conditional model.
         options: of the system's samplers, see `OPTIONS`.
 
     Raises:
-        UserError: as `samplers.sample_images`, or what the Cell's ``sample`` raises.
+        UserError: as `samplers.sample_images`, labels that do not fit, or what the Cell's ``sample`` raises.
     """
+    if labels is not None:
+        require_conditional(cell)
     if isinstance(cell, GaussianDiffusion):
         return samplers.sample_images(cell, num, seed=seed, batch_size=batch_size, progress=progress, **options)
     if num < 1:
         raise UserError(f"the number of images is {num}, expected at least 1")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}, expected at least 1")
     batch_size = min(batch_size, num)
+    labels = None if labels is None else labels_of_images(cell, labels, num)
     found = []
     batches = range(0, num, batch_size)
     for first in tqdm(batches, desc="sampling", unit="batch", disable=not progress or len(batches) == 1):

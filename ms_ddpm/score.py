@@ -8,22 +8,22 @@ denoising autoencoders"; classifier-free guidance: Ho & Salimans, https://arxiv.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from .config_systems import SMALLEST_EPS
 from .data import check_labels
 from .errors import UserError, quoted
 from .random import Stream, normal, stream
 from .runtime import compiled
-from .score_request import check_request
+from .score_request import check_request, is_real
 from .sde import SDE, SDES
 
 if TYPE_CHECKING:
     from .config import Config
 
-TRAINING_EPS = 1e-5  # the smallest time of training: at t = 0 the score is infinite
 DEFAULT_STEPS = 500
 
 
@@ -77,7 +77,7 @@ class ScoreModel(nn.Cell):
         time_power: float = 1.0,
     ):
         super().__init__()
-        if not 0 < time_power <= 10:
+        if not (is_real(time_power) and 0 < time_power <= 10):
             raise UserError(f"time_power is {quoted(time_power)}, expected above 0 and at most 10")
         self.time_power = time_power
         self.net, self.sde = net, sde
@@ -91,7 +91,7 @@ class ScoreModel(nn.Cell):
             raise UserError(f"num_classes is {num_classes}, expected {getattr(net, 'num_classes', '0 or more')}")
         self.num_classes, self.conditional = num_classes, num_classes > 0
         self.null_class = bool(getattr(net, "null_class", False))
-        if not 0 <= class_dropout < 1:
+        if not (is_real(class_dropout) and 0 <= class_dropout < 1):
             raise UserError(f"class_dropout is {quoted(class_dropout)}, expected 0 to below 1")
         if class_dropout > 0 and not self.conditional:
             raise UserError(f"class_dropout is {class_dropout}, but the model has no classes (num_classes 0)")
@@ -116,7 +116,7 @@ class ScoreModel(nn.Cell):
         is hidden, (B,) int32.
         """
         img = batch[0]
-        t = (TRAINING_EPS + (1 - TRAINING_EPS) * rng.random(len(img)) ** self.time_power).astype(np.float32)
+        t = (SMALLEST_EPS + (1 - SMALLEST_EPS) * rng.random(len(img)) ** self.time_power).astype(np.float32)
         z = normal(rng, img.shape)
         if not self.conditional:
             return t, z
@@ -178,6 +178,12 @@ class ScoreModel(nn.Cell):
 
         return score_samplers.sample(self, batch_size, sampler, options)
 
+    def check_sample(self, *, sampler: str | None = None, **options) -> None:
+        """Raises UserError where `sample` would refuse ``options``, before anything is drawn."""
+        from . import score_samplers
+
+        score_samplers.check_sample(self, sampler, options)
+
 
 # Plain functions: after ``ms.jit(cell.method)`` MindSpore 2.10 takes ``cell(...)`` in a later graph for that method.
 
@@ -203,6 +209,21 @@ def build_sde(config: Config) -> SDE:
     if config.sde == "ve":
         return SDES["ve"](config.sigma)
     return SDES[config.sde](config.sde_beta_min, config.sde_beta_max)
+
+
+def score_options(config: Config) -> dict[str, Any]:
+    """What a `ScoreModel` takes from ``config`` whatever its network is."""
+    return {
+        "num_classes": config.num_classes,
+        "class_dropout": config.class_dropout if config.num_classes else 0.0,
+        "guidance_scale": config.guidance_scale,
+        "sampler": config.score_sampler,
+        "sampling_timesteps": config.sampling_timesteps,
+        "sampling_eps": config.sampling_eps,
+        "corrector_snr": config.corrector_snr,
+        "denoise": config.sampling_denoise,
+        "time_power": config.time_power,
+    }
 
 
 def build_score(config: Config) -> ScoreModel:
@@ -243,13 +264,5 @@ def build_score(config: Config) -> ScoreModel:
         sde,
         image_size=image_sides(config),
         channels=config.channels,
-        num_classes=config.num_classes,
-        class_dropout=config.class_dropout if conditional else 0.0,
-        guidance_scale=config.guidance_scale,
-        sampler=config.score_sampler,
-        sampling_timesteps=config.sampling_timesteps,
-        sampling_eps=config.sampling_eps,
-        corrector_snr=config.corrector_snr,
-        denoise=config.sampling_denoise,
-        time_power=config.time_power,
+        **score_options(config),
     )

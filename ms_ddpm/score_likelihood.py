@@ -19,9 +19,10 @@ import numpy as np
 from mindspore import Tensor
 from tqdm.auto import tqdm
 
+from .config_systems import SMALLEST_EPS
 from .errors import UserError, quoted
+from .labels import labels_of_images
 from .random import host_rng, normal
-from .score_request import SMALLEST_EPS, labels_of
 from .score_samplers import flow_row, flow_times
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def bits_per_dim(
         )
     rng = host_rng(rng)
     x = dequantise(images, rng, levels) if levels else images.astype(np.float32)
-    labels = labels_of(model, labels, len(x), 0)
+    labels = labels_of_images(model, labels, len(x))
     options = {"labels": labels, "method": method, "steps": steps, "eps": eps, "rtol": rtol, "atol": atol}
     found = [
         log_likelihood(model, x, PROBES[probe](rng, x.shape), **options)

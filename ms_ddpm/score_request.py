@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import mindspore as ms
@@ -11,15 +12,22 @@ import numpy as np
 from mindspore import Tensor, ops
 from tqdm.auto import tqdm
 
-from .data import check_labels
+from .config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS
 from .errors import UserError, quoted
+from .labels import labels_of_images
 from .random import Tape, noise_tape
 
 if TYPE_CHECKING:
     from .score import ScoreModel
 
-SAMPLERS = ("euler", "pc", "ode", "heun")  # of `ms_ddpm.score_samplers`
-SMALLEST_EPS = 1e-5  # the network was trained down to there
+
+def is_real(value) -> bool:
+    """Whether ``value`` is a number, and not a truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_request(
@@ -29,59 +37,45 @@ def check_request(
     steps: int | None = None,
     eps: float | None = None,
     snr: float | None = None,
-    labels: int | Iterable[int] | None = None,
     guidance_scale: float | None = None,
     batch_size: int = 1,
+    seed: int | None = None,
+    first_image: int = 0,
 ) -> None:
     """Raises UserError where ``model`` cannot be sampled so. None stands for the model's own value."""
     sampler = model.sampler if sampler is None else sampler
-    if sampler not in SAMPLERS:
-        raise UserError(f"sampler is {quoted(sampler)}, expected one of: {', '.join(SAMPLERS)}")
+    if sampler not in SCORE_SAMPLERS:
+        raise UserError(f"sampler is {quoted(sampler)}, expected one of: {', '.join(SCORE_SAMPLERS)}")
     if sampler == "ode" and steps is not None:
-        raise UserError(f"the ode sampler chooses its own steps, not {steps}; the heun sampler takes a number of them")
+        raise UserError(
+            f"the ode sampler chooses its own steps, not {quoted(steps)}; the heun sampler takes a number of them"
+        )
     least = 1 if sampler == "heun" else 2
     steps = model.sampling_timesteps if steps is None else steps
-    if sampler != "ode" and not (isinstance(steps, int | np.integer) and steps >= least):
-        raise UserError(f"steps of the {sampler} sampler is {quoted(steps)}, expected at least {least}; usual: 500")
+    if sampler != "ode" and not (_is_whole(steps) and least <= steps <= MAX_STEPS):
+        raise UserError(
+            f"steps of the {sampler} sampler is {quoted(steps)}, expected at least {least} and at most {MAX_STEPS}; "
+            "usual: 500"
+        )
     eps = model.sampling_eps if eps is None else eps
-    if not SMALLEST_EPS <= eps < 1:
+    if not (is_real(eps) and SMALLEST_EPS <= eps < 1):
         raise UserError(f"sampling eps is {quoted(eps)}, expected {SMALLEST_EPS:g} to below 1; usual: 0.001")
     snr = model.corrector_snr if snr is None else snr
-    if not 0 < snr < 10:
+    if not (is_real(snr) and 0 < snr < 10):
         raise UserError(f"the corrector's signal-to-noise ratio is {quoted(snr)}, expected above 0 and below 10")
     scale = model.guidance_scale if guidance_scale is None else guidance_scale
-    if not 0 <= scale < float("inf"):
+    if not (is_real(scale) and 0 <= scale < float("inf")):
         raise UserError(f"guidance_scale is {quoted(scale)}, expected 0 (no class), 1 (the class alone) or more")
     if scale != 1 and not model.conditional:
         raise UserError(f"guidance_scale is {scale:g}, but this model is not conditional: train one with num_classes")
-    if scale != 1 and not model.null_class:
+    if scale != 1 and not (model.null_class and model.class_dropout > 0):
         raise UserError(
             f"guidance_scale is {scale:g}, but this model never learned to do without a class: "
             "train one with class_dropout above 0"
         )
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, expected at least 1")
-    if labels is not None:
-        labels_of(model, labels, batch_size, 0)
-
-
-def labels_of(model: ScoreModel, labels, batch_size: int, first_image: int) -> np.ndarray | None:
-    """The class of each image, (B,) int32; None for a model without classes. Raises UserError where they do not fit."""
-    if not model.conditional:
-        if labels is not None:
-            raise UserError("labels are given, but this model is not conditional: train one with num_classes")
-        return None
-    if labels is None:
-        return (np.arange(first_image, first_image + batch_size) % model.num_classes).astype(np.int32)
-    labels = np.asarray(labels.asnumpy() if isinstance(labels, Tensor) else labels)
-    if labels.dtype.kind not in "iu":
-        raise UserError(f"labels of type {labels.dtype}, expected whole numbers from 0 to {model.num_classes - 1}")
-    check_labels(np.atleast_1d(labels), model.num_classes)
-    if labels.ndim == 0:
-        labels = np.full(batch_size, labels)
-    if labels.shape != (batch_size,):
-        raise UserError(f"labels of shape {labels.shape} for {batch_size} images, expected one each, or one for all")
-    return labels.astype(np.int32)
+    for name, value, least in (("batch_size", batch_size, 1), ("first_image", first_image, 0), ("seed", seed, 0)):
+        if value is not None and not (_is_whole(value) and value >= least):
+            raise UserError(f"{name} is {quoted(value)}, expected at least {least}, a whole number")
 
 
 @dataclass
@@ -163,9 +157,10 @@ def begin(
 ) -> Run:
     """A checked run of ``sampler``; the arguments are the module's."""
     check_request(
-        model, sampler=sampler, steps=steps, eps=eps, snr=snr, guidance_scale=guidance_scale, batch_size=batch_size
-    )
-    y = labels_of(model, labels, batch_size, first_image)
+        model, sampler=sampler, steps=steps, eps=eps, snr=snr, guidance_scale=guidance_scale, batch_size=batch_size,
+        seed=seed, first_image=first_image,
+    )  # fmt: skip
+    y = labels_of_images(model, labels, batch_size, first_image)
     shape = (batch_size, model.channels, *model.image_size)
     scale = float(model.guidance_scale if guidance_scale is None else guidance_scale)
     return Run(

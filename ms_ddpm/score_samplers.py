@@ -228,14 +228,18 @@ def heun(model: ScoreModel, batch_size: int = 16, *, steps: int | None = None, *
     return _end_of_flow(run, x)
 
 
+def _require_scipy() -> None:
+    if importlib.util.find_spec("scipy") is None:
+        raise UserError("the ode sampler needs scipy; run: pip install 'ms_ddpm[digits]', or use the heun sampler")
+
+
 def ode(model: ScoreModel, batch_size: int = 16, *, rtol: float = 1e-5, atol: float = 1e-5, **request) -> Tensor:
     """scipy's RK45 (``solve_ivp``) on the probability-flow ODE (eq. 13), from 1 to eps; its states are float64.
 
     The step is chosen for the whole batch, so an image depends on those it was made with, by about ``rtol``. Returns
     the state at eps, as the document's sampler of that name does; ``denoise`` adds one call. The tape: nothing more.
     """
-    if importlib.util.find_spec("scipy") is None:
-        raise UserError("the ode sampler needs scipy; run: pip install 'ms_ddpm[digits]', or use the heun sampler")
+    _require_scipy()
     from scipy.integrate import solve_ivp
 
     for name, value in (("rtol", rtol), ("atol", atol)):
@@ -282,12 +286,22 @@ def options_of(sampler: str) -> tuple[str, ...]:
     return tuple(p.name for p in (*own, *common) if p.kind is p.KEYWORD_ONLY)
 
 
-def sample(model: ScoreModel, batch_size: int, sampler: str | None, options: dict) -> Tensor:
-    """``sampler`` (None: the model's) with those of ``options`` that are not None; UserError for an unknown one."""
-    check_request(model, sampler=sampler, steps=options.get("steps"))
+def check_sample(model: ScoreModel, sampler: str | None, options: dict) -> None:
+    """Raises UserError where `sample` would refuse ``options``; not for a tape or labels."""
+    given = {name: value for name, value in options.items() if value is not None}
+    checked = inspect.signature(check_request).parameters
+    check_request(model, sampler=sampler, **{name: value for name, value in given.items() if name in checked})
     sampler = model.sampler if sampler is None else sampler
-    options = {name: value for name, value in options.items() if value is not None}
-    for name in options:
+    for name in given:
         if name not in options_of(sampler):
             raise UserError(f"the {sampler} sampler takes no {name}; it takes: {', '.join(options_of(sampler))}")
+    if sampler == "ode":
+        _require_scipy()
+
+
+def sample(model: ScoreModel, batch_size: int, sampler: str | None, options: dict) -> Tensor:
+    """``sampler`` (None: the model's) with those of ``options`` that are not None; UserError for an unknown one."""
+    check_sample(model, sampler, options)
+    sampler = model.sampler if sampler is None else sampler
+    options = {name: value for name, value in options.items() if value is not None}
     return SCORE_SAMPLERS[sampler](model, batch_size, **options)

@@ -175,7 +175,7 @@ class VESDE(SDE):
 
     def __init__(self, sigma: float = 25.0):
         if not 1 < sigma < math.inf:
-            raise UserError(f"sigma is {quoted(sigma)}, expected above 1: noise that grows with t; the paper's use: 25")
+            raise UserError(f"sigma is {quoted(sigma)}, expected above 1: noise that grows with t (default 25)")
         super().__init__(ve_formulas, sigma=float(sigma))
         self.prior_std = float(self.marginal_prob_std(1.0))
 

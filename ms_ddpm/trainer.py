@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from . import checkpoint, data, precision, resuming
 from .amp import DynamicLossScale, apply_amp, needs_loss_scale
@@ -70,7 +70,7 @@ class Trainer:
         log_every: steps between lines of log.jsonl; tensorboard: write TensorBoard files too.
         max_nonfinite: stop after so many steps in a row whose loss or gradient is not finite; each is skipped. Steps
             by which the loss scale finds its size, overflows above a scale of 1 whose loss is finite, do not count.
-        sample_fn: ``sample_fn(cell, num) -> (num, C, H, W)`` images in [0, 1] for the grid.
+        sample_fn: ``sample_fn(cell, num) -> (num, C, H, W)`` images in [0, 1]; may say the grid's ``columns``.
         config: configuration to keep in checkpoints (`config.Config` as a dict).
         workers: threads that load images. progress: show progress bars.
         on_step: called as ``on_step(record)`` after every step, with a dict of step, loss, lr and grad_norm.
@@ -267,7 +267,7 @@ class Trainer:
             draw = self.sample_fn or (lambda cell, num: cell.sample(num, seed=self.seed))
             images = draw(self.cell, self.num_samples)
         try:
-            save_grid(images.asnumpy() if isinstance(images, Tensor) else images, self.picture)
+            save_grid(images, self.picture, getattr(self.sample_fn, "columns", None))
         except UserError as error:  # samples that are not finite, say; the weights may recover
             log.warning("no picture at step %d: %s", self.step, error)
 

@@ -227,6 +227,11 @@ DIFFERENCES = (
         "those of DDPMScheduler", "none otherwise",
     ),
     Difference(
+        DIFFUSERS, "a DDIM step from a time that is not in `timesteps`", "taken",
+        "an error that names the nearest of them, as in `DDPMScheduler`; where a step leads to is as theirs",
+        "none otherwise",
+    ),
+    Difference(
         LUCIDRAINS, "ends of the sigmoid schedule", "sigmoid(start / tau) and sigmoid(end / tau) in float32", "float64",
         "alphas_cumprod off by up to {} ulp at T = 1000", 274.0, "sigmoid_ends",
     ),

@@ -8,6 +8,9 @@
 
 from-torch reads the network's arguments, noise schedule and objective from names, shapes and tables; --image_size is
 not in a checkpoint. A .pt is read with weights_only=True: a file that would run code is refused.
+
+With --config of a recipe of another system, FILE is a state dict of the source document's network:
+  python scripts/convert.py from-torch ckpt_res.pth --config configs/score_mnist.yaml --output_dir runs/ported
 """
 
 from __future__ import annotations
@@ -168,6 +171,20 @@ def network(state: dict) -> dict:
     return unet
 
 
+NETWORKS = {"score": "net", "autoencoder": "net", "corruption": "model"}  # where a system's Cell has its network
+
+
+def torch_part(cell, system: str):
+    """What of ``cell`` has a PyTorch class: all of a diffusion, the network of another system."""
+    if system == "diffusion":
+        return cell
+    if system not in NETWORKS:
+        raise UserError(
+            f"a model of the system {system} has no PyTorch file; expected the system diffusion, {', '.join(NETWORKS)}"
+        )
+    return getattr(cell, NETWORKS[system])
+
+
 def from_torch(args: dict) -> int:
     """Converts a PyTorch file to a checkpoint directory."""
     read = read_torch_file(Path(args["file"]))
@@ -175,12 +192,13 @@ def from_torch(args: dict) -> int:
 
     config = configuration(args, read["model"])
     start_machine(args)
-    diffusion = recipes.build_diffusion(config)
+    cell = recipes.build(config)
+    ported = torch_part(cell, config.system)
     groups = {}
-    trained = [name for name, p in diffusion.parameters_and_names() if p.requires_grad]
+    trained = [name for name, p in cell.parameters_and_names() if p.requires_grad]
     for group, state in (("model", read["model"]), ("ema", read["ema"] or read["model"])):
-        convert.from_torch(diffusion, state)
-        values = {name: p.asnumpy().copy() for name, p in diffusion.parameters_and_names()}
+        convert.from_torch(ported, state)
+        values = {name: p.asnumpy().copy() for name, p in cell.parameters_and_names()}
         groups[group] = values if group == "model" else {name: values[name] for name in trained}
     zeros = {f"{key}.{name}": groups["ema"][name] * 0 for key in ("exp_avg", "exp_avg_sq") for name in trained}
     import numpy as np
@@ -205,7 +223,8 @@ def from_torch(args: dict) -> int:
     }
     path = checkpoint.save(folder / "checkpoints", read["step"], groups, state)
     print(f"{len(read['model'])} arrays -> {path}; the optimizer starts afresh")
-    print(f"sample from it: python scripts/sample.py --checkpoint {folder}")
+    if config.system != "autoencoder":
+        print(f"sample from it: python scripts/sample.py --checkpoint {folder}")
     return 0
 
 
@@ -226,8 +245,8 @@ def to_torch(args: dict) -> int:
 
     states = {}
     for weights in ("model", "ema") if torch else (args["weights"],):
-        diffusion, _ = recipes.load_diffusion(path, weights)
-        states[weights] = convert.to_torch(diffusion)
+        cell, config = recipes.load(path, weights)
+        states[weights] = convert.to_torch(torch_part(cell, config.system))
     step = checkpoint.read_state(path)["step"]
     if torch:
         tensors = {w: {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in s.items()} for w, s in states.items()}
@@ -240,7 +259,8 @@ def to_torch(args: dict) -> int:
     else:
         tensorfile.write(output, states[args["weights"]])
     read = f'torch.load("{output}")["model"]' if torch else f'safetensors.torch.load_file("{output}")'
-    print(f"step {step} -> {output}: diffusion.load_state_dict({read}) takes it")
+    taker = "diffusion" if config.system == "diffusion" else "network"
+    print(f"step {step} -> {output}: {taker}.load_state_dict({read}) takes it")
     return 0
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ms_ddpm.cli import Parser, add_machine_options, output_directory, run, start_machine
-from ms_ddpm.errors import UserError
+from ms_ddpm.config_systems import MAX_STEPS, SAMPLERS
+from ms_ddpm.errors import UserError, quoted
 
 GRID_MAX = 100  # larger sets are drawn whole into the .npz, and their first images into the grid
 
@@ -39,7 +40,7 @@ def build_parser() -> Parser:
     parser.add_argument("--output_dir", metavar="DIR", help="where to write [DIR of --checkpoint]/samples-STEP")
     parser.add_argument(
         "--sampler",
-        choices=("ddpm", "ddim", "euler", "pc", "ode", "heun"),
+        choices=(*SAMPLERS["diffusion"], *SAMPLERS["score"]),
         help="diffusion: ddpm or ddim [ddim where the steps are fewer than T]; score and latent: euler "
         "(Euler-Maruyama), pc (predictor-corrector), ode (probability flow by RK45) or heun [as configured]",
     )
@@ -56,6 +57,8 @@ def build_parser() -> Parser:
         action=argparse.BooleanOptionalAction,
         help="score, latent: end with the expected image [as configured]",
     )
+    parser.add_argument("--eps", type=float, help="score, latent: time at which sampling ends [as configured]")
+    parser.add_argument("--snr", type=float, help="pc: signal-to-noise ratio of the corrector [as configured]")
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images [64]")
     parser.add_argument("--batch_size", type=int, default=250, metavar="B", help="images at a time [250]")
     parser.add_argument("--seed", type=int, default=0, help="[0]")
@@ -132,15 +135,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "batch_size": (1, None),
         "seed": (0, None),
         "grid": (1, 10000),
-        "sampling_steps": (1, None),
+        "sampling_steps": (1, MAX_STEPS),
         "interpolate": (3, 1000),
         "interpolate_t": (1, None),
     }
     for name, (low, high) in ranges.items():
         if args[name] is not None and args[name] < low:
-            raise UserError(f"--{name} is {args[name]}, expected at least {low}")
+            raise UserError(f"--{name} is {quoted(args[name])}, expected at least {low}")
         if args[name] is not None and high is not None and args[name] > high:
-            raise UserError(f"--{name} is {args[name]}, expected at most {high}")
+            raise UserError(f"--{name} is {quoted(args[name])}, expected at most {high}")
     from ms_ddpm import checkpoint
 
     path = checkpoint.locate(Path(args["checkpoint"]), args["which"])
@@ -154,7 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked.device_target = args.get("device_target", "CPU")
     options = sampling.check_options(asked.system, {
         "sampler": args["sampler"], "steps": args["sampling_steps"], "eta": args["eta"],
-        "guidance_scale": args["guidance_scale"], "denoise": args["denoise"],
+        "guidance_scale": args["guidance_scale"], "denoise": args["denoise"], "eps": args["eps"],
+        "snr": args["snr"],
     })  # fmt: skip
     sizes.check_sampling(asked, args["num"], min(args["batch_size"], args["num"]))
 
@@ -162,11 +166,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = sampling.labels_for(cell, args["num"], args["labels"])
     if config.system == "diffusion":
         options.setdefault("sampler", samplers.default_sampler(cell, args["sampling_steps"]))
-        samplers.check_request(cell, options["sampler"], args["sampling_steps"], args["eta"])
         if args["interpolate_t"] is not None and args["interpolate_t"] >= cell.num_timesteps:
             raise UserError(f"--interpolate_t is {args['interpolate_t']}, expected 1 to {cell.num_timesteps - 1}")
     elif args["interpolate"]:
         raise UserError(f"--interpolate is for diffusion models; this one is of the system {config.system}")
+    sampling.check_request(cell, **options)
     ends = interpolation_ends(config, args) if args["interpolate"] else None
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path
     folder = output_directory(args["output_dir"] or str(run_folder / f"samples-{state['step']}"))
@@ -175,7 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     drawn = sampling.draw_images(cell, args["num"], batch_size=args["batch_size"], labels=labels, **common)
     npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
     images.save_npz(drawn, npz, labels)
-    images.save_grid(drawn[:GRID_MAX], folder / "grid.png", columns=args["grid"])
+    columns = args["grid"] or (sampling.columns_of(labels[:GRID_MAX]) if labels is not None else None)
+    images.save_grid(drawn[:GRID_MAX], folder / "grid.png", columns=columns)
     print(f"{len(drawn)} images from step {state['step']}: {npz}, {folder / 'grid.png'}")
     if labels is not None:
         print(f"classes: {draw_classes(cell, drawn, labels, folder)}")

@@ -26,8 +26,16 @@ from ms_ddpm.errors import UserError
 
 
 def picture_of(cell, dataset, config: Config):
-    """What draws the pictures of a run: ``f(cell, num) -> (num, C, H, W)`` in [0, 1]."""
+    """What draws the pictures of a run: ``f(cell, num) -> (num, C, H, W)`` in [0, 1], ``f.columns`` in a row.
+
+    Of a model with classes each row is of one class, as many images as ``num_samples`` has room for in all rows.
+    """
+    import numpy as np
+
     from ms_ddpm import data, sampling
+
+    classes = cell.num_classes if getattr(cell, "conditional", False) else 0
+    columns = max(1, config.num_samples // classes) if classes else None
 
     def preview(cell, num):
         held_out = data.prepare(dataset, cell, config.validation_images, config.seed)[1]  # as the Trainer does
@@ -35,9 +43,13 @@ def picture_of(cell, dataset, config: Config):
         return cell.preview(data.as_float(shown.batch(range(min(num // 2 or 1, len(shown))))))
 
     def drawn(cell, num):
-        labels = sampling.labels_for(cell, num, None)
+        labels = None
+        if classes:
+            rows = min(classes, num)
+            labels, num = np.arange(rows).repeat(columns), rows * columns
         return sampling.draw_images(cell, num, seed=config.seed, batch_size=min(num, 64), labels=labels, progress=False)
 
+    drawn.columns = columns
     return preview if hasattr(cell, "preview") else drawn
 
 

@@ -1,5 +1,7 @@
 """Configuration: types, unknown keys, and every recipe that ships."""
 
+import re
+
 import pytest
 import yaml
 
@@ -37,6 +39,46 @@ def test_every_recipe_describes_a_network_that_exists(mindspore, recipe):
     cell = recipes.build(config.Config(**{**values, **small}))
     pictured = getattr(cell, "autoencoder", cell)  # a latent diffusion's own size is that of its latents
     assert pictured.image_size == recipes.image_shape(config.Config(**values))
+
+
+ARTICLE = {"adam_betas": [0.9, 0.999], "max_grad_norm": 1e9, "dataset": "data/mnist", "ema_decay": 0.0}
+OF_001 = {  # what document 001 says, beside `ARTICLE`
+    "score_mnist": {
+        "score_net": "add", "fourier_scale": 30.0, "epochs": 75, "train_batch_size": 1024, "train_lr": 1e-3,
+        "lr_schedule": "exponential", "lr_decay": 0.98, "lr_floor": 0.2, "sampling_timesteps": 250,
+        "sampling_denoise": False, "sigma": 25.0, "channel_widths": [32, 64, 128, 256],
+    },
+    "score_mnist_classes": {
+        "score_net": "transformer", "fourier_scale": 30.0, "epochs": 100, "train_batch_size": 1024, "train_lr": 1e-3,
+        "lr_schedule": "exponential", "lr_decay": 0.98, "lr_floor": 0.2, "num_heads": 1, "class_dropout": 0.0,
+        "sampling_timesteps": 500, "channel_widths": [32, 64, 128, 256],
+    },
+    "latent_autoencoder_mnist": {
+        "autoencoder_channels": [4, 4, 4], "epochs": 50, "train_batch_size": 2048, "train_lr": 1e-3,
+    },
+    "latent_mnist": {
+        "channel_widths": [4, 16, 32, 64], "fourier_scale": 30.0, "epochs": 250, "train_batch_size": 1024,
+        "train_lr": 1e-4, "lr_schedule": "exponential", "lr_decay": 0.995, "lr_floor": 0.5, "num_heads": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_001)
+def test_the_recipes_of_document_001_have_its_numbers(name):
+    recipe = config.to_dict(config.resolve({}, str(ROOT / "configs" / f"{name}.yaml")))
+    expected = ARTICLE | OF_001[name]
+    assert {key: recipe[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_readmes_give_the_length_and_the_batch_of_every_recipe(recipe):
+    values = config.Config(**config.from_yaml(recipe))
+    for page in ("README.md", "README_CN.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        rows = [line for line in text.splitlines() if line.startswith("| `configs/")]
+        [row] = [line for line in rows if re.search(f"[`/]{recipe.stem}\\.yaml`", line)]
+        for number in (values.epochs or values.train_num_steps, values.train_batch_size):
+            assert re.search(rf"(?<![\d,]){number:,}(?!\d|,\d)", row), (page, recipe.stem, number)
 
 
 def test_flags_override_the_file(tmp_path):

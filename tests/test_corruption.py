@@ -124,6 +124,11 @@ def test_every_kind_starts_from_grey_at_amount_1(mindspore, kind):
     ("call", "words"),
     [
         (lambda m: m.sample(2, steps=0), "steps is 0, expected at least 1"),
+        (lambda m: m.sample(2, steps=2.5), "steps is 2.5, expected at least 1, a whole number"),
+        (lambda m: m.sample(2, steps=10**13), "steps is 10000000000000, expected at most 1000000"),
+        (lambda m: m.check_sample(steps=10**13), "steps is 10000000000000, expected at most 1000000"),
+        (lambda m: m.sample(2, seed=-1, steps=1), "seed is -1"),
+        (lambda m: m.sample(2, first_image=-1, steps=1), "first_image is -1"),
         (lambda m: m.sample(0), "batch_size is 0"),
         (lambda m: m.sample(2, labels=np.zeros(2, np.int32)), "knows no classes"),
         (lambda m: m.sample(2, noise=[np.zeros((1, 1, 8, 8), np.float32)]), "expected (2, 1, 8, 8)"),

@@ -42,22 +42,55 @@ def test_every_picture_of_a_model_is_written(model, images, tmp_path):
             assert colours(picture) > 5, path.name
 
 
-def test_the_row_of_predictions_starts_with_the_image_itself(model, images):
+@pytest.fixture
+def sheets(mindspore, monkeypatch):
+    """The rows and column heads of every sheet that is drawn."""
+    from ms_ddpm import figures
+
+    drawn, sheet = [], figures.sheet
+
+    def recording(rows, columns=(), **options):
+        drawn.append((dict(rows), list(columns)))
+        return sheet(rows, columns, **options)
+
+    monkeypatch.setattr(figures, "sheet", recording)
+    return drawn
+
+
+def test_predictions_are_the_image_its_corruption_and_the_networks_answer(mindspore, model, images, sheets):
     from ms_ddpm.corruption_pictures import predictions
 
-    assert predictions(model, images).size == predictions(model, images, seed=1).size
+    predictions(model, images)
+    predictions(model, images, seed=1)
+    (first, heads), (second, _) = sheets
+    assert list(first) == ["image", "corrupted", "prediction"]
+    assert (heads[0], heads[-1]) == ("amount 0.00", "amount 1.00")
+    assert (first["image"] == images).all()
+    assert (first["corrupted"][0] == images[0]).all()
+    assert np.abs(first["corrupted"][1:] - images[1:]).mean(axis=(1, 2, 3)).min() > 0.01
+    answer = model.model(mindspore.Tensor(first["corrupted"])).asnumpy()
+    assert first["prediction"] == pytest.approx(np.clip(answer, 0, 1), abs=1e-5)
+    assert (first["corrupted"][1:] != second["corrupted"][1:]).any(axis=(1, 2, 3)).all()
     with pytest.raises(UserError, match="2 or more"):
         predictions(model, images[:1])
     with pytest.raises(UserError, match="2 or more, 1, 8, 8"):
         predictions(model, images[..., :4])
 
 
-def test_the_noise_strip_has_a_row_for_every_kind(mindspore, images):
+def test_the_noise_strip_has_a_row_for_every_kind(images, sheets):
+    from ms_ddpm.corruption import NOISES
     from ms_ddpm.corruption_pictures import noise_strip
 
     narrow, wide = noise_strip(images[0], (0, 1)), noise_strip(images[0], (0, 0.5, 1))
-    assert min(narrow.height, wide.height) > 5 * 64
     assert wide.width > narrow.width + 64
+    rows, heads = sheets[1]
+    assert list(rows) == [kind.replace("_", " ") for kind in NOISES]
+    assert heads == ["amount 0", "amount 0.5", "amount 1"]
+    for kind, row in rows.items():
+        assert row[0] == pytest.approx(images[0], abs=1e-6), kind
+        damage = np.abs(row - images[0]).mean(axis=(1, 2, 3))
+        assert damage[2] > damage[1] > 0.05, kind
+    assert len({row[2].tobytes() for row in rows.values()}) == len(NOISES)
     with pytest.raises(UserError, match="expected"):
         noise_strip(images)
 

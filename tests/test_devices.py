@@ -26,14 +26,15 @@ def test_the_target_is_the_one_that_the_program_set_itself(mindspore, monkeypatc
 def test_kernels_are_off_and_not_even_looked_for(other, monkeypatch):
     from ms_ddpm import EMA, Unet
     from ms_ddpm.nets.layers import Conv2d
-    from ms_ddpm.ops import kernels
+    from ms_ddpm.ops import conv_kernels, kernels
     from ms_ddpm.optim import Adam
 
     def tried(*arguments):
         raise AssertionError("the library was looked for")
 
-    for name in ("_load", "library_path", "_onednn", "_operator"):
+    for name in ("_load", "library_path", "_onednn", "operator"):
         monkeypatch.setattr(kernels, name, tried)
+    monkeypatch.setattr(conv_kernels, "operator", tried)
     assert kernels.why_not() == "they are for CPU"
     unet = Unet(8, dim_mults=(1, 2), channels=1, rng=0)
     assert not any(getattr(cell, "channels_last", False) for _, cell in unet.cells_and_names())

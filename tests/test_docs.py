@@ -41,6 +41,40 @@ def test_links_to_files_lead_somewhere(readme):
         assert (ROOT / target).exists(), target
 
 
+def examples(page):
+    """A page's Python code blocks, without comments."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [re.sub(r" +#.*", "", block) for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+
+
+def test_the_libraries_examples_name_what_is_there_and_are_the_same_in_both_languages(mindspore):
+    import ast
+    import inspect
+
+    english, chinese = map(examples, READMES)
+    assert english == chinese
+    assert len(english) >= 2
+    names = {}
+    for block in english:
+        for node in ast.parse(block).body:
+            if isinstance(node, ast.ImportFrom):
+                exec(ast.unparse(node), names)
+        for call in (node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Name):
+                keywords = {keyword.arg for keyword in call.keywords}
+                assert keywords <= set(inspect.signature(names[call.func.id]).parameters), ast.unparse(call)
+
+
+def test_every_public_name_of_the_package_is_there(mindspore):
+    import ms_ddpm
+
+    assert {"score_likelihood", "score_samplers", "LatentDiffusion", "VESDE", "VPSDE", "SubVPSDE"} <= set(
+        ms_ddpm.__all__
+    )
+    for name in ms_ddpm.__all__:
+        assert getattr(ms_ddpm, name) is not None
+
+
 def commands(page):
     """The lines of a page's code blocks."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)

@@ -1,6 +1,7 @@
 """Runs counted in epochs: length, mean losses, the best one, what is shown, and resuming within one."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -98,8 +99,10 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_its_sum(train):
 def test_the_bars_are_nested_and_the_epochs_are_told(train, capsys):
     train("shown", progress=True)
     shown = capsys.readouterr()
-    assert "epoch 2/3" in shown.err
-    assert "epoch" in shown.err.split("training")[1]
+    assert [f"epoch {i}/3: " in shown.err for i in (1, 2, 3, 4)] == [True, True, True, False]
+    outer = [line for line in re.split(r"[\r\n]", shown.err) if line.lstrip("\x1b[A").startswith("training: ")]
+    assert "| 0/3 [" in outer[0]
+    assert any("| 3/3 [" in line for line in outer)  # epochs, not steps
     assert "epoch 1: mean loss" in shown.out + shown.err
     assert "best so far" in shown.out + shown.err
 

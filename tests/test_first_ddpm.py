@@ -120,8 +120,12 @@ def test_what_does_not_fit_is_named(ddpm, call, message):
 def test_a_network_or_a_size_that_does_not_fit_is_named(mindspore):
     from ms_ddpm import FirstDDPM, Unet
 
-    with pytest.raises(UserError, match=r"expected \(channels, height, width\)"):
-        FirstDDPM(None, image_chw=(28, 28))
+    for size in ((28, 28), 5, "abc", (1, 0, 28), (1, 28.5, 28)):
+        with pytest.raises(UserError, match=r"image_chw is .*, expected \(channels, height, width\)"):
+            FirstDDPM(None, image_chw=size)
+    for steps in (0, 2.5, "many", True):
+        with pytest.raises(UserError, match=r"n_steps is .*, expected a whole number from 1"):
+            FirstDDPM(None, n_steps=steps)
     learned = Unet(8, dim_mults=(1,), channels=1, learned_variance=True, rng=0)
     with pytest.raises(UserError, match="the network must give 1 channels"):
         FirstDDPM(learned)
@@ -130,11 +134,12 @@ def test_a_network_or_a_size_that_does_not_fit_is_named(mindspore):
 PAGES = ["schedulers", "first_ddpm"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "systems"])
 def test_the_page_names_files_that_are_there(page):
     text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / "docs" / target).exists(), target
+    assert "0.0..." not in text  # a number that was never filled in
     for target in re.findall(r"(?:scripts|configs)/\w+\.(?:py|yaml)", text):
         assert (ROOT / target).exists(), target
 

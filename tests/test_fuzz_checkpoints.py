@@ -376,7 +376,7 @@ def test_the_step_inside_is_that_of_the_name(folder):
 
 
 def test_sampling_builds_what_the_checkpoint_says_or_refuses(mindspore, folder, original):
-    """recipes.load_diffusion, which sample.py and convert.py to-torch call."""
+    """recipes.load, which sample.py and convert.py to-torch call."""
     from ms_ddpm import recipes
 
     state = json.loads(original["state.json"])
@@ -392,7 +392,7 @@ def test_sampling_builds_what_the_checkpoint_says_or_refuses(mindspore, folder, 
         name = str(rng.choice(fields))
         bad = [*BAD_VALUES, 2, 4, 12, [1, 2], 10**9, "group", [True]][int(rng.integers(len(BAD_VALUES) + 7))]
         sign(folder, put(state, ("config", name), bad))
-        outcome(lambda: recipes.load_diffusion(folder), folder)
+        outcome(lambda: recipes.load(folder), folder)
 
 
 # ---- what other programs made -----------

@@ -155,6 +155,18 @@ def test_fixed_large_log_and_learned_give_numbers(schedulers):
     np.testing.assert_allclose(loud - quiet, np.exp(-np.abs(noise) / 2) * noise, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["learned", "learned_range"])
+def test_a_learned_variance_beyond_all_numbers_does_not_reach_the_last_step(schedulers, kind):
+    """exp(200 / 2) is infinite in float32, and no noise times infinity is not a number."""
+    x, output, _ = arrays(3)
+    ends = []
+    for raw in (0.0, 200.0):
+        both = np.concatenate([output, np.full_like(output, raw)], 1)
+        ends.append(schedulers.DDPMScheduler(variance_type=kind).step(both, 0, x).prev_sample.asnumpy())
+    assert np.isfinite(ends[0]).all()
+    assert np.array_equal(*ends)
+
+
 def test_a_threshold_is_a_quantile_of_its_own_image(schedulers):
     scheduler = schedulers.DDIMScheduler(
         prediction_type="sample", thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=3.0
@@ -285,6 +297,7 @@ def test_a_wrong_variance_type_is_named(schedulers):
         ({"timesteps": [1000, 3]}, "timesteps has 1000, expected 0 to 999"),
         ({"timesteps": [3, -1]}, "timesteps has -1, expected 0 to 999"),
         ({"timesteps": []}, "expected a list of whole numbers"),
+        ({"timesteps": [[1], [2, 3]]}, "timesteps are [[1], [2, 3]], expected a list of whole numbers"),
         ({"timesteps": [2.5, 1.0]}, "expected a list of whole numbers"),
     ],
 )
@@ -311,21 +324,23 @@ STEP = {"model_output": np.zeros(SHAPE, np.float32), "timestep": 500, "sample": 
         ({"timestep": 1000}, "timestep is 1000, expected one whole number from 0 to 999"),
         ({"timestep": -1}, "timestep is -1"),
         ({"timestep": 1.5}, "timestep is 1.5"),
+        ({"timestep": [[1], [2, 3]]}, "timestep is [[1], [2, 3]], expected one whole number"),
         ({"timestep": 501}, "timestep is 501, which is none of `timesteps`; the nearest of them is 500"),
         ({"model_output": np.zeros((2, 6, 4, 4), np.float32)}, "model_output has shape (2, 6, 4, 4), expected (2, 3,"),
         ({"sample": np.zeros((2, 3), np.float32)}, "model_output has shape (2, 3, 4, 4), expected (2, 3)"),
         ({"sample": np.zeros(SHAPE, np.int32)}, "sample is int32, expected a Tensor of float32"),
         ({"sample": None}, "sample is NoneType"),
-        ({"noise": None}, "the step from timestep 500 adds noise, and none was given"),
+        ({"noise": None}, "adds noise, and none was given; give noise="),
         ({"noise": np.zeros((1, 3, 4, 4), np.float32)}, "noise has shape (1, 3, 4, 4), expected the sample's"),
     ],
 )
 def test_a_wrong_step_is_named(schedulers, change, message):
-    scheduler = schedulers.DDPMScheduler()
-    scheduler.set_timesteps(10)
-    with pytest.raises(UserError) as caught:
-        scheduler.step(**{**STEP, "noise": STEP["sample"], **change})
-    assert message in one_line(caught)
+    for kind, options in ((schedulers.DDPMScheduler, {}), (schedulers.DDIMScheduler, {"eta": 1.0})):
+        scheduler = kind()
+        scheduler.set_timesteps(10)
+        with pytest.raises(UserError) as caught:
+            scheduler.step(**{**STEP, "noise": STEP["sample"], **change}, **options)
+        assert message in one_line(caught)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan"), "a"])
@@ -363,6 +378,7 @@ def test_noise_predicted_at_zero_snr_is_refused_where_it_matters(schedulers, kin
         ([1, 2, 3], "of shape (3,), expected whole numbers of shape (2,)"),
         ([0.5, 1.0], "expected whole numbers"),
         ([[1, 2]], "of shape (1, 2)"),
+        ([[1], [2, 3]], "timesteps are [[1], [2, 3]]"),
     ],
 )
 def test_wrong_times_of_the_forward_process_are_named(schedulers, times, message):
@@ -392,6 +408,13 @@ def test_a_wrong_configuration_file_is_named(schedulers, tmp_path, content, mess
     with pytest.raises(UserError) as caught:
         schedulers.DDPMScheduler.from_config(tmp_path)
     assert message in one_line(caught)
+
+
+@pytest.mark.parametrize("source", [5, None, [1]])
+def test_a_configuration_that_is_none_is_named(schedulers, source):
+    with pytest.raises(UserError, match="expected a dict, a file or a directory") as caught:
+        schedulers.DDIMScheduler.from_config(source)
+    assert f"configuration is {source!r}" in one_line(caught)
 
 
 def test_an_argument_that_does_not_exist_is_named(schedulers):

@@ -146,7 +146,12 @@ def test_guidance_moves_the_score_away_from_that_without_a_class(mindspore, cond
         ({"sampler": "ddpm"}, "sampler is 'ddpm', expected one of: euler, pc, ode, heun"),
         ({"sampling_timesteps": 1}, "steps of the euler sampler is 1"),
         ({"sampling_eps": 0.0}, "sampling eps is 0.0"),
+        ({"sampling_timesteps": 10**14}, "steps of the euler sampler is 100000000000000, expected at least 2 and at"),
+        ({"sampling_eps": "small"}, "sampling eps is 'small'"),
         ({"corrector_snr": 0.0}, "signal-to-noise ratio is 0.0"),
+        ({"guidance_scale": "2"}, "guidance_scale is '2'"),
+        ({"class_dropout": "often"}, "class_dropout is 'often'"),
+        ({"time_power": "2"}, "time_power is '2'"),
     ],
 )
 def test_impossible_models_are_named(ve, options, words):
@@ -154,6 +159,12 @@ def test_impossible_models_are_named(ve, options, words):
 
     with pytest.raises(UserError, match=words):
         ScoreModel(gaussian_net(ve), ve, **{"image_size": 4, "channels": 1, **options})
+
+
+def test_a_row_for_no_class_that_is_never_trained_guides_nobody(ve):
+    with pytest.raises(UserError, match="guidance_scale is 2, but this model never learned to do without a class"):
+        gaussian_model(ve, shifts=SHIFTS, class_dropout=0.0, guidance_scale=2.0)
+    assert gaussian_model(ve, shifts=SHIFTS, guidance_scale=2.0).guidance_scale == 2.0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ms_ddpm import figures
 from ms_ddpm import score_pictures as pictures
 from ms_ddpm.errors import UserError
 
@@ -20,12 +21,13 @@ def test_cosine_similarity_is_that_of_directions():
 def test_the_similarity_picture_is_blank_on_the_diagonal_and_red_where_alike():
     table = np.array([[1.0, 0.1], [1.0, 0.0], [-1.0, 0.0]])
     picture = np.asarray(pictures.similarity_picture(table))
-    left, top = 2 * pictures.FONT, int(3.4 * pictures.FONT)
+    rows, columns = np.nonzero((picture == figures.LINE).all(2))
+    top, left = rows.min(), columns.min()  # of the first blank field
 
     def corner(i, j):
-        return tuple(picture[top + i * pictures.CELL + 4, left + j * pictures.CELL + 4])
+        return tuple(picture[top + i * (pictures.CELL + 2) + 4, left + j * (pictures.CELL + 2) + 4])
 
-    assert {corner(i, i) for i in range(3)} == {pictures.BLANK}
+    assert {corner(i, i) for i in range(3)} == {figures.LINE}
     assert corner(0, 1) == corner(1, 0)
     assert corner(0, 1)[0] > 150 > corner(0, 1)[2]
     assert corner(1, 2)[2] > 150 > corner(1, 2)[0]
@@ -51,12 +53,13 @@ def test_every_class_has_a_row_and_a_grid_of_its_own(tmp_path):
     images = np.broadcast_to(labels[:, None, None, None] / 7, (15, 1, 28, 28)).astype(np.float32)
     paths = pictures.save_class_grids(images, labels, tmp_path)
     assert [p.name for p in paths] == ["classes.png", "class-0.png", "class-2.png", "class-7.png"]
-    rows = np.asarray(Image.open(paths[0]))
-    heights = [rows[rows.shape[0] * (2 * i + 1) // 6, -400 + 60].tolist() for i in range(3)]
+    rows = np.asarray(Image.open(paths[0]))[18:-18]  # without the page's margin
+    heights = [rows[rows.shape[0] * (2 * i + 1) // 6, 100].tolist() for i in range(3)]
     assert heights == [[0, 0, 0], [73, 73, 73], [255, 255, 255]]
     for path, value in zip(paths[1:], (0, 73, 255), strict=True):
-        shades = set(np.unique(np.asarray(Image.open(path))[2 * pictures.FONT + 8 :]))
-        assert shades <= {value, 128}
+        shades = set(np.unique(np.asarray(Image.open(path))[18 + 2 * figures.TITLE + 8 :]))
+        assert shades <= {value, 128, 255}  # white around it
+        assert value in shades
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 4, 4), (0, 1, 4, 4)])

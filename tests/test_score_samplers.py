@@ -163,6 +163,12 @@ def test_the_chain_of_the_ode_holds_its_own_steps(models):
         ({"sampler": "pc", "corrector_norm": "pixel"}, "corrector_norm is 'pixel', expected one of: image, batch"),
         ({"snr": 0.1}, "the euler sampler takes no snr; it takes: steps, eps, labels"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"steps": 10**14}, "steps of the euler sampler is 100000000000000, expected at least 2 and at most 1000000"),
+        ({"sampler": "heun", "steps": True}, "steps of the heun sampler is True"),
+        ({"eps": "tiny"}, "sampling eps is 'tiny'"),
+        ({"guidance_scale": "2"}, "guidance_scale is '2'"),
+        ({"seed": -1, "steps": 2}, "seed is -1, expected at least 0, a whole number"),
+        ({"first_image": -1, "steps": 2}, "first_image is -1, expected at least 0, a whole number"),
         ({"noise": tape(2), "steps": 5, "batch_size": 3}, "x_1 and one array per step but the last"),
         ({"labels": 1}, "labels are given, but this model is not conditional"),
         ({"guidance_scale": 2.0}, "guidance_scale is 2, but this model is not conditional"),
@@ -171,6 +177,22 @@ def test_the_chain_of_the_ode_holds_its_own_steps(models):
 def test_impossible_requests_are_named(models, options, words):
     with pytest.raises(UserError, match=words):
         models["ve"].sample(**options)
+
+
+def test_a_request_is_checked_without_drawing(models, monkeypatch):
+    from ms_ddpm import score_samplers
+
+    models["ve"].check_sample(sampler="pc", steps=5, snr=0.2, eps=1e-4, denoise=True, guidance_scale=None)
+    for options, words in (
+        ({"snr": 0.2}, "the euler sampler takes no snr"), ({"steps": 1}, "steps of the euler"),
+        ({"eps": 2.0}, "sampling eps is 2.0"), ({"sampler": "pc", "snr": 20.0}, "signal-to-noise"),
+        ({"guidance_scale": 2.0}, "not conditional"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            models["ve"].check_sample(**options)
+    monkeypatch.setattr(score_samplers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs scipy"):
+        models["ve"].check_sample(sampler="ode")
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,69 @@ def test_bad_requests_are_one_line(run, tmp_path):
     refused(
         script("train", *SCORE, "--guidance_scale", 2, "--output_dir", tmp_path / "y"), "guidance_scale", "conditional"
     )
-    refused(script("convert", "to-torch", run, "--output", tmp_path / "z.safetensors"), "of the system score")
+
+
+PORTED = {  # by system: a tiny recipe, and where the Cell has the document's network
+    "score": ("channel_widths: [32, 32, 32, 32]\nembed_dim: 8\nscore_net: add", "net"),
+    "corruption": ("", "model"),
+    "autoencoder": ("perceptual: none", "net"),
+}
+
+
+@pytest.mark.parametrize("system", PORTED)
+def test_a_state_dict_of_a_documents_class_becomes_a_checkpoint_and_comes_back(mindspore, tmp_path, system):
+    from ms_ddpm import checkpoint, convert, recipes, tensorfile
+
+    text, name = PORTED[system]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"system: {system}\ndataset: digits28\nimage_size: 28\nseed: 1\n{text}\n")
+    values = config.from_yaml(recipe)
+    theirs = convert.to_torch(getattr(recipes.build(config.Config(**{**values, "seed": 2})), name))
+    parallel = tmp_path / "ckpt.safetensors"  # as torch.nn.DataParallel names them
+    tensorfile.write(parallel, {f"module.{key}": value for key, value in theirs.items()})
+    result = script("convert", "from-torch", parallel, "--config", recipe, "--output_dir", tmp_path / "run")
+    assert result.returncode == 0, result.stderr[-2000:]
+    for weights in ("ema", "model"):
+        cell, _ = recipes.load(checkpoint.locate(tmp_path / "run"), weights)
+        loaded = convert.to_torch(getattr(cell, name))
+        assert loaded.keys() == theirs.keys()
+        assert all(np.array_equal(loaded[key], theirs[key]) for key in theirs)
+    if system == "score":
+        back = tmp_path / "back.safetensors"
+        result = script("convert", "to-torch", tmp_path / "run", "--output", back)
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert all(np.array_equal(value, theirs[key]) for key, value in tensorfile.read(back).items())
+
+
+def test_a_latent_diffusion_has_no_pytorch_file(mindspore, tmp_path):
+    from ms_ddpm import tensorfile
+
+    recipe, file = tmp_path / "recipe.yaml", tmp_path / "x.safetensors"
+    recipe.write_text("system: latent\nimage_size: 28\nchannel_widths: [4, 8, 8, 8]\nembed_dim: 8\ntext_dim: 8\n")
+    tensorfile.write(file, {"a": np.zeros(1, np.float32)})
+    result = script("convert", "from-torch", file, "--config", recipe, "--output_dir", tmp_path / "run")
+    refused(result, "a model of the system latent has no PyTorch file")
+
+
+def test_what_cannot_be_drawn_leaves_no_folder(run):
+    before = sorted(run.iterdir())
+    for options, words in (
+        (["--snr", 0.2], "the euler sampler takes no snr"), (["--eps", 2], "sampling eps is 2.0"),
+        (["--sampling_steps", 1], "steps of the euler sampler is 1"),
+        (["--guidance_scale", -1], "guidance_scale is -1"),
+        (["--sampler", "ode", "--sampling_steps", 5], "chooses its own steps"),
+        (["--sampling_steps", 10**14], "--sampling_steps is 100000000000000, expected at most 1000000"),
+        (["--labels", 10**24], "class 1000000000000000000000000 does not exist"),
+    ):  # fmt: skip
+        refused(script("sample", "--checkpoint", run, "--num", 2, *options), words)
+        assert sorted(run.iterdir()) == before
+
+
+def test_the_end_and_the_correctors_noise_can_be_set(run, tmp_path):
+    options = ["--num", 2, "--sampler", "pc", "--eps", 0.01, "--snr", 0.1, "--output_dir", tmp_path]
+    result = script("sample", "--checkpoint", run, *options)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (tmp_path / "samples.npz").exists()
 
 
 def test_what_is_for_diffusion_alone_says_so(mindspore):

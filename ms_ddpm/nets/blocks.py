@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ..ops import kernels
+from ..ops import conv_kernels, kernels
 from ..ops.dropout import HashDropout
 from .layers import Conv2d, Linear, WeightStandardizedConv2d
 from .norms import GroupNorm, RMSNorm
@@ -75,7 +75,7 @@ class UnshuffleDownsample(nn.Cell):
 
     def prepare_channels_last(self) -> None:
         """Called by `layers.use_channels_last`."""
-        self.kernel = kernels.conv(2, 2, True)
+        self.kernel = conv_kernels.conv(2, 2, True)
 
     def construct(self, x: Tensor) -> Tensor:
         if self.channels_last:  # the four channels of a square are a 2x2 filter's, so nothing has to be moved

@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import UserError
-from ..ops import kernels
+from ..ops import conv_kernels, kernels
 from ..random import host_rng, normal
 
 
@@ -105,7 +105,7 @@ class Conv2d(_Affine):
         """Called by `use_channels_last`."""
         kernel_size, stride, padding = self.geometry
         divides = kernel_size - stride == 2 * padding
-        self.kernel = kernels.conv(kernel_size, stride, self.has_bias, None if divides else padding)
+        self.kernel = conv_kernels.conv(kernel_size, stride, self.has_bias, None if divides else padding)
 
     def construct(self, x: Tensor) -> Tensor:
         if not self.channels_last:
@@ -174,7 +174,7 @@ class ConvTranspose2d(_Affine):
         kernel_size, stride, padding = self.geometry
         self.of_padding = tuple(
             tuple(
-                kernels.conv_transpose(kernel_size, stride, padding, (rows, columns), self.has_bias)
+                conv_kernels.conv_transpose(kernel_size, stride, padding, (rows, columns), self.has_bias)
                 for columns in range(stride)
             )
             for rows in range(stride)

@@ -190,7 +190,7 @@ def profile() -> Iterator[list[tuple[str, int, float]]]:
 # --- operators ----------------------------------------------------------------------------------------------------
 
 
-def _operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None = None, kind: str = "") -> ops.Custom:
+def operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None = None, kind: str = "") -> ops.Custom:
     """The C++ function ``name``; ``shape`` maps the inputs' shapes to the output's, or to ``count`` of them.
 
     Operators of one name that differ in ``shape`` must differ in ``kind``, or MindSpore (2.10) takes them for one.
@@ -199,119 +199,15 @@ def _operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None
     def dtypes(*inputs):
         return inputs[0] if count == 1 else (inputs[0],) * count
 
-    operator = ops.Custom(f"{library_path()}:{name}", shape, dtypes, "aot", bprop)
-    operator.add_prim_attr("kind", kind)
-    return operator
+    made = ops.Custom(f"{library_path()}:{name}", shape, dtypes, "aot", bprop)
+    made.add_prim_attr("kind", kind)
+    return made
 
 
-def _expect(fits: bool, words: str, *shapes) -> None:
+def expect(fits: bool, words: str, *shapes) -> None:
     """The kernels read what the shapes say without looking again, so what does not fit must stop here."""
     if not fits:
         raise UserError(f"{words}: {', '.join(str(tuple(shape)) for shape in shapes)}")
-
-
-STRIDES, PADDINGS = (1, 2), (0, 1, 2, 3)  # the convolutions there are, of any kernel size
-
-
-def _geometry(kernel: int, stride: int, padding: int) -> str:
-    """What the names of a convolution's operators end with. Raises UserError where there is none."""
-    if stride not in STRIDES or padding not in PADDINGS or padding >= kernel:
-        raise UserError(
-            f"the C++ kernels have no convolution of size {kernel}, stride {stride}, padding {padding}; "
-            f"expected a stride of 1 or 2 and a padding of 0 to 3, less than the size"
-        )
-    return f"_{stride}_{padding}"
-
-
-def _side(side: int, kernel: int, stride: int, padding: int) -> int:
-    """The side of a convolution's output."""
-    return (side + 2 * padding - kernel) // stride + 1
-
-
-@functools.cache
-def conv(kernel: int, stride: int, bias: bool, padding: int | None = None) -> ops.Custom:
-    """(x (B, H, W, C), w (D, C, K, K)[, b (D,)]) -> (B, H', W', D), H' = floor((H + 2 padding - K) / stride) + 1.
-
-    Without ``padding`` it is what makes the output's sides 1/stride of the input's, (K - stride) / 2, and sides must be
-    divisible by the stride.
-    """
-    exact = padding is None
-    padding = (kernel - stride) // 2 if exact else padding
-    geometry = _geometry(kernel, stride, padding)
-    kind = f"{kernel}{geometry}{exact}"
-    data = _operator(f"conv_data{geometry}", lambda dy, w, x: x, kind=kind)
-
-    def weight_shape(x, dy):
-        return (dy[3], x[3], kernel, kernel)
-
-    def shape(x, w, b=None):
-        _expect(x[3] == w[1], "a convolution's image and weights differ in channels", x, w)
-        fits = not exact or x[1] % stride == x[2] % stride == 0
-        _expect(fits, f"a convolution of stride {stride} needs sides divisible by it", x)
-        height, width = (_side(side, kernel, stride, padding) for side in x[1:3])
-        _expect(min(height, width) > 0, f"an image smaller than the convolution of size {kernel}", x)
-        return (x[0], height, width, w[0])
-
-    if not bias:
-        weights = _operator(f"conv_weights{geometry}", weight_shape, kind=kind)
-
-        def bprop(x, w, out, dout):
-            return data(dout, w, x), weights(x, dout)
-
-        return _operator(f"conv{geometry}", shape, bprop=bprop, kind=kind)
-
-    weights_bias = _operator(
-        f"conv_weights_bias{geometry}", lambda x, dy: (weight_shape(x, dy), (dy[3],)), 2, kind=kind
-    )
-
-    def bprop_bias(x, w, b, out, dout):
-        dw, db = weights_bias(x, dout)
-        return data(dout, w, x), dw, db
-
-    return _operator(f"conv_bias{geometry}", shape, bprop=bprop_bias, kind=kind)
-
-
-@functools.cache
-def conv_transpose(kernel: int, stride: int, padding: int, more: tuple[int, int], bias: bool) -> ops.Custom:
-    """(x (B, H, W, D), w (D, C, K, K)[, b (C,)]) -> (B, H', W', C), H' = (H - 1) stride - 2 padding + K + more[0].
-
-    ``more`` is the output padding of each side, 0 to stride - 1.
-    """
-    geometry = _geometry(kernel, stride, padding)
-    kind = f"{kernel}{geometry}_{more[0]}_{more[1]}"
-    data = _operator(
-        f"conv{geometry}",
-        lambda dy, w: (dy[0], *(_side(side, kernel, stride, padding) for side in dy[1:3]), w[0]),
-        kind=f"of {kind}",
-    )
-
-    def shape(x, w, b=None):
-        _expect(x[3] == w[0], "a transposed convolution's image and weights differ in channels", x, w)
-        sides = (x[1], more[0]), (x[2], more[1])
-        height, width = ((side - 1) * stride - 2 * padding + kernel + extra for side, extra in sides)
-        _expect(min(height, width) > 0, f"an image that a padding of {padding} leaves nothing of", x)
-        return (x[0], height, width, w[1])
-
-    def weight_shape(dy, x):
-        return (x[3], dy[3], kernel, kernel)
-
-    if not bias:
-        weights = _operator(f"conv_weights{geometry}", weight_shape, kind=f"of {kind}")
-
-        def bprop(x, w, out, dout):
-            return data(dout, w), weights(dout, x)
-
-        return _operator(f"conv_data{geometry}", shape, bprop=bprop, kind=kind)
-
-    weights_bias = _operator(
-        f"conv_weights_data_bias{geometry}", lambda dy, x: (weight_shape(dy, x), (dy[3],)), 2, kind=kind
-    )
-
-    def bprop_bias(x, w, b, out, dout):
-        dw, db = weights_bias(dout, x)
-        return data(dout, w), dw, db
-
-    return _operator(f"conv_data_bias{geometry}", shape, bprop=bprop_bias, kind=kind)
 
 
 def _first(*shapes):
@@ -319,7 +215,7 @@ def _first(*shapes):
 
 
 def _normalised(x, gain, *others):
-    _expect(x[-1] == math.prod(gain), "a norm's image and gain differ in channels", x, gain)
+    expect(x[-1] == math.prod(gain), "a norm's image and gain differ in channels", x, gain)
     return x
 
 
@@ -328,7 +224,7 @@ def _all_but_last(*shapes):
 
 
 def _normalised_sum(x, gain, bias, added, *others):
-    _expect(tuple(added) == (x[0], x[-1]), "what is added before a norm must be (batch, channels)", x, added)
+    expect(tuple(added) == (x[0], x[-1]), "what is added before a norm must be (batch, channels)", x, added)
     return _normalised(x, gain)
 
 
@@ -338,7 +234,7 @@ def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
 
     The gain of a group norm is (groups, channels of a group), which tells their number.
     """
-    backward = _operator(f"{kind}_backward", _all_but_last, arguments)
+    backward = operator(f"{kind}_backward", _all_but_last, arguments)
     if arguments == 2:
 
         def bprop2(x, gain, out, dout):
@@ -370,7 +266,7 @@ def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
 
         bprop = bprop4_add if residual else bprop4
     shape = _normalised_sum if kind.endswith("_sum") else _normalised
-    return _operator(f"{kind}_add" if residual else kind, shape, bprop=bprop)
+    return operator(f"{kind}_add" if residual else kind, shape, bprop=bprop)
 
 
 @functools.cache
@@ -383,79 +279,79 @@ def attention(linear: bool, memory: bool) -> ops.Custom:
 
     def shape(qkv, memory):
         heads = memory[1] if len(memory) > 1 else memory[0]
-        _expect(qkv[-1] % (3 * heads) == 0, f"attention of {heads} heads cannot be cut from channels", qkv)
+        expect(qkv[-1] % (3 * heads) == 0, f"attention of {heads} heads cannot be cut from channels", qkv)
         return (*qkv[:-1], qkv[-1] // 3)
 
     if memory:
-        backward = _operator(f"{name}_backward", _all_but_last, 2)
+        backward = operator(f"{name}_backward", _all_but_last, 2)
 
         def bprop(qkv, memory, out, dout):
             return backward(qkv, memory, dout)
 
-        return _operator(name, shape, bprop=bprop)
+        return operator(name, shape, bprop=bprop)
 
-    backward_plain = _operator(f"{name}_backward", _first)
+    backward_plain = operator(f"{name}_backward", _first)
 
     def bprop_plain(qkv, heads, out, dout):
         return backward_plain(qkv, heads, dout), ops.zeros_like(heads)
 
-    return _operator(name, shape, bprop=bprop_plain)
+    return operator(name, shape, bprop=bprop_plain)
 
 
 @functools.cache
 def upsample() -> ops.Custom:
     """(B, H, W, C) -> (B, 2H, 2W, C), nearest neighbour."""
-    backward = _operator("upsample_backward", lambda dy: (dy[0], dy[1] // 2, dy[2] // 2, dy[3]))
+    backward = operator("upsample_backward", lambda dy: (dy[0], dy[1] // 2, dy[2] // 2, dy[3]))
 
     def bprop(x, out, dout):
         return (backward(dout),)
 
-    return _operator("upsample", lambda x: (x[0], 2 * x[1], 2 * x[2], x[3]), bprop=bprop)
+    return operator("upsample", lambda x: (x[0], 2 * x[1], 2 * x[2], x[3]), bprop=bprop)
 
 
 @functools.cache
 def concat() -> ops.Custom:
     """((..., C), (..., D)) -> (..., C + D)."""
-    backward = _operator("concat_backward", lambda dy, a, b: (a, b), 2)
+    backward = operator("concat_backward", lambda dy, a, b: (a, b), 2)
 
     def bprop(a, b, out, dout):
         return backward(dout, a, b)
 
     def shape(a, b):
-        _expect(a[:-1] == b[:-1], "only images of one size can be joined", a, b)
+        expect(a[:-1] == b[:-1], "only images of one size can be joined", a, b)
         return (*a[:-1], a[-1] + b[-1])
 
-    return _operator("concat", shape, bprop=bprop)
+    return operator("concat", shape, bprop=bprop)
 
 
 @functools.cache
 def linear() -> ops.Custom:
     """(x (B, in), w (out, in), b (out,)) -> x w^T + b."""
-    backward = _operator("linear_backward", lambda x, w, dy: (x, w, (w[0],)), 3)
+    backward = operator("linear_backward", lambda x, w, dy: (x, w, (w[0],)), 3)
 
     def bprop(x, w, b, out, dout):
         return backward(x, w, dout)
 
     def shape(x, w, b):
-        _expect(x[1] == w[1], "a dense layer's input and weights differ in width", x, w)
+        expect(x[1] == w[1], "a dense layer's input and weights differ in width", x, w)
         return (x[0], w[0])
 
-    return _operator("linear", shape, bprop=bprop)
+    return operator("linear", shape, bprop=bprop)
 
 
 @functools.cache
 def product() -> ops.Custom:
     """(x (B, in), w (out, in)) -> x w^T."""
-    backward = _operator("product_backward", lambda x, w, dy: (x, w), 2)
+    backward = operator("product_backward", lambda x, w, dy: (x, w), 2)
 
     def bprop(x, w, out, dout):
         return backward(x, w, dout)
 
     def shape(x, w):
-        _expect(x[1] == w[1], "a dense layer's input and weights differ in width", x, w)
+        expect(x[1] == w[1], "a dense layer's input and weights differ in width", x, w)
         return (x[0], w[0])
 
-    return _operator("product", shape, bprop=bprop)
+    return operator("product", shape, bprop=bprop)
 
 
 # Of all parameters or gradients at once; they have no gradients of their own.
@@ -464,13 +360,13 @@ def product() -> ops.Custom:
 @functools.cache
 def flatten() -> ops.Custom:
     """(arrays...) -> one vector of all of them."""
-    return _operator("flatten", lambda *arrays: (sum(math.prod(shape) for shape in arrays),))
+    return operator("flatten", lambda *arrays: (sum(math.prod(shape) for shape in arrays),))
 
 
 @functools.cache
 def norm_of_all() -> ops.Custom:
     """(arrays...) -> (1,): the Euclidean norm of all of them, summed in double precision."""
-    return _operator("norm_of_all", lambda *arrays: (1,))
+    return operator("norm_of_all", lambda *arrays: (1,))
 
 
 @functools.cache
@@ -480,7 +376,7 @@ def adam(count: int) -> ops.Custom:
     def shape(scalars, m, v, *arrays):
         return (m, v, *arrays[count:])
 
-    return _operator("adam", shape, 2 + count, kind=str(count))
+    return operator("adam", shape, 2 + count, kind=str(count))
 
 
 def to_channels_last(x: Tensor) -> Tensor:

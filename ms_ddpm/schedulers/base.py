@@ -47,6 +47,14 @@ class SchedulerOutput(NamedTuple):
     pred_original_sample: Tensor
 
 
+def _numbers(value: Any) -> np.ndarray:
+    """``value`` as an array; of objects, which no check takes for numbers, where it is none (a ragged list)."""
+    try:
+        return value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
+    except (TypeError, ValueError):
+        return np.array([None])
+
+
 @constexpr
 def _quantile_rank(ratio: float, size: int) -> tuple[int, float]:
     """Where the quantile lies among ``size`` values: how many of the largest reach down to it, and the upper's share.
@@ -204,7 +212,7 @@ class Scheduler:
         self._set_times(times)
 
     def _own_times(self, timesteps: Sequence[int] | Array) -> list[int]:
-        values = timesteps.asnumpy() if isinstance(timesteps, Tensor) else np.asarray(timesteps)
+        values = _numbers(timesteps)
         if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "iu":
             raise UserError(f"timesteps are {quoted(timesteps)}, expected a list of whole numbers")
         times = values.tolist()
@@ -218,17 +226,21 @@ class Scheduler:
 
     def _time(self, timestep: int | Array) -> int:
         """One time as a Python int, in 0 ... T-1."""
-        value = timestep.asnumpy() if isinstance(timestep, Tensor) else np.asarray(timestep)
+        value = _numbers(timestep)
         if value.size != 1 or value.dtype.kind not in "iu" or not 0 <= int(value.reshape(())) < len(self):
             raise UserError(f"timestep is {quoted(timestep)}, expected one whole number from 0 to {len(self) - 1}")
         return int(value.reshape(()))
 
-    def _next_in_list(self, time: int) -> int:
-        """The time after ``time`` in the chain, -1 behind the last."""
+    def _place(self, time: int) -> int:
+        """Where in the chain ``time`` is."""
         if time not in self._times:
             near = min(self._times, key=lambda other: abs(other - time))
             raise UserError(f"timestep is {time}, which is none of `timesteps`; the nearest of them is {near}")
-        return [*self._times, -1][self._times.index(time) + 1]
+        return self._times.index(time)
+
+    def _next_in_list(self, time: int) -> int:
+        """The time after ``time`` in the chain, -1 behind the last."""
+        return [*self._times, -1][self._place(time) + 1]
 
     # --- the forward process -------------------------------------------------------------------------------------
 
@@ -240,7 +252,7 @@ class Scheduler:
         """sqrt(abar) and sqrt(1 - abar) of each image's time, shaped to multiply ``sample``."""
         if sample.shape != noise.shape:
             raise UserError(f"the noise has shape {noise.shape}, expected the samples' {sample.shape}")
-        times = timesteps.asnumpy() if isinstance(timesteps, Tensor) else np.asarray(timesteps)
+        times = _numbers(timesteps)
         if times.dtype.kind not in "iu" or times.ndim > 1 or times.size not in (1, sample.shape[0]):
             raise UserError(
                 f"timesteps are {quoted(timesteps)} of shape {times.shape}, expected whole numbers of shape "

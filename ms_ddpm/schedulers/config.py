@@ -101,6 +101,8 @@ def read(source: Mapping | str | Path) -> dict[str, Any]:
     """
     if isinstance(source, Mapping):
         return dict(source)
+    if not isinstance(source, (str, Path)):
+        raise UserError(f"the scheduler configuration is {quoted(source)}, expected a dict, a file or a directory")
     path = Path(source)
     path = path / FILE_NAME if path.is_dir() else path
     try:

@@ -73,12 +73,13 @@ class DDIMScheduler(Scheduler):
         self._final_abar = 1.0 if set_alpha_to_one else float(self._abar[0])
 
     def previous_timestep(self, timestep: int | Array) -> int:
-        """The time that a step from ``timestep`` leads to; negative behind the last."""
+        """The time that a step from ``timestep``, one of `timesteps`, leads to; negative behind the last."""
         time = self._time(timestep)
         if self.custom_timesteps:
             return self._next_in_list(time)
         if self.num_inference_steps is None:
             raise UserError("the number of inference steps is not known yet; call set_timesteps first")
+        self._place(time)
         return time - len(self) // self.num_inference_steps
 
     def _abars(self, time: int, later: int) -> tuple[float, float]:
@@ -102,7 +103,7 @@ class DDIMScheduler(Scheduler):
 
         Args:
             model_output: (B, C, ...) like ``sample``.
-            timestep: a time in 0 ... T-1, as int or Tensor.
+            timestep: one of `timesteps`, as int or Tensor.
             sample: (B, C, ...) x_t.
             eta: 0 deterministic ... 1 as noisy as DDPM.
             noise: standard normal numbers like ``sample``, or the numpy Generator to draw them from. Needed, and used,

@@ -57,6 +57,7 @@ def _reverse_step(variance_type: str, limit: Callable[[Tensor], Tensor]) -> Call
         start_x, start_out, mean_start, mean_x, of_noise, smallest, largest = ops.split(row, 1, 0)
         if learned:
             answer, raw = ops.split(answer, x.shape[1], 1)
+            raw = of_noise * raw  # 1, or 0 at time 0, where exp(raw) may be infinite and is not asked for
         x_start = limit(start_x * x + start_out * answer)
         prev = mean_start * x_start + mean_x * x + of_noise * deviate(eps, raw, smallest, largest)
         return ops.cast(prev, sample.dtype), ops.cast(x_start, sample.dtype)

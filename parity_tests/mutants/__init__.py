@@ -4,8 +4,8 @@
     examine(mutant, Bench("torch"))         one of them
 
 A mutant is a row of a table (`torch_maths`, `torch_nets`, `torch_training`, `torch_score`, `on_mindspore`,
-`score_nets`, `kernels`, `corruption`, `latent`): a name, the place where it must be found, and the change of the source
-that it is. `NOT_HERE` says which known traps no mutant stands for, and why.
+`score_nets`, `kernels`, `corruption`, `schedulers`, `latent`): a name, the place where it must be found, and the change
+of the source that it is. `NOT_HERE` says which known traps no mutant stands for, and why.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from . import (
     kernels,
     latent,
     on_mindspore,
+    schedulers,
     score_nets,
     torch_maths,
     torch_nets,
@@ -37,6 +38,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *score_nets.MUTANTS,
     *kernels.MUTANTS,
     *corruption.MUTANTS,
+    *schedulers.MUTANTS,
     *latent.MUTANTS,
 )
 

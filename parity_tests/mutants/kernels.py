@@ -6,7 +6,7 @@ from ._edit import edit
 from ._mutant import made
 
 P = "ms_ddpm."
-K, L, N = P + "ops.kernels:", P + "nets.layers:", P + "nets.norms:"
+C, K, L, N = P + "ops.conv_kernels:", P + "ops.kernels:", P + "nets.layers:", P + "nets.norms:"
 B, A, U = P + "nets.blocks:", P + "nets.attention:", P + "nets.unet:"
 CONV_BIAS = "return self.kernel(x, self.prepared_weight(), self.bias)"
 SILU_ADD, PLAIN_ADD = "self.silu_add(x, self.g, residual)", "self.plain_add(x, self.g, residual)"
@@ -16,14 +16,14 @@ ATTENDED = "return self.kernel(self.to_qkv(self.norm(x)), self.mem_kv if self.ha
 # fmt: off
 ROWS = (  # name, place, bug, source
     ("convolution's bias gets no gradient", "layers/conv7-*-kernels-vjp-*",
-     edit(K + "conv", (BPROP_BIAS, "return data(dout, w, x), dw, ops.zeros_like(db)")), "a gradient left out"),
+     edit(C + "conv", (BPROP_BIAS, "return data(dout, w, x), dw, ops.zeros_like(db)")), "a gradient left out"),
     ("convolution's bias not added", "layers/conv7-*-kernels-*",
      edit(L + "Conv2d.construct", (CONV_BIAS, "return self.kernel(x, self.prepared_weight(), 0 * self.bias)")),
      "MINDSPORE: Conv2d has no bias by default"),
     ("weights' gradient with rows and columns exchanged", "layers/conv7-*-kernels-vjp-*",
-     edit(K + "conv", (BPROP_BIAS, "return data(dout, w, x), dw.swapaxes(2, 3), db")), "PARITY: transposed"),
+     edit(C + "conv", (BPROP_BIAS, "return data(dout, w, x), dw.swapaxes(2, 3), db")), "PARITY: transposed"),
     ("square weights' gradient transposed", "layers/weight_standardized_conv-*-kernels-vjp-*",
-     edit(K + "conv", (BPROP_BIAS,
+     edit(C + "conv", (BPROP_BIAS,
           "return data(dout, w, x), dw.swapaxes(0, 1) if dw.shape[0] == dw.shape[1] else dw, db")),
      "PARITY: transposed Dense"),
     ("strided convolution off by a pixel", "layers/conv4_stride2-*-kernels-*",

@@ -46,7 +46,7 @@ ROWS = (  # name, family, place, bug, source
      edit(S + "ScoreUnet.joined", ("ops.concat((h, skip), 1)", "ops.concat((skip, h), 1)")),
      "order of a concatenation"),
     ("transposed convolution's gradients exchanged (kernels)", "kernels", "layers/tconv3_stride2-*-kernels-vjp-*",
-     edit("ms_ddpm.ops.kernels:conv_transpose",
+     edit("ms_ddpm.ops.conv_kernels:conv_transpose",
           ("return data(dout, w), weights(dout, x)", "return data(dout, w), weights(dout, x).swapaxes(2, 3)")),
      "PARITY: transposed"),
     ("what is added before a norm gets no gradient (kernels)", "kernels", "layers/time_stage_4_groups-*-kernels-vjp-*",
