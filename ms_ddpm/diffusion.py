@@ -353,16 +353,24 @@ class GaussianDiffusion(nn.Cell):
     # --- sampling ------------------------------------------------------------------------------------------------
 
     def sample(
-        self, batch_size: int = 16, *, seed: int | None = None, noise=None, return_all_timesteps: bool = False
+        self,
+        batch_size: int = 16,
+        *,
+        seed: int | None = None,
+        noise=None,
+        return_all_timesteps: bool = False,
+        progress: bool = True,
     ) -> Tensor:
-        """Images (B, C, H, W) in [0, 1]; with ``return_all_timesteps`` (B, steps + 1, C, H, W).
+        """Images (B, C, H, W) in [0, 1]; with ``return_all_timesteps`` (B, steps + 1, C, H, W); ``progress``: a bar.
 
         DDIM when ``sampling_timesteps`` is less than ``timesteps``. ``noise`` is a tape, see `ms_ddpm.samplers`.
         """
         from . import samplers
 
         sampler = samplers.SAMPLERS[samplers.default_sampler(self)]
-        return sampler(self, batch_size, seed=seed, noise=noise, return_all_timesteps=return_all_timesteps)
+        return sampler(
+            self, batch_size, seed=seed, noise=noise, return_all_timesteps=return_all_timesteps, progress=progress
+        )
 
     def interpolate(
         self, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, seed: int | None = None, noise=None

@@ -145,6 +145,6 @@ class FirstDDPM(nn.Cell):
         x = self._images(x, "x")
         return self.network(x, self._times(t, x.shape[0]))
 
-    def sample(self, batch_size: int = 16, *, seed: int | None = None, noise=None) -> Tensor:
+    def sample(self, batch_size: int = 16, *, seed: int | None = None, noise=None, progress: bool = True) -> Tensor:
         """New images (batch_size, C, H, W) in [0, 1]: all T steps back from pure noise (Algorithm 2)."""
-        return self.diffusion.sample(batch_size, seed=seed, noise=noise)
+        return self.diffusion.sample(batch_size, seed=seed, noise=noise, progress=progress)

@@ -1,5 +1,7 @@
 """docs/own_port.md works as written, on a model that is not ours."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -12,18 +14,25 @@ PAGE = (ROOT / "docs" / "own_port.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def printed(tmp_path_factory):
-    """What the page's code blocks print, run one after another in a process of their own.
+def in_its_own_process(tmp_path_factory, code):
+    """What ``code`` prints, run as a reader runs it: with nothing before it.
 
     Why: after some other PyNative gradients in the process, MindSpore 2.10 says of stock LayerNorm's gradient that "the
-    index 7 is out of range of input num 7". It depends on what ran before; a reader's process has nothing before.
+    index 7 is out of range of input num 7".
     """
     page = tmp_path_factory.mktemp("own_port") / "page.py"
-    page.write_text("\nprint('-- next block', flush=True)\n".join(BLOCKS), encoding="utf-8")
-    result = subprocess.run([sys.executable, str(page)], capture_output=True, text=True, timeout=300)
+    page.write_text(code, encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, str(page)], capture_output=True, text=True, timeout=300, env=env)
     assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout.split("-- next block\n")
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """What the page's code blocks print, one after another."""
+    code = "\nprint('-- next block', flush=True)\n".join(BLOCKS)
+    return in_its_own_process(tmp_path_factory, code).split("-- next block\n")
 
 
 def test_the_first_block_is_thirty_lines():
@@ -45,16 +54,30 @@ def test_recorded_and_checked_again(printed):
     assert printed[2].split()[0] == "differ"  # the first port is wrong there too
 
 
-def test_the_right_port_agrees_in_both_modes():
-    from parity_tests import Case, run
-    from parity_tests.examples.classifier import NAMES, Classifier, FirstPort, Port, inputs
-    from parity_tests.localise import first_culprit, localise_layers
-    from parity_tests.ports import layer_taps, port
+BOTH_MODES = """
+import json
 
+from parity_tests import Case, run
+from parity_tests.examples.classifier import LAYERS, NAMES, Classifier, FirstPort, Port, inputs
+from parity_tests.localise import first_culprit, localise_layers
+from parity_tests.ports import layer_taps, port
+
+said = {}
+for mode in ("graph", "pynative"):
+    (outcome,) = run([Case("own", "3", port("own", inputs, Classifier, Port, NAMES, mode))])
+    said[mode] = [outcome.verdict, outcome.message]
+right = localise_layers(layer_taps(inputs(), Classifier(), Port(), LAYERS, NAMES))
+wrong = localise_layers(layer_taps(inputs(), Classifier(), FirstPort(), LAYERS, NAMES))
+said["culprit"] = first_culprit(right)
+said["differ"] = [layer.path for layer in wrong if layer.verdict == "differ"]
+print(json.dumps(said))
+"""
+
+
+def test_the_right_port_agrees_in_both_modes(tmp_path_factory):
+    said = json.loads(in_its_own_process(tmp_path_factory, BOTH_MODES).splitlines()[-1])
     for mode in ("graph", "pynative"):
-        (outcome,) = run([Case("own", "3", port("own", inputs, Classifier, Port, NAMES, mode))])
-        assert outcome.verdict == "agree", outcome.message
-    layers = ("stem", "norm", "hidden", "act", "out", "head")
-    assert first_culprit(localise_layers(layer_taps(inputs(), Classifier(), Port(), layers, NAMES))) is None
-    wrong = localise_layers(layer_taps(inputs(), Classifier(), FirstPort(), layers, NAMES))
-    assert [layer.path for layer in wrong if layer.verdict == "differ"] == ["norm", "act"]
+        verdict, message = said[mode]
+        assert verdict == "agree", f"{mode}: {message}"
+    assert said["culprit"] is None
+    assert said["differ"] == ["norm", "act"]

@@ -10,13 +10,13 @@ from ..ops import kernels
 from ..ops.pooling import MaxPool2, Upsample2
 from ..random import host_rng
 from .activations import ReLU
-from .layers import Conv2d, use_channels_last
+from .layers import Conv2d, KernelNet
 
 WIDTHS = (32, 64)
 KERNEL = 5
 
 
-class BasicNet(nn.Cell):
+class BasicNet(KernelNet):
     """Three 5x5 convolutions down, three up, skips added: (B, in_channels, H, W) -> (B, out_channels, H, W).
 
     H and W divisible by 4. Parameters are named and shaped as in the PyTorch class that it comes from
@@ -62,17 +62,7 @@ class BasicNet(nn.Cell):
         up = [conv(deep, deep), conv(deep, wide), conv(wide, out_channels)]
         self.down_layers, self.up_layers = nn.CellList(down), nn.CellList(up)
         self.act, self.pool, self.upsample = ReLU(), MaxPool2(), Upsample2()
-        self.channels_last = False
-        self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
-
-    def use_kernels(self, on: bool) -> None:
-        """Runs by the C++ kernels, in float32 and with channels last inside, or by MindSpore's operators.
-
-        Raises UserError where they are wanted and cannot be used. Graphs that are compiled already stay as they are.
-        """
-        if on and kernels.why_not():
-            raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
-        use_channels_last(self, on)
+        self.choose_kernels(use_kernels)
 
     @staticmethod
     def check_size(height: int, width: int) -> None:

@@ -66,7 +66,7 @@ class ConditionalScoreUnet(ScoreUnet):
         self.attn4 = SpatialTransformer(channels[3], text_dim, num_heads, rng=rng)
         self.cond_embed = class_embedding(num_classes, null_class, text_dim, rng)
         self.num_classes, self.null_class = num_classes, null_class
-        self.finish(use_kernels)
+        self.choose_kernels(use_kernels)
 
     def construct(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         embed = self.embed(t)
@@ -140,7 +140,7 @@ class LatentScoreUnet(TimeScoreNet):
         self.tconv1 = ConvTranspose2d(c1, c0, 3, rng=rng)
         self.cond_embed = class_embedding(num_classes, null_class, text_dim, rng)
         self.num_classes, self.null_class, self.whole = num_classes, null_class, whole
-        self.finish(use_kernels)
+        self.choose_kernels(use_kernels)
 
     def construct(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if not self.whole:

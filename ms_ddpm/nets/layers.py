@@ -39,6 +39,22 @@ def use_channels_last(cell: nn.Cell, on: bool) -> None:
                 layer.prepare_channels_last()
 
 
+class KernelNet(nn.Cell):
+    """A whole network that runs by the C++ kernels or without them."""
+
+    def choose_kernels(self, use_kernels: bool | None) -> None:
+        """The last line of a constructor: as it was told, by default where the kernels are there."""
+        self.channels_last = False
+        self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
+
+    def use_kernels(self, on: bool) -> None:
+        """Runs by the C++ kernels, in float32 and with channels last inside, or by MindSpore's operators.
+
+        Raises UserError where they are wanted and cannot be used. Graphs that are compiled already stay as they are.
+        """
+        use_channels_last(self, on)
+
+
 class _Affine(nn.Cell):
     """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.amp`)."""
 
@@ -61,8 +77,8 @@ class _Affine(nn.Cell):
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def by_operators(self, x: Tensor) -> Tensor:
-        """The layer by MindSpore's operators.
+    def by_operators(self, x: Tensor, *size: tuple[int, ...]) -> Tensor:
+        """The layer by MindSpore's operators; ``size``: what else its `product` takes.
 
         Not ``construct`` with a ``super().construct`` in the classes below: compiled (2.10), ``super()`` is the parent
         of the object's class, not of the one that the call stands in, so that a class in between calls itself.
@@ -71,7 +87,7 @@ class _Affine(nn.Cell):
         if self.compute_dtype is not None:
             x = ops.cast(x, self.compute_dtype)
             weight = ops.cast(weight, self.compute_dtype)
-        y = self.product(x, weight)
+        y = self.product(x, weight, *size)
         if self.has_bias:
             bias = self.bias
             if self.compute_dtype is not None:
@@ -200,26 +216,17 @@ class ConvTranspose2d(_Affine):
         return output_size
 
     def construct(self, x: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
-        weight = self.weight
         if self.channels_last:
             height, width = self.sides(x.shape[1], x.shape[2], output_size)
             kernel = self.of_padding[height - self.smallest_output(x.shape[1])][
                 width - self.smallest_output(x.shape[2])
             ]
-            return kernel(x, weight, self.bias) if self.has_bias else kernel(x, weight)
-        if self.compute_dtype is not None:
-            x = ops.cast(x, self.compute_dtype)
-            weight = ops.cast(weight, self.compute_dtype)
+            return kernel(x, self.weight, self.bias) if self.has_bias else kernel(x, self.weight)
         height, width = self.sides(x.shape[2], x.shape[3], output_size)
-        y = self.conv(x, weight, (x.shape[0], self.dim_out, height, width))
-        if self.has_bias:
-            bias = self.bias
-            if self.compute_dtype is not None:
-                bias = ops.cast(bias, self.compute_dtype)
-            y = self.add_bias(y, bias)
-        if self.output_dtype is not None:
-            y = ops.cast(y, self.output_dtype)
-        return y
+        return self.by_operators(x, (x.shape[0], self.dim_out, height, width))
+
+    def product(self, x: Tensor, weight: Tensor, size: tuple[int, ...]) -> Tensor:
+        return self.conv(x, weight, size)
 
 
 class Linear(_Affine):

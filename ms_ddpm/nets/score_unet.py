@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..ops import kernels
 from ..random import host_rng
 from .embeddings import GaussianFourierProjection
-from .layers import Conv2d, ConvTranspose2d, Linear, use_channels_last
+from .layers import Conv2d, ConvTranspose2d, KernelNet, Linear
 from .norms import GroupNorm
 
 SKIPS = ("concat", "add")
@@ -33,7 +33,7 @@ class Dense(nn.Cell):
         return self.dense(embed)
 
 
-class TimeScoreNet(nn.Cell):
+class TimeScoreNet(KernelNet):
     """What the score networks share: the time embedding, one stage, the division by the deviation.
 
     s(x, t) = f(x, t) / std(t): the perturbation kernel's score is -z / std, so f has the size of z at every time (Song
@@ -56,15 +56,6 @@ class TimeScoreNet(nn.Cell):
         self.time_embed = nn.SequentialCell(
             GaussianFourierProjection(embed_dim, fourier_scale, rng=rng), Linear(embed_dim, embed_dim, rng=rng)
         )
-
-    def finish(self, use_kernels: bool | None) -> None:
-        """The last line of a constructor: by the kernels or without them."""
-        self.channels_last = False
-        self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
-
-    def use_kernels(self, on: bool) -> None:
-        """As `ms_ddpm.nets.unet.Unet.use_kernels`."""
-        use_channels_last(self, on)
 
     smallest = 17  # three halvings of what the first convolution leaves
 
@@ -138,7 +129,7 @@ class ScoreUnet(TimeScoreNet):
         self.adds = skips == "add"
         self.build_down(channels, embed_dim, rng)
         self.build_up(channels, embed_dim, 1 if self.adds else 2, rng)
-        self.finish(use_kernels)
+        self.choose_kernels(use_kernels)
 
     def build_down(self, channels: Sequence[int], embed_dim: int, rng: np.random.Generator) -> None:
         """The way down, four resolutions."""

@@ -20,7 +20,7 @@ from .attention import Attention, LinearAttention
 from .blocks import ResnetBlock, Upsample
 from .blocks import downsample as make_downsample
 from .embeddings import FourierPosEmb, SinusoidalPosEmb
-from .layers import Conv2d, Linear, use_channels_last
+from .layers import Conv2d, KernelNet, Linear
 
 
 class TimeMLP(nn.Cell):
@@ -76,7 +76,7 @@ def _per_stage(value, stages: int, name: str) -> tuple:
     return tuple(value)
 
 
-class Unet(nn.Cell):
+class Unet(KernelNet):
     """U-Net that predicts what `GaussianDiffusion` asks it to.
 
     Called as ``unet(x, time, x_self_cond=None)`` with x (B, channels, H, W) float and time (B,) int or float;
@@ -189,17 +189,7 @@ class Unet(nn.Cell):
         self.ups = nn.CellList(ups)
         self.final_res_block = block(init_dim * 2, init_dim)
         self.final_conv = Conv2d(init_dim, self.out_dim, 1, rng=rng)
-        self.channels_last = False
-        self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
-
-    def use_kernels(self, on: bool) -> None:
-        """Runs by the C++ kernels, in float32 and with channels last inside, or by MindSpore's operators.
-
-        Raises UserError where they are wanted and cannot be used. Graphs that are compiled already stay as they are.
-        """
-        if on and kernels.why_not():
-            raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
-        use_channels_last(self, on)
+        self.choose_kernels(use_kernels)
 
     def prepare_channels_last(self) -> None:
         """Called by `layers.use_channels_last`."""
