@@ -95,11 +95,18 @@ class Config:
         "concat", "str", "skips of the score U-Net; 'transformer': added, with attention to the class",
         choices=("concat", "add", "transformer"),
     )  # fmt: skip
+    whole_images: bool = _option(
+        False, "bool", "zeros around the images, so that the score U-Net sees their last rows at every resolution"
+    )
     channel_widths: list = _option([32, 64, 128, 256], "ints", "channels of each resolution", low=1)
     embed_dim: int = _option(256, "int", "width of the time's Fourier features", low=2)
     fourier_scale: float = _option(30.0, "float", "of those features' frequencies", low=0)
     text_dim: int = _option(256, "int", "width of the class embedding", low=1)
     num_heads: int = _option(1, "int", "attention heads of the transformer blocks", low=1)
+    sigma_data: Any = _option(
+        None, "float?", "the data's deviation, to precondition the network with (default: it is not)", low=1e-3
+    )
+    data_mean: float = _option(0.0, "float", "the data's mean, with sigma_data")
     time_power: float = _option(1.0, "float", "above 1: more training at small times", low=1e-3, high=10)
     score_sampler: str = _option(
         "euler", "str", "euler (Euler-Maruyama), pc (predictor-corrector), ode (RK45), heun", choices=SCORE_SAMPLERS

@@ -22,15 +22,15 @@ _DIFFUSION = (
 )  # fmt: skip
 _SCORE_AND_LATENT = (
     "num_classes", "class_dropout", "guidance_scale", "sde", "sigma", "sde_beta_min", "sde_beta_max", "channel_widths",
-    "embed_dim", "fourier_scale", "text_dim", "num_heads", "time_power", "score_sampler", "sampling_eps",
-    "sampling_denoise", "corrector_snr",
+    "embed_dim", "fourier_scale", "text_dim", "num_heads", "sigma_data", "data_mean", "time_power", "score_sampler",
+    "sampling_eps", "sampling_denoise", "corrector_snr",
 )  # fmt: skip
 SYSTEMS_OF = {  # key -> the systems that read it; the other keys are everybody's
     **dict.fromkeys(_DIFFUSION, ("diffusion",)),
     **dict.fromkeys(_SCORE_AND_LATENT, ("score", "latent")),
     **dict.fromkeys(("perceptual", "lpips_weights", "perceptual_weight"), ("autoencoder",)),
     "sampling_timesteps": ("diffusion", "score", "latent", "corruption"),
-    "score_net": ("score",),
+    **dict.fromkeys(("score_net", "whole_images"), ("score",)),
     "autoencoder": ("latent",),
     "autoencoder_channels": ("autoencoder", "latent"),
     "noise_kind": ("corruption",),

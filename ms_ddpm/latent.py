@@ -21,7 +21,7 @@ from .nets.autoencoder import AutoEncoder
 from .nets.conditional_unet import LatentScoreUnet
 from .ops.assign import set_parameters, set_value
 from .random import Stream, stream
-from .score import ScoreModel, build_sde, score_options
+from .score import ScoreModel, build_sde, precondition, score_options
 from .tensorfile import digest
 
 AUTOENCODER = "autoencoder."  # what the names of a `LatentDiffusion`'s autoencoder begin with
@@ -224,7 +224,7 @@ def build_latent(config: Config) -> LatentDiffusion:
         rng=stream(config.seed, Stream.WEIGHTS),
     )  # fmt: skip
     model = ScoreModel(
-        score_net if config.num_classes else OneClass(score_net),
+        precondition(score_net if config.num_classes else OneClass(score_net), sde, config),
         sde,
         image_size=(height, width),
         channels=channels,

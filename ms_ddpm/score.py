@@ -16,6 +16,7 @@ from mindspore import Tensor, nn, ops
 from .config_systems import SMALLEST_EPS
 from .data import check_labels
 from .errors import UserError, quoted
+from .nets.preconditioning import PreconditionedScore
 from .random import Stream, normal, stream
 from .runtime import compiled
 from .score_request import check_request, is_real
@@ -91,6 +92,7 @@ class ScoreModel(nn.Cell):
             raise UserError(f"num_classes is {num_classes}, expected {getattr(net, 'num_classes', '0 or more')}")
         self.num_classes, self.conditional = num_classes, num_classes > 0
         self.null_class = bool(getattr(net, "null_class", False))
+        self.preconditioned = isinstance(net, PreconditionedScore)
         if not (is_real(class_dropout) and 0 <= class_dropout < 1):
             raise UserError(f"class_dropout is {quoted(class_dropout)}, expected 0 to below 1")
         if class_dropout > 0 and not self.conditional:
@@ -133,10 +135,13 @@ class ScoreModel(nn.Cell):
     def p_losses(self, x: Tensor, t: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Mean over images of sum((std(t) score(x_t, t) + z)^2): scalar.
 
-        Denoising score matching (Song et al., eq. 7) with the weight lambda(t) = std(t)^2 of their section 3.3.
+        Denoising score matching (Song et al., eq. 7) with the weight lambda(t) = std(t)^2 of their section 3.3; of a
+        `PreconditionedScore` with that of Karras et al.
         """
         std = self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1)
         error = self.score(self.perturb(x, t, z), t, y) * std + z
+        if self.preconditioned:
+            error = error * self.net.loss_scale(t)
         return (error * error).reshape(x.shape[0], -1).sum(axis=1).mean()
 
     def construct(self, img: Tensor, *inputs: Tensor) -> Tensor:
@@ -211,6 +216,17 @@ def build_sde(config: Config) -> SDE:
     return SDES[config.sde](config.sde_beta_min, config.sde_beta_max)
 
 
+def precondition(net: nn.Cell, sde: SDE, config: Config) -> nn.Cell:
+    """``net``, within `PreconditionedScore` where ``config`` gives the data's deviation."""
+    if config.sigma_data is not None:
+        return PreconditionedScore(net, sde, config.sigma_data, config.data_mean)
+    if config.data_mean != 0:
+        raise UserError(
+            f"data_mean is {config.data_mean:g}, but it is used with sigma_data alone; set sigma_data, or data_mean 0"
+        )
+    return net
+
+
 def score_options(config: Config) -> dict[str, Any]:
     """What a `ScoreModel` takes from ``config`` whatever its network is."""
     return {
@@ -234,7 +250,7 @@ def build_score(config: Config) -> ScoreModel:
     rng = stream(config.seed, Stream.WEIGHTS)
     common = {
         "channels": tuple(config.channel_widths), "embed_dim": config.embed_dim, "in_channels": config.channels,
-        "fourier_scale": config.fourier_scale, "rng": rng,
+        "fourier_scale": config.fourier_scale, "whole": config.whole_images, "rng": rng,
     }  # fmt: skip
     conditional = config.score_net == "transformer"
     if conditional:
@@ -260,7 +276,7 @@ def build_score(config: Config) -> ScoreModel:
     else:
         raise UserError(f"score_net is {quoted(config.score_net)}, expected one of: concat, add, transformer")
     return ScoreModel(
-        net,
+        precondition(net, sde, config),
         sde,
         image_size=image_sides(config),
         channels=config.channels,

@@ -48,7 +48,7 @@ from .optim import Adam, AdamW, clip_by_global_norm
 from .samplers import ddim, ddpm, interpolate
 from .schedulers import DDIMScheduler, DDPMScheduler
 from .schedules import BETA_SCHEDULES, beta_schedule, ddim_times, diffusion_tables, loss_weight
-from .score import ScoreModel
+from .score import PreconditionedScore, ScoreModel
 from .score_unet import ConditionalScoreUnet, GaussianFourierProjection, LatentScoreUnet, ScoreUnet
 from .sde import VESDE, VPSDE, SubVPSDE
 from .transformer import CrossAttention, SpatialTransformer, TransformerBlock
@@ -58,8 +58,9 @@ __all__ = [
     "BETA_SCHEDULES", "EMA", "LPIPS", "VESDE", "VPSDE", "Adam", "AdamW", "Attention", "AutoEncoder", "BasicNet",
     "Block", "ConditionalScoreUnet", "Corruption", "CrossAttention", "DDIMScheduler", "DDPMScheduler", "Dropout",
     "FirstDDPM", "FourierPosEmb", "GaussianDiffusion", "GaussianFourierProjection", "LatentDiffusion",
-    "LatentScoreUnet", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "RMSNorm", "Residual",
-    "ResnetBlock", "ScoreModel", "ScoreUnet", "SinusoidalPosEmb", "SpatialTransformer", "SubVPSDE", "TransformerBlock",
+    "LatentScoreUnet", "LayerNorm", "LinearAttention", "ModelPrediction", "PreNorm", "PreconditionedScore",
+    "RMSNorm", "Residual", "ResnetBlock", "ScoreModel", "ScoreUnet", "SinusoidalPosEmb", "SpatialTransformer",
+    "SubVPSDE", "TransformerBlock",
     "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times",
     "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight", "time_mlp",
 ]  # fmt: skip

@@ -40,8 +40,23 @@ class Dense(nn.Module):
         return self.dense(x)[:, :, None, None]
 
 
+def with_margins(net: Callable[[Tensor], Tensor], x: Tensor, unit: int) -> Tensor:
+    """``net`` of x with zeros around it up to unit k + 1 pixels, cut to x's size again.
+
+    A 3x3 convolution of stride 2 without padding drops the last row and column of an even side: then none is even.
+    """
+    height, width = x.shape[2:]
+    more_h, more_w = (1 - height) % unit, (1 - width) % unit
+    top, left = more_h // 2, more_w // 2
+    y = net(F.pad(x, (left, more_w - left, top, more_h - top)))
+    return y[:, :, top : top + height, left : left + width]
+
+
 class ScoreUnet(nn.Module):
-    """x (B, C, H, W), t (B,) -> (B, C, H, W). ``skips``: "concat" or "add". ``rng``: as of `torch_ref.Unet`."""
+    """x (B, C, H, W), t (B,) -> (B, C, H, W). ``skips``: "concat" or "add". ``rng``: as of `torch_ref.Unet`.
+
+    ``whole``: every row and column is seen at every resolution, see `with_margins`.
+    """
 
     def __init__(
         self,
@@ -50,12 +65,13 @@ class ScoreUnet(nn.Module):
         embed_dim: int = 256,
         in_channels: int = 1,
         skips: str = "concat",
+        whole: bool = False,
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__()
         if skips not in ("concat", "add"):
             raise ValueError(f"skips is {skips!r}, expected one of: concat, add")
-        self.marginal_prob_std, self.skips = marginal_prob_std, skips
+        self.marginal_prob_std, self.skips, self.whole = marginal_prob_std, skips, whole
         c1, c2, c3, c4 = channels
         wider = 2 if skips == "concat" else 1
         self.time_embed = nn.Sequential(GaussianFourierProjection(embed_dim), nn.Linear(embed_dim, embed_dim))
@@ -90,7 +106,11 @@ class ScoreUnet(nn.Module):
     attend4 = attend3
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """The score. ``output_size`` of a transposed convolution is its skip's, which fixes its output_padding."""
+        """The score."""
+        return with_margins(lambda x: self.score(x, t, y), x, 8) if self.whole else self.score(x, t, y)
+
+    def score(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        """The network. ``output_size`` of a transposed convolution is its skip's, which fixes its output_padding."""
         embed = F.silu(self.time_embed(t))
         h1 = F.silu(self.gnorm1(self.conv1(x) + self.dense1(embed)))
         h2 = F.silu(self.gnorm2(self.conv2(h1) + self.dense2(embed)))
@@ -118,9 +138,10 @@ class ConditionalScoreUnet(ScoreUnet):
         num_heads: int = 1,
         in_channels: int = 1,
         null_class: bool = False,
+        whole: bool = False,
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        super().__init__(marginal_prob_std, channels, embed_dim, in_channels, "add")
+        super().__init__(marginal_prob_std, channels, embed_dim, in_channels, "add", whole)
         self.attn3 = SpatialTransformer(channels[2], text_dim, num_heads)
         self.attn4 = SpatialTransformer(channels[3], text_dim, num_heads)
         self.cond_embed = nn.Embedding(num_classes + null_class, text_dim)
@@ -137,11 +158,7 @@ class ConditionalScoreUnet(ScoreUnet):
 
 
 class LatentScoreUnet(nn.Module):
-    """Latents z (B, channels[0], H, W), t and classes y (B,) -> the score of p(z | y): two halvings.
-
-    ``whole`` puts zeros around z up to the next 4k + 1 pixels, because a 3x3 convolution of stride 2 without padding
-    drops the last row and column of an even side.
-    """
+    """Latents z (B, channels[0], H, W), t and classes y (B,) -> the score of p(z | y): two halvings."""
 
     def __init__(
         self,
@@ -179,9 +196,10 @@ class LatentScoreUnet(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The score."""
-        height, width = z.shape[2:]
-        more_h, more_w = (1 - height) % 4 * self.whole, (1 - width) % 4 * self.whole
-        z = F.pad(z, (more_w // 2, more_w - more_w // 2, more_h // 2, more_h - more_h // 2))
+        return with_margins(lambda z: self.score(z, t, y), z, 4) if self.whole else self.score(z, t, y)
+
+    def score(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """The network."""
         embed, context = F.silu(self.time_embed(t)), self.cond_embed(y)[:, None]
         h1 = F.silu(self.gnorm1(self.conv1(z) + self.dense1(embed)))
         h2 = self.attn2(F.silu(self.gnorm2(self.conv2(h1) + self.dense2(embed))), context)
@@ -189,8 +207,7 @@ class LatentScoreUnet(nn.Module):
         h = F.silu(self.tgnorm3(self.tconv3(h3, h2.shape[2:]) + self.dense6(embed)))
         h = self.attn6(h, context)
         h = F.silu(self.tgnorm2(self.tconv2(h + h2, h1.shape[2:]) + self.dense7(embed)))
-        score = self.tconv1(h + h1) / self.marginal_prob_std(t)[:, None, None, None]
-        return score[:, :, more_h // 2 : more_h // 2 + height, more_w // 2 : more_w // 2 + width]
+        return self.tconv1(h + h1) / self.marginal_prob_std(t)[:, None, None, None]
 
 
 def initialise(module: nn.Module, rng: np.random.Generator) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
 from ..errors import UserError
 from ..random import host_rng
@@ -32,7 +32,7 @@ class ConditionalScoreUnet(ScoreUnet):
     Called as ``net(x, t, y)``: x (B, C, H, W), t (B,), classes y (B,) int32 from 0 -> score (B, C, H, W).
 
     Args:
-        marginal_prob_std, channels, embed_dim, in_channels, fourier_scale, rng, use_kernels: as of `ScoreUnet`.
+        marginal_prob_std, channels, embed_dim, in_channels, fourier_scale, whole, rng, use_kernels: as of `ScoreUnet`.
         text_dim: width of a class's vector.
         num_classes: how many there are.
         num_heads: of the attentions; 1 is the document's.
@@ -54,13 +54,14 @@ class ConditionalScoreUnet(ScoreUnet):
         in_channels: int = 1,
         null_class: bool = False,
         fourier_scale: float = FOURIER_SCALE,
+        whole: bool = False,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
         super().__init__(
             marginal_prob_std, channels, embed_dim, in_channels=in_channels, skips="add", fourier_scale=fourier_scale,
-            rng=rng,
+            whole=whole, rng=rng,
         )  # fmt: skip
         self.attn3 = SpatialTransformer(channels[2], text_dim, num_heads, rng=rng)
         self.attn4 = SpatialTransformer(channels[3], text_dim, num_heads, rng=rng)
@@ -68,7 +69,8 @@ class ConditionalScoreUnet(ScoreUnet):
         self.num_classes, self.null_class = num_classes, null_class
         self.choose_kernels(use_kernels)
 
-    def construct(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def score(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """The network itself."""
         embed = self.embed(t)
         context = self.cond_embed(y).expand_dims(1)
         h1 = self.stage(self.conv1(self.image(x)), self.dense1, self.gnorm1, embed)
@@ -76,12 +78,6 @@ class ConditionalScoreUnet(ScoreUnet):
         h3 = self.attn3(self.stage(self.conv3(h2), self.dense3, self.gnorm3, embed), context)
         h4 = self.attn4(self.stage(self.conv4(h3), self.dense4, self.gnorm4, embed), context)
         return self.scaled(self.up(h1, h2, h3, h4, embed), t)
-
-
-def margins(side: int) -> tuple[int, int]:
-    """Zeros before and after a side that make it 1 more than a multiple of 4: what two halvings see to the end."""
-    missing = (1 - side) % 4
-    return missing // 2, missing - missing // 2
 
 
 class LatentScoreUnet(TimeScoreNet):
@@ -93,15 +89,15 @@ class LatentScoreUnet(TimeScoreNet):
         marginal_prob_std, embed_dim, text_dim, num_classes, num_heads, null_class, fourier_scale, rng, use_kernels: as
             of `ConditionalScoreUnet`.
         channels: of the latents, then the widths of the three resolutions, multiples of 4.
-        whole: put zeros around the latents so that every one of them is seen, and take the margin off the score. The
-            document's network, False, never looks at the last row and column of 10x10 latents after its first
-            convolution: its halvings 8 -> 3 drop them. Digits on black hide that in images, latents do not.
+        whole: put zeros around the latents, to 4k + 1, so that every one of them is seen. The document's network,
+            False, never looks at the last row and column of 10x10 latents behind its first convolution: its halvings
+            8 -> 3 drop them.
 
     Raises:
         UserError: for a value that does not exist or does not fit.
     """
 
-    smallest = 9
+    smallest, unit = 9, 4
 
     def __init__(
         self,
@@ -120,7 +116,7 @@ class LatentScoreUnet(TimeScoreNet):
     ):
         rng = host_rng(rng)
         super().__init__(
-            marginal_prob_std, channels, embed_dim, channels[0] if len(channels) else 0, fourier_scale, rng
+            marginal_prob_std, channels, embed_dim, channels[0] if len(channels) else 0, fourier_scale, whole, rng
         )
         c0, c1, c2, c3 = channels
 
@@ -139,17 +135,8 @@ class LatentScoreUnet(TimeScoreNet):
         self.dense7, self.tgnorm2 = Dense(embed_dim, c1, rng), GroupNorm(4, c1)
         self.tconv1 = ConvTranspose2d(c1, c0, 3, rng=rng)
         self.cond_embed = class_embedding(num_classes, null_class, text_dim, rng)
-        self.num_classes, self.null_class, self.whole = num_classes, null_class, whole
+        self.num_classes, self.null_class = num_classes, null_class
         self.choose_kernels(use_kernels)
-
-    def construct(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        if not self.whole:
-            return self.score(z, t, y)
-        batch, channels, height, width = z.shape
-        (top, bottom), (left, right) = margins(height), margins(width)
-        score = self.score(ops.pad(z, (left, right, top, bottom)), t, y)
-        # Not ops.slice: its gradient is a kernel of the host on Ascend.
-        return ops.strided_slice(score, (0, 0, top, left), (batch, channels, top + height, left + width), (1, 1, 1, 1))
 
     def score(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The network itself."""

@@ -33,8 +33,17 @@ class Dense(nn.Cell):
         return self.dense(embed)
 
 
+def margins(side: int, unit: int) -> tuple[int, int]:
+    """Zeros before and after ``side`` that make it 1 more than a multiple of ``unit``."""
+    missing = (1 - side) % unit
+    return missing // 2, missing - missing // 2
+
+
 class TimeScoreNet(KernelNet):
-    """What the score networks share: the time embedding, one stage, the division by the deviation.
+    """What the score networks share: the time embedding, one stage, the division by the deviation, the margins.
+
+    A 3x3 convolution of stride 2 without padding drops the last row and column of an even side. With ``whole`` there
+    are zeros around the images so that none is ever even, and the score loses its margin again.
 
     s(x, t) = f(x, t) / std(t): the perturbation kernel's score is -z / std, so f has the size of z at every time (Song
     et al., https://arxiv.org/abs/2011.13456, appendix C).
@@ -44,9 +53,10 @@ class TimeScoreNet(KernelNet):
 
     def __init__(
         self, marginal_prob_std: Callable, channels: Sequence[int], embed_dim: int, image_channels: int,
-        fourier_scale: float, rng: np.random.Generator,
+        fourier_scale: float, whole: bool, rng: np.random.Generator,
     ):  # fmt: skip
         super().__init__()
+        self.whole = whole
         if len(channels) != 4 or min(channels) < 1 or image_channels < 1:
             raise UserError(
                 f"channels of {type(self).__name__} is {tuple(channels)} with images of {image_channels}, "
@@ -57,7 +67,16 @@ class TimeScoreNet(KernelNet):
             GaussianFourierProjection(embed_dim, fourier_scale, rng=rng), Linear(embed_dim, embed_dim, rng=rng)
         )
 
-    smallest = 17  # three halvings of what the first convolution leaves
+    smallest, unit = 17, 8  # three halvings of what the first convolution leaves
+
+    def construct(self, x: Tensor, t: Tensor, *y: Tensor) -> Tensor:
+        if not self.whole:
+            return self.score(x, t, *y)
+        batch, channels, height, width = x.shape
+        (top, bottom), (left, right) = margins(height, self.unit), margins(width, self.unit)
+        score = self.score(ops.pad(x, (left, right, top, bottom)), t, *y)
+        # Not ops.slice: its gradient is a kernel of the host on Ascend.
+        return ops.strided_slice(score, (0, 0, top, left), (batch, channels, top + height, left + width), (1, 1, 1, 1))
 
     def check_size(self, height: int, width: int) -> None:
         """Raises UserError for images too small to be halved as often as the network halves them."""
@@ -101,6 +120,9 @@ class ScoreUnet(TimeScoreNet):
             without showing it; here it is the document's conditional one without its transformers.
         fourier_scale: of the time's frequencies, see `GaussianFourierProjection`. The document's 30 tells times apart
             that are 0.005 from each other; short trainings do better with a few, where neighbours learn together.
+        whole: put zeros around the images, to 8k + 1 pixels, so that every pixel of every resolution is seen. The
+            document's network, False, never looks at the last row and column of a 28x28 image behind its first
+            convolution (28 -> 26 -> 12 -> 5 -> 2), and leaves noise there.
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
         use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).
 
@@ -119,11 +141,12 @@ class ScoreUnet(TimeScoreNet):
         in_channels: int = 1,
         skips: str = "concat",
         fourier_scale: float = FOURIER_SCALE,
+        whole: bool = False,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
     ):
         rng = host_rng(rng)
-        super().__init__(marginal_prob_std, channels, embed_dim, in_channels, fourier_scale, rng)
+        super().__init__(marginal_prob_std, channels, embed_dim, in_channels, fourier_scale, whole, rng)
         if skips not in SKIPS:
             raise UserError(f"skips is {skips!r}, expected one of: {', '.join(SKIPS)}")
         self.adds = skips == "add"
@@ -171,7 +194,8 @@ class ScoreUnet(TimeScoreNet):
         h = self.joined(self.reach(self.tconv3, h, h2), self.dense6, self.tgnorm3, embed, h2)
         return self.tconv1(self.joined(self.reach(self.tconv2, h, h1), self.dense7, self.tgnorm2, embed, h1))
 
-    def construct(self, x: Tensor, t: Tensor) -> Tensor:
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """The network itself."""
         embed = self.embed(t)
         h1 = self.stage(self.conv1(self.image(x)), self.dense1, self.gnorm1, embed)
         h2 = self.stage(self.conv2(h1), self.dense2, self.gnorm2, embed)

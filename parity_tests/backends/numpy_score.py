@@ -16,7 +16,10 @@ FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusi
 def model_of(spec: Mapping, inputs: Arrays) -> oracle.ScoreModel:
     """The oracle's ScoreModel of ``spec``."""
     sde = oracle.SDE(spec["sde"], **spec.get("sde_arguments", {}))
-    return oracle.ScoreModel(oracle.StandIn(sde, given(inputs, "weight")), sde, spec.get("num_classes", 0))
+    net = oracle.StandIn(sde, given(inputs, "weight"))
+    if "precondition" in spec:
+        net = oracle.Preconditioned(net, sde, **spec["precondition"])
+    return oracle.ScoreModel(net, sde, spec.get("num_classes", 0))
 
 
 def _classes(inputs: Arrays) -> np.ndarray | None:

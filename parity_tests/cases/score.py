@@ -27,6 +27,7 @@ FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusi
 TIMES = (1e-5, 1e-3, 0.03, 0.5, 1.0)
 CHANNELS, SIZE, CLASSES, BATCH = 2, (3, 4), 3, 3
 STANDIN = {"channels": CHANNELS, "size": SIZE}
+AROUND = {**STANDIN, "precondition": {"sigma_data": 0.4, "data_mean": 0.3}}
 CONDITIONAL = {**STANDIN, "num_classes": CLASSES}
 STEPS = ("euler", "pc_image", "pc_batch", "heun", "flow", "denoise")
 MODES = ("graph", "pynative")
@@ -63,23 +64,27 @@ def tier0(seed: int = 0) -> Iterator[Case]:
 
 def tier1(seed: int = 0) -> Iterator[Case]:
     """One step of every sampler for every SDE; with guidance; in pynative for one SDE."""
-    rows = [(sde, step, 1.0, "graph") for sde, step in product(SDES, STEPS)]
-    rows += [("ve", "euler", 2.5, "graph"), ("vp", "heun", 2.5, "graph"), ("subvp", "pc_image", 0.0, "graph")]
-    rows += [("vp", step, 1.0, "pynative") for step in STEPS] + [("ve", "euler", 2.5, "pynative")]
-    for sde, step, scale, mode in rows:
+    rows = [(sde, step, 1.0, "graph", STANDIN) for sde, step in product(SDES, STEPS)]
+    rows += [(sde, step, 1.0, "graph", AROUND) for sde, step in product(SDES, ("euler", "flow"))]
+    guided_rows = (("ve", "euler", 2.5), ("vp", "heun", 2.5), ("subvp", "pc_image", 0.0))
+    rows += [(*row, "graph", CONDITIONAL) for row in guided_rows]
+    rows += [("vp", step, 1.0, "pynative", STANDIN) for step in STEPS] + [("vp", "euler", 1.0, "pynative", AROUND)]
+    rows += [("ve", "euler", 2.5, "pynative", CONDITIONAL)]
+    for sde, step, scale, mode, net in rows:
         guided = scale != 1
         spec = {
-            **SDES[sde], **(CONDITIONAL if guided else STANDIN), "step": step, "times": [1.0, 0.4, 0.01, 0.001],
+            **SDES[sde], **net, "step": step, "times": [1.0, 0.4, 0.01, 0.001],
             "dt": 0.3 if step == "heun" else 0.02, "snr": 0.16, "scale": scale,
         }  # fmt: skip
-        label = f"{sde}-{step}-{f'guided{scale:g}' if guided else 'plain'}"
+        label = f"{sde}-{step}-{f'guided{scale:g}' if guided else 'preconditioned' if net is AROUND else 'plain'}"
         made = computation(
             f"step/score_{label}-{mode}", "score_step", spec, partial(step_inputs, classes=CLASSES if guided else 0),
             truth="numpy", mode=mode, seed=seed,
         )  # fmt: skip
         named = [(made.key, ("x_next*",))]
         if step == "flow":
-            named.append((f"step/score_divergence-{sde}-{mode}", ("divergence*",)))
+            around = "-preconditioned" if net is AROUND else ""
+            named.append((f"step/score_divergence-{sde}{around}-{mode}", ("divergence*",)))
         yield from cases("1", made, *named, mode=mode)
 
 
@@ -134,14 +139,18 @@ TRAINING = {"adam": {"lr": 1e-3, "betas": [0.9, 0.999]}, "max_grad_norm": 1.0}
 
 def tier4(seed: int = 0) -> Iterator[Case]:
     """Losses and gradients, and a few free steps: the stand-in for every SDE, the networks for one."""
-    for sde, classes, mode in product(SDES, (0, CLASSES), MODES):
-        spec = {**SDES[sde], **(CONDITIONAL if classes else STANDIN), "drops": bool(classes)}
+    rows = [*product(SDES, ("plain", "classes"), MODES), *product(SDES, ("preconditioned",), ("graph",))]
+    rows.append(("vp", "preconditioned", "pynative"))
+    for sde, kind, mode in rows:
+        classes = CLASSES if kind == "classes" else 0
+        net = {"plain": STANDIN, "classes": CONDITIONAL, "preconditioned": AROUND}[kind]
+        spec = {**SDES[sde], **net, "drops": bool(classes)}
         exact, autograd = leg("numpy", "score_loss", spec), leg("torch", "score_loss", spec, dtype="float64")
 
         def truth(inputs: Arrays, exact=exact, autograd=autograd) -> Arrays:
             return {**autograd(inputs), **exact(inputs)}
 
-        stem = f"training/score_loss-{sde}-{'classes' if classes else 'plain'}"
+        stem = f"training/score_loss-{sde}-{kind}"
         made = computation(
             f"{stem}-{mode}", "score_loss", spec, partial(loss_inputs, classes=classes, drops=bool(classes)),
             truth=truth, mode=mode, seed=seed,
@@ -186,16 +195,19 @@ def tier5(seed: int = 0) -> Iterator[Case]:
     rows = [(sde, sampler, {}) for sde, sampler in product(SDES, ("euler", "pc", "heun", "ode"))]
     rows += [("ve", sampler, {"scale": 2.5}) for sampler in ("euler", "pc", "heun", "ode")]
     rows += [("vp", "euler", {"denoise": True}), ("subvp", "pc", {"scale": 0.0, "denoise": True})]
+    rows += [(sde, "euler", {"preconditioned": 1}) for sde in SDES]
     for sde, sampler, options in rows:
         classes = CLASSES if "scale" in options else 0
         steps = 12
+        label = "".join(f"-{name}{value:g}" for name, value in options.items()) or "-plain"
+        net = AROUND if "preconditioned" in options else CONDITIONAL if classes else STANDIN
+        options = {name: value for name, value in options.items() if name != "preconditioned"}
         spec = {
-            **SDES[sde], **(CONDITIONAL if classes else STANDIN), "drops": bool(classes), "sampler": sampler,
+            **SDES[sde], **net, "drops": bool(classes), "sampler": sampler,
             "arguments": {**({} if sampler == "ode" else {"steps": steps}), **options},
         }  # fmt: skip
         if sampler == "pc":
             spec["arguments"]["snr"] = 0.2
-        label = "".join(f"-{name}{value:g}" for name, value in options.items()) or "-plain"
         arrays = {"euler": steps, "pc": 2 * steps, "heun": 1, "ode": 1}[sampler]
         made = computation(
             f"sampling/score_{sampler}-{sde}{label}", "score_chain", spec,

@@ -6,7 +6,7 @@ from ._edit import edit
 from ._mutant import made
 
 M, S, K = "torch_ref.sde:", "torch_ref.score_samplers:", "torch_ref.score:ScoreModel."
-L = "torch_ref.score_likelihood:"
+L, P = "torch_ref.score_likelihood:", "torch_ref.score:PreconditionedScore."
 
 # fmt: off
 ROWS = (  # name, place, bug, source
@@ -29,6 +29,16 @@ ROWS = (  # name, place, bug, source
      edit(K + "forward", ("if dropped is not None:", "if False:")), "Ho & Salimans 2022, Algorithm 1"),
     ("guidance s counted as w", "step/score_ve-euler-guided2.5-pynative",
      edit(K + "score", ("of_none + guidance_scale *", "of_class + guidance_scale *")), "Ho & Salimans 2022, eq. 6"),
+    ("the data's mean taken off whole", "step/score_vp-euler-preconditioned-pynative",
+     edit(P + "forward", ("x - coeff * self.data_mean", "x - self.data_mean")), "Song et al. 2021, eq. 29"),
+    ("the data's variance not shrunk with them", "step/score_vp-euler-preconditioned-pynative",
+     edit(P + "coeff_and_total", ("(coeff * self.sigma_data) ** 2", "self.sigma_data**2")), "Song et al. 2021, eq. 29"),
+    ("network within the preconditioning given x itself", "step/score_vp-euler-preconditioned-pynative",
+     edit(P + "forward", ("scaled = centred / torch.sqrt(total)", "scaled = centred")), "Karras et al. 2022, eq. 7"),
+    ("c_out without sigma_data", "training/score_loss-vp-preconditioned-value-pynative",
+     edit(P + "forward", ("return coeff * self.sigma_data /", "return coeff /")), "Karras et al. 2022, table 1"),
+    ("loss of a preconditioned network in terms of z", "training/score_loss-vp-preconditioned-value-pynative",
+     edit(K + "forward", ("isinstance(self.net, PreconditionedScore)", "False")), "Karras et al. 2022, eq. 8"),
     ("step of the ODE for the SDE's", "sampling/score_euler-ve-plain",
      edit(S + "euler", ("g(time) ** 2 * s", "0.5 * g(time) ** 2 * s")), "Song et al. 2021, eq. 6 and 13"),
     ("noise in the last Euler-Maruyama step", "sampling/score_euler-ve-plain",

@@ -110,6 +110,38 @@ class StandIn:
         return (-w["gain"] + w["mix"] * (1 - x**2) / (1 + x**2) ** 2) / self.spread(t)
 
 
+class Preconditioned:
+    """A stand-in within Karras et al.'s preconditioning (arXiv 2206.00364, eq. 7), through the denoiser.
+
+    D = mean + skip (x / coeff - mean) + out F, with the skip that is best for Gaussian data and the deviation that is
+    left as ``out``; then the score is (coeff D - x) / std^2 (eq. 3). The stand-in gives F / std.
+    """
+
+    def __init__(self, net: StandIn, sde: SDE, sigma_data: float, data_mean: float):
+        self.net, self.sde, self.sigma_data, self.mean = net, sde, sigma_data, data_mean
+
+    def numbers(self, t: float) -> tuple[float, float, float, float, float]:
+        """coeff, std, c_in (of x), c_skip and c_out (of x_0's scale)."""
+        coeff, std = float(self.sde.marginal_prob_coeff(t)), float(self.sde.marginal_prob_std(t))
+        sigma = std / coeff
+        both = sigma**2 + self.sigma_data**2
+        skip, out = self.sigma_data**2 / both, sigma * self.sigma_data / np.sqrt(both)
+        return coeff, std, 1 / (coeff * np.sqrt(both)), skip, out
+
+    def score(self, x: Array, t: float, y: Array | None = None) -> Array:
+        """As the stand-in's."""
+        coeff, std, scale, skip, out = self.numbers(t)
+        f = std * self.net.score(scale * (x - coeff * self.mean), t, y)
+        denoised = self.mean + skip * (x / coeff - self.mean) + out * f
+        return (coeff * denoised - x) / std**2
+
+    def slope(self, x: Array, t: float) -> Array:
+        """Its derivative, elementwise."""
+        coeff, std, scale, skip, out = self.numbers(t)
+        f = std * scale * self.net.slope(scale * (x - coeff * self.mean), t)
+        return (skip - 1 + coeff * out * f) / std**2
+
+
 class ScoreModel:
     """What a score network is used for: loss, guided score, samplers, likelihood. Class ``num_classes`` is none."""
 
@@ -117,14 +149,20 @@ class ScoreModel:
         self.net, self.sde, self.num_classes = net, sde, num_classes
 
     def loss(self, x: Array, t: Array, z: Array, y: Array | None = None, dropped: Array | None = None) -> float:
-        """Mean over images of |std score + z|^2 (eq. 7, weighted by std^2)."""
+        """Mean over images of |std score + z|^2 (eq. 7, weighted by std^2), or with Karras et al.'s weight."""
         total = 0.0
         for i, time in enumerate(t):
             coeff, std = float(self.sde.marginal_prob_coeff(time)), float(self.sde.marginal_prob_std(time))
             label = None if y is None else np.array([self.num_classes if dropped is not None and dropped[i] else y[i]])
             noise = z[i : i + 1].astype(np.float64)
-            score = self.net.score(coeff * x[i : i + 1] + std * noise, float(time), label)
-            total += float(((std * score + noise) ** 2).sum())
+            clean = x[i : i + 1].astype(np.float64)
+            noised = coeff * clean + std * noise
+            score = self.net.score(noised, float(time), label)
+            if isinstance(self.net, Preconditioned):  # |D - x_0|^2 / c_out^2 (Karras et al., eq. 8)
+                denoised = (noised + std**2 * score) / coeff
+                total += float(((denoised - clean) ** 2).sum()) / self.net.numbers(float(time))[-1] ** 2
+            else:
+                total += float(((std * score + noise) ** 2).sum())
         return total / len(t)
 
     def score(self, x: Array, t: float, y: Array | None = None, scale: float = 1.0) -> Array:

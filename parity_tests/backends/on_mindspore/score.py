@@ -12,6 +12,7 @@ from ms_ddpm import score_likelihood as likelihood
 from ms_ddpm import score_samplers as samplers
 from ms_ddpm.amp import DynamicLossScale
 from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet
+from ms_ddpm.nets.preconditioning import PreconditionedScore
 from ms_ddpm.nets.score_unet import ScoreUnet
 from ms_ddpm.optim import OPTIMIZERS
 from ms_ddpm.score import ScoreModel
@@ -47,10 +48,16 @@ class StandIn(nn.Cell):
         return value / (0.2 + std * std)
 
 
+def innermost(name: str) -> str:
+    """A parameter's name in the network, without the "net." of what stands around it."""
+    return name.replace("net.", "")
+
+
 def model_of(spec: Mapping, inputs: Arrays, mode: str) -> ScoreModel:
     """The ScoreModel of ``spec`` with the given weights."""
     classes = spec.get("num_classes", 0)
-    what = {name: spec.get(name) for name in ("sde", "sde_arguments", "net", "arguments_of_net", "channels", "size")}
+    named = ("sde", "sde_arguments", "net", "arguments_of_net", "precondition", "channels", "size")
+    what = {name: spec.get(name) for name in named}
 
     def build():
         sde = SDES[spec["sde"]](**spec.get("sde_arguments", {}))
@@ -58,13 +65,15 @@ def model_of(spec: Mapping, inputs: Arrays, mode: str) -> ScoreModel:
             net = NETWORKS[spec["net"]](sde.marginal_prob_std, **spec["arguments_of_net"], rng=RNG, use_kernels=False)
         else:
             net = StandIn(sde, spec["channels"], classes)
+        if "precondition" in spec:
+            net = PreconditionedScore(net, sde, **spec["precondition"])
         return ScoreModel(
             net, sde, image_size=tuple(spec["size"]), channels=spec["channels"], num_classes=classes,
             class_dropout=0.5 if spec.get("drops") else 0.0,
         )  # fmt: skip
 
     model = memo(build, "mindspore score model", what, classes, bool(spec.get("drops")), mode)
-    load(model.net, inputs, {name: name.removeprefix("net.") for name, _ in model.net.parameters_and_names()})
+    load(model.net, inputs, {name: innermost(name) for name, _ in model.net.parameters_and_names()})
     return model
 
 
@@ -139,7 +148,7 @@ def score_loss(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     value, gradients = memo(build, "mindspore score loss", dict(spec), mode)(*_batch(inputs))
     found = {"loss": value}
     for parameter, gradient in zip(trained, gradients, strict=True):
-        found[f"grad.weight.{parameter.name.removeprefix('net.')}"] = gradient
+        found[f"grad.weight.{innermost(parameter.name)}"] = gradient
     return arrays(found)
 
 
@@ -154,7 +163,7 @@ def score_train(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
         )
         log = [step(spec["adam"]["lr"], [_batch(inputs, i)])[:2] for i in range(len(inputs["img"]))]
     losses, norms = np.array(log, np.float32).T
-    weights = {f"weight.{p.name.removeprefix('net.')}": p.asnumpy().copy() for p in trained}
+    weights = {f"weight.{innermost(p.name)}": p.asnumpy().copy() for p in trained}
     return {"loss": losses.copy(), "grad_norm": norms.copy()} | weights
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from torch_ref import optim, score_samplers, score_unet
-from torch_ref.score import ScoreModel, per_image
+from torch_ref.score import PreconditionedScore, ScoreModel, per_image
 from torch_ref.score_likelihood import log_likelihood, slope_and_divergence
 from torch_ref.sde import SDES
 from torch_ref.train import train_step
@@ -39,6 +39,11 @@ class StandIn(torch.nn.Module):
         return value / (0.2 + per_image(self.sde.marginal_prob_std(t)) ** 2)
 
 
+def innermost(name: str) -> str:
+    """A parameter's name in the network, without the "net." of what stands around it."""
+    return name.replace("net.", "")
+
+
 def model_of(spec: Mapping, inputs: Arrays, dtype: str) -> ScoreModel:
     """The ScoreModel of ``spec`` with the given weights."""
     sde = SDES[spec["sde"]](**spec.get("sde_arguments", {}))
@@ -48,6 +53,8 @@ def model_of(spec: Mapping, inputs: Arrays, dtype: str) -> ScoreModel:
     else:
         net = StandIn(sde, spec["channels"], classes)
     load(net, inputs, dtype)
+    if "precondition" in spec:
+        net = PreconditionedScore(net, sde, **spec["precondition"])
     return ScoreModel(net, sde, num_classes=classes)
 
 
@@ -93,7 +100,7 @@ def score_loss(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     model = model_of(spec, inputs, dtype)
     img, t, z = (tensor(inputs[name], dtype) for name in ("img", "t", "z"))
     value = model(img, t, z, _maybe(inputs, "labels", dtype), _maybe(inputs, "dropped", dtype))
-    trained = {name: p for name, p in model.net.named_parameters() if p.requires_grad}
+    trained = {innermost(name): p for name, p in model.net.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(value, list(trained.values()))
     return arrays({"loss": value} | {f"grad.weight.{n}": g for n, g in zip(trained, gradients, strict=True)})
 
@@ -109,7 +116,7 @@ def score_train(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays
         batch = tuple(tensor(inputs[name][i], dtype) for name in names)
         log.append([float(v) for v in train_step(model, step, [batch], max_grad_norm=spec["max_grad_norm"])])
     losses, norms = np.array(log, np.float64 if dtype == "float64" else np.float32).T
-    weights = {f"weight.{name}": p for name, p in model.net.named_parameters() if p.requires_grad}
+    weights = {f"weight.{innermost(name)}": p for name, p in model.net.named_parameters() if p.requires_grad}
     return {"loss": losses.copy(), "grad_norm": norms.copy()} | arrays(weights)
 
 

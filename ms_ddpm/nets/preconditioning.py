@@ -1,0 +1,75 @@
+"""Score networks that see data of size 1 at every time, and only learn what a straight line does not know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mindspore import Tensor, nn, ops
+
+from ..errors import UserError, quoted
+
+if TYPE_CHECKING:
+    from ..sde import SDE
+
+
+class PreconditionedScore(nn.Cell):
+    """``net`` within the preconditioning of Karras et al., https://arxiv.org/abs/2206.00364, eq. 7 and table 1.
+
+    Theirs is D(x) = c_skip x + c_out F(c_in x) for x = x_0 + std z. With the data's mean m and deviation sigma_data, of
+    all pixels, and x = coeff x_0 + std z of any SDE:
+
+        total = coeff^2 sigma_data^2 + std^2                                           the variance of x's pixels
+        score = -(x - coeff m) / total + coeff sigma_data / sqrt(total) net((x - coeff m) / sqrt(total), t)
+
+    The first term is the score of Gaussian data; with all noise it is nearly everything, and ``net`` is multiplied by
+    nearly 0. A bare network has to find that first, and its error there moves every image that is sampled. The loss of
+    a `ScoreModel` around it has their weight 1 / c_out^2, see `loss_scale`.
+
+    Called as ``net`` is, with its shapes: net(x, t) or net(x, t, y). ``net`` divides by std(t) itself, as all of ours.
+
+    Args:
+        net: a score network.
+        sde: see `ms_ddpm.sde`.
+        sigma_data: the data's standard deviation, above 0.
+        data_mean: the data's mean.
+
+    Raises:
+        UserError: for a sigma_data of 0 or less.
+    """
+
+    named_as_torch = True  # see `ms_ddpm.convert`
+
+    def __init__(self, net: nn.Cell, sde: SDE, sigma_data: float, data_mean: float = 0.0):
+        super().__init__()
+        if not sigma_data > 0:
+            raise UserError(f"sigma_data is {quoted(sigma_data)}, expected the data's standard deviation, above 0")
+        self.net, self.sde = net, sde
+        self.sigma_data, self.data_mean = float(sigma_data), float(data_mean)
+        for name in ("num_classes", "null_class", "check_size"):
+            if hasattr(net, name):
+                setattr(self, name, getattr(net, name))
+
+    def per_image(self, value: Tensor) -> Tensor:
+        """(B,) -> (B, 1, 1, 1)."""
+        return value.reshape(-1, 1, 1, 1)
+
+    def spread_and_total(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The deviation of coeff x_0 and the variance of x, (B, 1, 1, 1)."""
+        spread = self.per_image(self.sde.marginal_prob_coeff(t)) * self.sigma_data
+        noise = self.per_image(self.sde.marginal_prob_std(t))
+        return spread, spread * spread + noise * noise
+
+    def loss_scale(self, t: Tensor) -> Tensor:
+        """What turns an error of std score, so of z, into one of ``net``'s own output F: (B, 1, 1, 1).
+
+        Times all count alike then (Karras et al., lambda = 1 / c_out^2); otherwise the noisiest, where images get their
+        shapes, count least: the straight line knows their z almost.
+        """
+        spread, total = self.spread_and_total(t)
+        return ops.sqrt(total) / spread
+
+    def construct(self, x: Tensor, t: Tensor, *y: Tensor) -> Tensor:
+        spread, total = self.spread_and_total(t)
+        root = ops.sqrt(total)
+        centred = x - self.per_image(self.sde.marginal_prob_coeff(t)) * self.data_mean
+        return spread / root * self.net(centred / root, t, *y) - centred / total
