@@ -96,7 +96,7 @@ class Config:
         choices=("concat", "add", "transformer"),
     )  # fmt: skip
     whole_images: bool = _option(
-        False, "bool", "zeros around the images, so that the score U-Net sees their last rows at every resolution"
+        False, "bool", "zeros around the images, so that the score U-Net sees their last row and column"
     )
     channel_widths: list = _option([32, 64, 128, 256], "ints", "channels of each resolution", low=1)
     embed_dim: int = _option(256, "int", "width of the time's Fourier features", low=2)

@@ -40,13 +40,13 @@ class Dense(nn.Module):
         return self.dense(x)[:, :, None, None]
 
 
-def with_margins(net: Callable[[Tensor], Tensor], x: Tensor, unit: int) -> Tensor:
-    """``net`` of x with zeros around it up to unit k + 1 pixels, cut to x's size again.
+def with_margins(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``net`` of x with zeros around it up to 4k + 1 pixels, cut to x's size again.
 
-    A 3x3 convolution of stride 2 without padding drops the last row and column of an even side: then none is even.
+    A 3x3 convolution of stride 2 without padding drops the last row and column of an even side. Two have none then.
     """
     height, width = x.shape[2:]
-    more_h, more_w = (1 - height) % unit, (1 - width) % unit
+    more_h, more_w = (1 - height) % 4, (1 - width) % 4
     top, left = more_h // 2, more_w // 2
     y = net(F.pad(x, (left, more_w - left, top, more_h - top)))
     return y[:, :, top : top + height, left : left + width]
@@ -55,7 +55,7 @@ def with_margins(net: Callable[[Tensor], Tensor], x: Tensor, unit: int) -> Tenso
 class ScoreUnet(nn.Module):
     """x (B, C, H, W), t (B,) -> (B, C, H, W). ``skips``: "concat" or "add". ``rng``: as of `torch_ref.Unet`.
 
-    ``whole``: every row and column is seen at every resolution, see `with_margins`.
+    ``whole``: the last row and column are seen, see `with_margins`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ScoreUnet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The score."""
-        return with_margins(lambda x: self.score(x, t, y), x, 8) if self.whole else self.score(x, t, y)
+        return with_margins(lambda x: self.score(x, t, y), x) if self.whole else self.score(x, t, y)
 
     def score(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         """The network. ``output_size`` of a transposed convolution is its skip's, which fixes its output_padding."""
@@ -196,7 +196,7 @@ class LatentScoreUnet(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The score."""
-        return with_margins(lambda z: self.score(z, t, y), z, 4) if self.whole else self.score(z, t, y)
+        return with_margins(lambda z: self.score(z, t, y), z) if self.whole else self.score(z, t, y)
 
     def score(self, z: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The network."""

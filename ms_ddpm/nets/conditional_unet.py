@@ -97,7 +97,7 @@ class LatentScoreUnet(TimeScoreNet):
         UserError: for a value that does not exist or does not fit.
     """
 
-    smallest, unit = 9, 4
+    smallest = 9
 
     def __init__(
         self,

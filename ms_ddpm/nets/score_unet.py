@@ -33,9 +33,9 @@ class Dense(nn.Cell):
         return self.dense(embed)
 
 
-def margins(side: int, unit: int) -> tuple[int, int]:
-    """Zeros before and after ``side`` that make it 1 more than a multiple of ``unit``."""
-    missing = (1 - side) % unit
+def margins(side: int) -> tuple[int, int]:
+    """Zeros before and after a side that make it 1 more than a multiple of 4: what two halvings see to the end."""
+    missing = (1 - side) % 4
     return missing // 2, missing - missing // 2
 
 
@@ -43,7 +43,7 @@ class TimeScoreNet(KernelNet):
     """What the score networks share: the time embedding, one stage, the division by the deviation, the margins.
 
     A 3x3 convolution of stride 2 without padding drops the last row and column of an even side. With ``whole`` there
-    are zeros around the images so that none is ever even, and the score loses its margin again.
+    are zeros around the images so that none is even when it is halved twice, and the score loses its margin again.
 
     s(x, t) = f(x, t) / std(t): the perturbation kernel's score is -z / std, so f has the size of z at every time (Song
     et al., https://arxiv.org/abs/2011.13456, appendix C).
@@ -67,13 +67,13 @@ class TimeScoreNet(KernelNet):
             GaussianFourierProjection(embed_dim, fourier_scale, rng=rng), Linear(embed_dim, embed_dim, rng=rng)
         )
 
-    smallest, unit = 17, 8  # three halvings of what the first convolution leaves
+    smallest = 17  # three halvings of what the first convolution leaves
 
     def construct(self, x: Tensor, t: Tensor, *y: Tensor) -> Tensor:
         if not self.whole:
             return self.score(x, t, *y)
         batch, channels, height, width = x.shape
-        (top, bottom), (left, right) = margins(height, self.unit), margins(width, self.unit)
+        (top, bottom), (left, right) = margins(height), margins(width)
         score = self.score(ops.pad(x, (left, right, top, bottom)), t, *y)
         # Not ops.slice: its gradient is a kernel of the host on Ascend.
         return ops.strided_slice(score, (0, 0, top, left), (batch, channels, top + height, left + width), (1, 1, 1, 1))
@@ -120,7 +120,7 @@ class ScoreUnet(TimeScoreNet):
             without showing it; here it is the document's conditional one without its transformers.
         fourier_scale: of the time's frequencies, see `GaussianFourierProjection`. The document's 30 tells times apart
             that are 0.005 from each other; short trainings do better with a few, where neighbours learn together.
-        whole: put zeros around the images, to 8k + 1 pixels, so that every pixel of every resolution is seen. The
+        whole: put zeros around the images, to 4k + 1 pixels, so that all of the first three resolutions is seen. The
             document's network, False, never looks at the last row and column of a 28x28 image behind its first
             convolution (28 -> 26 -> 12 -> 5 -> 2), and leaves noise there.
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
