@@ -93,9 +93,10 @@ def test_a_whole_network_is_the_plain_one_within_zeros(mindspore, rng):
     from mindspore import Tensor
 
     from ms_ddpm.nets.score_unet import ScoreUnet
+    from ms_ddpm.sde import VESDE
 
     def net(whole):
-        return ScoreUnet(lambda t: t, (32, 32, 32, 32), 8, whole=whole, rng=0)
+        return ScoreUnet(VESDE(25.0).marginal_prob_std, (32, 32, 32, 32), 8, whole=whole, rng=0)
 
     x, t = rng.standard_normal((2, 1, 20, 23), dtype=np.float32), Tensor(np.array([0.1, 0.9], np.float32))
     within = np.pad(x, ((0, 0), (0, 0), (0, 1), (1, 1)))
