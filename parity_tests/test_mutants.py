@@ -42,11 +42,13 @@ def test_there_are_enough_mutants_and_each_says_where_it_is_known_from():
     assert all(NOT_HERE.values())
 
 
-def test_a_hundred_clean_variants_raise_no_alarm_and_rivals_do():
-    alarms, ours = count_alarms(clean_variants(100), progress=False)
+@pytest.mark.parametrize("count", [40, pytest.param(100, marks=pytest.mark.slow)])
+def test_clean_variants_raise_no_alarm_and_rivals_do(count):
+    """Every kind is among forty; the kill matrix and ``--all`` run a hundred."""
+    alarms, ours = count_alarms(clean_variants(count), progress=False)
     assert not ours, "\n".join(ours)
     assert alarms[OURS] == 0
-    assert alarms["mean, rtol 1e-7 (PaDiff default)"] > 10, alarms
+    assert alarms["mean, rtol 1e-7 (PaDiff default)"] > count // 10, alarms
 
 
 def test_clean_variants_differ_from_each_other():
