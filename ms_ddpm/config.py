@@ -343,12 +343,14 @@ def to_dict(config: Config) -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] = ()) -> list[str]:
     """What makes ``new`` another run than ``old``, one phrase per key; ``also_free`` may differ too.
 
-    A run may be made longer, unless its learning rate depends on its length.
+    A run may be made longer, unless its learning rate depends on its length. What ``old`` lacks, because its version
+    did not know it, was as the default is.
     """
     fixed_length = new["lr_schedule"] in ("cosine", "linear")
     free = FREE_ON_RESUME - {"train_num_steps", "epochs"} if fixed_length else FREE_ON_RESUME
+    before = {**to_dict(Config()), **old} if old else {}
     return [
-        f"{name} was {quoted(old[name])}, now {quoted(new[name])}"
+        f"{name} was {quoted(before[name])}, now {quoted(new[name])}"
         for name in FIELDS
-        if name not in free and name not in also_free and name in old and old[name] != new[name]
+        if name not in free and name not in also_free and name in before and before[name] != new[name]
     ]

@@ -93,6 +93,8 @@ class ScoreModel(nn.Cell):
         self.num_classes, self.conditional = num_classes, num_classes > 0
         self.null_class = bool(getattr(net, "null_class", False))
         self.preconditioned = isinstance(net, PreconditionedScore)
+        if self.preconditioned and not net.sde.same_as(sde):
+            raise UserError(f"the network is preconditioned for {net.sde}, and the model's process is {sde}")
         if not (is_real(class_dropout) and 0 <= class_dropout < 1):
             raise UserError(f"class_dropout is {quoted(class_dropout)}, expected 0 to below 1")
         if class_dropout > 0 and not self.conditional:
@@ -138,10 +140,11 @@ class ScoreModel(nn.Cell):
         Denoising score matching (Song et al., eq. 7) with the weight lambda(t) = std(t)^2 of their section 3.3; of a
         `PreconditionedScore` with that of Karras et al.
         """
-        std = self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1)
-        error = self.score(self.perturb(x, t, z), t, y) * std + z
+        noised = self.perturb(x, t, z)
         if self.preconditioned:
-            error = error * self.net.loss_scale(t)
+            error = self.net.error(x, noised, t, z) if y is None else self.net.error(x, noised, t, z, y)
+        else:
+            error = self.score(noised, t, y) * self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1) + z
         return (error * error).reshape(x.shape[0], -1).sum(axis=1).mean()
 
     def construct(self, img: Tensor, *inputs: Tensor) -> Tensor:

@@ -155,6 +155,13 @@ class SDE:
             setattr(self, name, _either(on_host, in_graph))
         self.arguments = arguments
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value:g}' for name, value in self.arguments.items())})"
+
+    def same_as(self, other: SDE) -> bool:
+        """Whether both are of one kind with the same numbers."""
+        return type(self) is type(other) and self.arguments == other.arguments
+
     def noise_ratio(self, t: np.ndarray) -> np.ndarray:
         """marginal_prob_std / marginal_prob_coeff: noise over signal, float64; it grows with t."""
         return self.marginal_prob_std(t) / self.marginal_prob_coeff(t)

@@ -22,7 +22,8 @@ def in_its_own_process(tmp_path_factory, code):
     """
     page = tmp_path_factory.mktemp("own_port") / "page.py"
     page.write_text(code, encoding="utf-8")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "PYTHONPATH": path}
     result = subprocess.run([sys.executable, str(page)], capture_output=True, text=True, timeout=300, env=env)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout

@@ -194,6 +194,12 @@ def from_torch(args: dict) -> int:
     start_machine(args)
     cell = recipes.build(config)
     ported = torch_part(cell, config.system)
+    wrapped = any(name.removeprefix("module.").startswith("net.") for name in read["model"])
+    if config.system == "score" and config.sigma_data is not None and not wrapped:
+        raise UserError(
+            f"{args['file']} is of a bare network, and the recipe has sigma_data {config.sigma_data:g}; "
+            "leave sigma_data and data_mean out of it"
+        )
     groups = {}
     trained = [name for name, p in cell.parameters_and_names() if p.requires_grad]
     for group, state in (("model", read["model"]), ("ema", read["ema"] or read["model"])):
@@ -260,6 +266,8 @@ def to_torch(args: dict) -> int:
         tensorfile.write(output, states[args["weights"]])
     read = f'torch.load("{output}")["model"]' if torch else f'safetensors.torch.load_file("{output}")'
     taker = "diffusion" if config.system == "diffusion" else "network"
+    if config.system == "score" and config.sigma_data is not None:
+        taker = f"torch_ref.PreconditionedScore(network, sde, {config.sigma_data:g}, {config.data_mean:g})"
     print(f"step {step} -> {output}: {taker}.load_state_dict({read}) takes it")
     return 0
 

@@ -42,16 +42,18 @@ def test_every_recipe_describes_a_network_that_exists(mindspore, recipe):
 
 
 ARTICLE = {"adam_betas": [0.9, 0.999], "max_grad_norm": 1e9, "dataset": "data/mnist", "ema_decay": 0.0}
+BARE = {"sigma_data": None, "time_power": 1.0}
 OF_001 = {  # what document 001 says, beside `ARTICLE`
     "score_mnist": {
         "score_net": "add", "fourier_scale": 30.0, "epochs": 75, "train_batch_size": 1024, "train_lr": 1e-3,
         "lr_schedule": "exponential", "lr_decay": 0.98, "lr_floor": 0.2, "sampling_timesteps": 250,
-        "sampling_denoise": False, "sigma": 25.0, "channel_widths": [32, 64, 128, 256],
+        "sampling_denoise": False, "sigma": 25.0, "channel_widths": [32, 64, 128, 256], **BARE,
+        "whole_images": False,
     },
     "score_mnist_classes": {
         "score_net": "transformer", "fourier_scale": 30.0, "epochs": 100, "train_batch_size": 1024, "train_lr": 1e-3,
         "lr_schedule": "exponential", "lr_decay": 0.98, "lr_floor": 0.2, "num_heads": 1, "class_dropout": 0.0,
-        "sampling_timesteps": 500, "channel_widths": [32, 64, 128, 256],
+        "sampling_timesteps": 500, "channel_widths": [32, 64, 128, 256], **BARE, "whole_images": False,
     },
     "latent_autoencoder_mnist": {
         "autoencoder_channels": [4, 4, 4], "epochs": 50, "train_batch_size": 2048, "train_lr": 1e-3,
@@ -59,6 +61,7 @@ OF_001 = {  # what document 001 says, beside `ARTICLE`
     "latent_mnist": {
         "channel_widths": [4, 16, 32, 64], "fourier_scale": 30.0, "epochs": 250, "train_batch_size": 1024,
         "train_lr": 1e-4, "lr_schedule": "exponential", "lr_decay": 0.995, "lr_floor": 0.5, "num_heads": 1,
+        **BARE,
     },
 }  # fmt: skip
 
@@ -146,3 +149,7 @@ def test_only_what_makes_another_run_counts_as_a_difference():
     old = config.to_dict(config.Config())
     assert config.differences(old, {**old, "train_num_steps": 5, "device_target": "GPU"}) == []
     assert config.differences(old, {**old, "dim": 32}) == ["dim was 64, now 32"]
+    older = {name: value for name, value in old.items() if name != "whole_images"}  # of a version without it
+    assert config.differences(older, old) == []
+    assert config.differences(older, {**old, "whole_images": True}) == ["whole_images was False, now True"]
+    assert config.differences({}, {**old, "dim": 32}) == []

@@ -36,8 +36,8 @@ def test_without_a_network_it_is_the_score_of_gaussian_data(mindspore, rng, name
     np.testing.assert_allclose(silent(sde)(Tensor(x), Tensor(t)).asnumpy(), exact, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["ve", "vp"])
-@pytest.mark.parametrize("time", [1e-3, 0.1, 0.9])
+@pytest.mark.parametrize("name", ["ve", "vp", "subvp"])
+@pytest.mark.parametrize("time", [0.03, 0.2, 1.0])
 def test_what_is_left_to_learn_has_the_same_size_at_every_time(mindspore, rng, name, time):
     """So every time has the same weight in the loss: one per pixel, of Gaussian data and no network."""
     from mindspore import Tensor
@@ -64,11 +64,16 @@ def test_what_does_not_fit_is_refused(mindspore):
         resolve({**score, "sigma_data": 0}, None)
     from mindspore import nn
 
+    from ms_ddpm import ScoreModel
     from ms_ddpm.nets.preconditioning import PreconditionedScore
     from ms_ddpm.sde import VESDE
 
     with pytest.raises(UserError, match="sigma_data is 0"):
         PreconditionedScore(nn.Cell(), VESDE(25.0), 0.0)
+    with pytest.raises(UserError, match="data_mean is nan"):
+        PreconditionedScore(nn.Cell(), VESDE(25.0), 1.0, float("nan"))
+    with pytest.raises(UserError, match=r"preconditioned for VESDE\(sigma=25\), and the model's process is VESDE"):
+        ScoreModel(silent(VESDE(25.0)), VESDE(7.0), image_size=8, channels=1)
 
 
 def test_a_configuration_preconditions_its_network(mindspore):

@@ -183,6 +183,10 @@ def test_bad_requests_are_one_line(run, tmp_path):
 
 PORTED = {  # by system: a tiny recipe, and where the Cell has the document's network
     "score": ("channel_widths: [32, 32, 32, 32]\nembed_dim: 8\nscore_net: add", "net"),
+    "score, preconditioned": (
+        "channel_widths: [32, 32, 32, 32]\nembed_dim: 8\nsigma_data: 0.35\ndata_mean: 0.2",
+        "net",
+    ),
     "corruption": ("", "model"),
     "autoencoder": ("perceptual: none", "net"),
 }
@@ -194,7 +198,7 @@ def test_a_state_dict_of_a_documents_class_becomes_a_checkpoint_and_comes_back(m
 
     text, name = PORTED[system]
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"system: {system}\ndataset: digits28\nimage_size: 28\nseed: 1\n{text}\n")
+    recipe.write_text(f"system: {system.split(',')[0]}\ndataset: digits28\nimage_size: 28\nseed: 1\n{text}\n")
     values = config.from_yaml(recipe)
     theirs = convert.to_torch(getattr(recipes.build(config.Config(**{**values, "seed": 2})), name))
     parallel = tmp_path / "ckpt.safetensors"  # as torch.nn.DataParallel names them
@@ -206,11 +210,23 @@ def test_a_state_dict_of_a_documents_class_becomes_a_checkpoint_and_comes_back(m
         loaded = convert.to_torch(getattr(cell, name))
         assert loaded.keys() == theirs.keys()
         assert all(np.array_equal(loaded[key], theirs[key]) for key in theirs)
-    if system == "score":
+    if system.startswith("score"):
         back = tmp_path / "back.safetensors"
         result = script("convert", "to-torch", tmp_path / "run", "--output", back)
         assert result.returncode == 0, result.stderr[-2000:]
+        assert ("torch_ref.PreconditionedScore(network, sde, 0.35, 0.2)" in result.stdout) == ("precond" in system)
         assert all(np.array_equal(value, theirs[key]) for key, value in tensorfile.read(back).items())
+
+
+def test_a_bare_network_does_not_fit_a_preconditioned_recipe(mindspore, tmp_path):
+    from ms_ddpm import convert, recipes, tensorfile
+
+    recipe, file = tmp_path / "recipe.yaml", tmp_path / "bare.safetensors"
+    values = {"system": "score", "image_size": 28, "channel_widths": [32, 32, 32, 32], "embed_dim": 8}
+    tensorfile.write(file, convert.to_torch(recipes.build(config.Config(**values)).net))
+    recipe.write_text("".join(f"{name}: {value}\n" for name, value in values.items()) + "sigma_data: 0.35\n")
+    result = script("convert", "from-torch", file, "--config", recipe, "--output_dir", tmp_path / "run")
+    refused(result, "is of a bare network, and the recipe has sigma_data 0.35")
 
 
 def test_a_latent_diffusion_has_no_pytorch_file(mindspore, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from mindspore import Tensor, nn, ops
@@ -23,7 +24,7 @@ class PreconditionedScore(nn.Cell):
 
     The first term is the score of Gaussian data; with all noise it is nearly everything, and ``net`` is multiplied by
     nearly 0. A bare network has to find that first, and its error there moves every image that is sampled. The loss of
-    a `ScoreModel` around it has their weight 1 / c_out^2, see `loss_scale`.
+    a `ScoreModel` around it has their weight 1 / c_out^2, see `error`.
 
     Called as ``net`` is, with its shapes: net(x, t) or net(x, t, y). ``net`` divides by std(t) itself, as all of ours.
 
@@ -41,8 +42,10 @@ class PreconditionedScore(nn.Cell):
 
     def __init__(self, net: nn.Cell, sde: SDE, sigma_data: float, data_mean: float = 0.0):
         super().__init__()
-        if not sigma_data > 0:
+        if not 0 < sigma_data < math.inf:
             raise UserError(f"sigma_data is {quoted(sigma_data)}, expected the data's standard deviation, above 0")
+        if not math.isfinite(data_mean):
+            raise UserError(f"data_mean is {quoted(data_mean)}, expected the data's mean")
         self.net, self.sde = net, sde
         self.sigma_data, self.data_mean = float(sigma_data), float(data_mean)
         for name in ("num_classes", "null_class", "check_size"):
@@ -59,17 +62,27 @@ class PreconditionedScore(nn.Cell):
         noise = self.per_image(self.sde.marginal_prob_std(t))
         return spread, spread * spread + noise * noise
 
-    def loss_scale(self, t: Tensor) -> Tensor:
-        """What turns an error of std score, so of z, into one of ``net``'s own output F: (B, 1, 1, 1).
+    def output(self, x: Tensor, t: Tensor, *y: Tensor) -> Tensor:
+        """``net`` of what it is given for x; it is F / std."""
+        _, total = self.spread_and_total(t)
+        return self.net(self.centred(x, t) / ops.sqrt(total), t, *y)
 
-        Times all count alike then (Karras et al., lambda = 1 / c_out^2); otherwise the noisiest, where images get their
-        shapes, count least: the straight line knows their z almost.
+    def centred(self, x: Tensor, t: Tensor) -> Tensor:
+        """x without the data's mean."""
+        return x - self.per_image(self.sde.marginal_prob_coeff(t)) * self.data_mean
+
+    def error(self, x_0: Tensor, x: Tensor, t: Tensor, z: Tensor, *y: Tensor) -> Tensor:
+        """F - (std (x_0 - m) / sigma_data - coeff sigma_data z) / sqrt(total), of x's shape, for x = coeff x_0 + std z.
+
+        It is std score + z, multiplied by sqrt(total) / (coeff sigma_data), without the difference of two large
+        numbers: Karras et al.'s loss, lambda = 1 / c_out^2. Times all count alike then; in terms of z the noisiest,
+        where images get their shapes, count least, because the straight line knows their z almost.
         """
         spread, total = self.spread_and_total(t)
-        return ops.sqrt(total) / spread
+        std = self.per_image(self.sde.marginal_prob_std(t))
+        target = (std * (x_0 - self.data_mean) / self.sigma_data - spread * z) / ops.sqrt(total)
+        return std * self.output(x, t, *y) - target
 
     def construct(self, x: Tensor, t: Tensor, *y: Tensor) -> Tensor:
         spread, total = self.spread_and_total(t)
-        root = ops.sqrt(total)
-        centred = x - self.per_image(self.sde.marginal_prob_coeff(t)) * self.data_mean
-        return spread / root * self.net(centred / root, t, *y) - centred / total
+        return spread / ops.sqrt(total) * self.output(x, t, *y) - self.centred(x, t) / total

@@ -27,8 +27,9 @@ FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusi
 TIMES = (1e-5, 1e-3, 0.03, 0.5, 1.0)
 CHANNELS, SIZE, CLASSES, BATCH = 2, (3, 4), 3, 3
 STANDIN = {"channels": CHANNELS, "size": SIZE}
-AROUND = {**STANDIN, "precondition": {"sigma_data": 0.4, "data_mean": 0.3}}
+PRECONDITION = {"precondition": {"sigma_data": 0.4, "data_mean": 0.3}}
 CONDITIONAL = {**STANDIN, "num_classes": CLASSES}
+AROUND, AROUND_CONDITIONAL = {**STANDIN, **PRECONDITION}, {**CONDITIONAL, **PRECONDITION}
 STEPS = ("euler", "pc_image", "pc_batch", "heun", "flow", "denoise")
 MODES = ("graph", "pynative")
 
@@ -68,6 +69,7 @@ def tier1(seed: int = 0) -> Iterator[Case]:
     rows += [(sde, step, 1.0, "graph", AROUND) for sde, step in product(SDES, ("euler", "flow"))]
     guided_rows = (("ve", "euler", 2.5), ("vp", "heun", 2.5), ("subvp", "pc_image", 0.0))
     rows += [(*row, "graph", CONDITIONAL) for row in guided_rows]
+    rows += [("vp", "euler", 2.5, "graph", AROUND_CONDITIONAL)]
     rows += [("vp", step, 1.0, "pynative", STANDIN) for step in STEPS] + [("vp", "euler", 1.0, "pynative", AROUND)]
     rows += [("ve", "euler", 2.5, "pynative", CONDITIONAL)]
     for sde, step, scale, mode, net in rows:
@@ -76,15 +78,16 @@ def tier1(seed: int = 0) -> Iterator[Case]:
             **SDES[sde], **net, "step": step, "times": [1.0, 0.4, 0.01, 0.001],
             "dt": 0.3 if step == "heun" else 0.02, "snr": 0.16, "scale": scale,
         }  # fmt: skip
-        label = f"{sde}-{step}-{f'guided{scale:g}' if guided else 'preconditioned' if net is AROUND else 'plain'}"
+        around = "preconditioned" if "precondition" in net else ""
+        label = f"{sde}-{step}-{around}{f'guided{scale:g}' if guided else ''}"
+        label += "" if around or guided else "plain"
         made = computation(
             f"step/score_{label}-{mode}", "score_step", spec, partial(step_inputs, classes=CLASSES if guided else 0),
             truth="numpy", mode=mode, seed=seed,
         )  # fmt: skip
         named = [(made.key, ("x_next*",))]
         if step == "flow":
-            around = "-preconditioned" if net is AROUND else ""
-            named.append((f"step/score_divergence-{sde}{around}-{mode}", ("divergence*",)))
+            named.append((f"step/score_divergence-{sde}{around and '-'}{around}-{mode}", ("divergence*",)))
         yield from cases("1", made, *named, mode=mode)
 
 
@@ -140,10 +143,12 @@ TRAINING = {"adam": {"lr": 1e-3, "betas": [0.9, 0.999]}, "max_grad_norm": 1.0}
 def tier4(seed: int = 0) -> Iterator[Case]:
     """Losses and gradients, and a few free steps: the stand-in for every SDE, the networks for one."""
     rows = [*product(SDES, ("plain", "classes"), MODES), *product(SDES, ("preconditioned",), ("graph",))]
-    rows.append(("vp", "preconditioned", "pynative"))
+    rows += [("vp", "preconditioned", "pynative"), ("ve", "preconditioned_classes", "graph")]
+    nets = {
+        "plain": STANDIN, "classes": CONDITIONAL, "preconditioned": AROUND, "preconditioned_classes": AROUND_CONDITIONAL
+    }  # fmt: skip
     for sde, kind, mode in rows:
-        classes = CLASSES if kind == "classes" else 0
-        net = {"plain": STANDIN, "classes": CONDITIONAL, "preconditioned": AROUND}[kind]
+        net, classes = nets[kind], CLASSES if kind.endswith("classes") else 0
         spec = {**SDES[sde], **net, "drops": bool(classes)}
         exact, autograd = leg("numpy", "score_loss", spec), leg("torch", "score_loss", spec, dtype="float64")
 
@@ -157,10 +162,10 @@ def tier4(seed: int = 0) -> Iterator[Case]:
         )  # fmt: skip
         named = ((f"{stem}-value-{mode}", ("loss",)), (f"{stem}-gradient-{mode}", ("grad.*",)))
         yield from cases("4", made, *named, mode=mode)
-    for name in NETS:
-        stem = f"training/score_loss-{name}"
+    for name, around in [*((name, {}) for name in NETS), ("concat", PRECONDITION)]:
+        stem = f"training/score_loss-{name}{'-preconditioned' if around else ''}"
         made = computation(
-            f"{stem}-pynative", "score_loss", net_spec(name), partial(net_inputs, name=name), mode="pynative",
+            f"{stem}-pynative", "score_loss", net_spec(name) | around, partial(net_inputs, name=name), mode="pynative",
             seed=seed, rule="layers", other_kernels=True,
         )  # fmt: skip
         named = ((f"{stem}-value-pynative", ("loss",)), (f"{stem}-gradient-pynative", ("grad.*",)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -41,7 +42,7 @@ class StandIn(torch.nn.Module):
 
 def innermost(name: str) -> str:
     """A parameter's name in the network, without the "net." of what stands around it."""
-    return name.replace("net.", "")
+    return re.sub(r"^(net\.)*", "", name)
 
 
 def model_of(spec: Mapping, inputs: Arrays, dtype: str) -> ScoreModel:
