@@ -177,7 +177,7 @@ NETWORKS: dict[str, tuple[str, Mapping, tuple[int, int, int], str]] = {  # name:
     "score_concat": ("score_unet", WIDTHS, (1, 28, 28), "both"),
     "score_add": ("score_unet", {**WIDTHS, "skips": "add"}, (1, 28, 28), "pynative"),
     "score_rgb_not_square": ("score_unet", {**WIDTHS, "in_channels": 3}, (3, 23, 26), "pynative"),
-    "score_whole": ("score_unet", {**WIDTHS, "whole": True}, (1, 20, 23), "both"),
+    "score_whole": ("score_unet", {**WIDTHS, "whole": True}, (1, 20, 23), "pynative"),
     "score_conditional_whole": ("conditional_score_unet", {**CONDITIONAL, "whole": True}, (1, 17, 18), "pynative"),
     "score_conditional": ("conditional_score_unet", CONDITIONAL, (1, 28, 28), "both"),
     "score_conditional_heads": (

@@ -35,7 +35,7 @@ ROWS = (  # name, place, bug, source
      edit(P + "coeff_and_total", ("(coeff * self.sigma_data) ** 2", "self.sigma_data**2")), "Song et al. 2021, eq. 29"),
     ("network within the preconditioning given x itself", "step/score_vp-euler-preconditioned-pynative",
      edit(P + "forward", ("scaled = centred / torch.sqrt(total)", "scaled = centred")), "Karras et al. 2022, eq. 7"),
-    ("c_out without sigma_data", "training/score_loss-vp-preconditioned-value-pynative",
+    ("c_out without sigma_data", "step/score_vp-euler-preconditioned-pynative",
      edit(P + "forward", ("return coeff * self.sigma_data /", "return coeff /")), "Karras et al. 2022, table 1"),
     ("loss of a preconditioned network in terms of z", "training/score_loss-vp-preconditioned-value-pynative",
      edit(K + "forward", ("isinstance(self.net, PreconditionedScore)", "False")), "Karras et al. 2022, eq. 8"),
