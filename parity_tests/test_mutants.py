@@ -29,7 +29,7 @@ bench = functools.cache(Bench)
 def test_a_mutant_is_killed_at_its_place(mutant):
     if reason := why_not(mutant):
         pytest.skip(reason)
-    finding = examine(mutant, bench(mutant.framework))
+    finding = examine(mutant, bench(mutant.framework), first_tier_only=True)
     assert finding.killed, str(finding)
     assert finding.at_place, str(finding)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -173,21 +174,32 @@ def _without_kernels() -> AbstractContextManager:
     return kernels.switched_off()
 
 
-def examine(mutant: Mutant, bench: Bench) -> Finding:
-    """Runs ``mutant``. Raises StaleMutant where it no longer fits the source."""
+def examine(mutant: Mutant, bench: Bench, first_tier_only: bool = False) -> Finding:
+    """Runs ``mutant``. Raises StaleMutant where it no longer fits the source.
+
+    Args:
+        mutant: the bug.
+        bench: the cases.
+        first_tier_only: leave out the tiers above the first that finds it: enough to say whether it is found at its
+            place, not what the rivals' rules find.
+    """
     with mutant.apply():
         pass
     chosen = bench.chosen((mutant.place, *mutant.cases))
     if mutant.family != "kernels":
         chosen = [case for case in chosen if not case.computation.spec.get("kernels")]
-    before = bench.clean(chosen)
-    outcomes = bench.run(chosen, _around(mutant))
+    tiers = [list(group) for _, group in itertools.groupby(chosen, lambda case: case.tier)]
+    for part in tiers if first_tier_only and tiers else [chosen]:
+        before = bench.clean(part)
+        outcomes = bench.run(part, _around(mutant))
 
-    def discovers(rule: str, case: Case) -> bool:
-        return not before[case.id][rule] and bench.alarm(rule, case, outcomes[case.id])
+        def discovers(rule: str, case: Case, before=before, outcomes=outcomes) -> bool:
+            return not before[case.id][rule] and bench.alarm(rule, case, outcomes[case.id])
 
-    found = {case.id: outcomes[case.id] for case in chosen if discovers(OURS, case)}
-    by_rule = {OURS: bool(found)} | {rule: any(discovers(rule, case) for case in chosen) for rule in RIVALS}
+        found = {case.id: outcomes[case.id] for case in part if discovers(OURS, case)}
+        by_rule = {OURS: bool(found)} | {rule: any(discovers(rule, case) for case in part) for rule in RIVALS}
+        if found:
+            break
     return Finding(mutant, found, by_rule)
 
 
