@@ -1,7 +1,9 @@
 """The training loop: any Cell, bit-exact resume, accumulation, skipped steps, what is written."""
 
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,21 +104,23 @@ def test_a_run_with_everything_on_resumes_bit_for_bit(mindspore, tmp_path):
     """Accumulation, float16 with its loss scale, dropout, self-conditioning, learned variance, offset noise, flips."""
     from ms_ddpm import GaussianDiffusion, Trainer, Unet
 
-    def run(folder, steps):
+    def run(folder, steps, begins_at=0):
         unet = Unet(8, dim_mults=(1,), channels=1, self_condition=True, learned_variance=True, dropout=0.2, rng=0)
         diffusion = GaussianDiffusion(unet, image_size=8, timesteps=10, offset_noise_strength=0.1)
         trainer = Trainer(
             diffusion, "digits", train_batch_size=4, gradient_accumulate_every=2, amp_level="O2", optimizer="adamw",
             lr_schedule=lambda step: 0.9**step, train_num_steps=steps, validation_images=4, ema_update_every=2,
             sample_fn=lambda cell, n: np.zeros((n, 1, 8, 8), np.float32), results_folder=tmp_path / folder,
-            progress=False, train_lr=1e-3,
+            progress=False, train_lr=1e-3, save_and_sample_every=2,
         )  # fmt: skip
+        assert trainer.step == begins_at
         trainer.train()
         return trainer
 
     whole = run("whole", 5)
-    run("parts", 2)
-    resumed = run("parts", 5)
+    left = Path("checkpoints") / checkpoint.step_name(2)  # as if the run had been stopped there
+    shutil.copytree(tmp_path / "whole" / left, tmp_path / "parts" / left)
+    resumed = run("parts", 5, begins_at=2)
     assert equal(weights(whole), weights(resumed))
     assert whole.best_loss == resumed.best_loss
     assert whole.scaler.state() == resumed.scaler.state()
