@@ -349,8 +349,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[st
     fixed_length = new["lr_schedule"] in ("cosine", "linear")
     free = FREE_ON_RESUME - {"train_num_steps", "epochs"} if fixed_length else FREE_ON_RESUME
     before = {**to_dict(Config()), **old} if old else {}
+    fixed = [name for name in FIELDS if name not in free and name not in also_free and name in before and name in new]
     return [
-        f"{name} was {quoted(before[name])}, now {quoted(new[name])}"
-        for name in FIELDS
-        if name not in free and name not in also_free and name in before and before[name] != new[name]
+        f"{name} was {quoted(before[name])}, now {quoted(new[name])}" for name in fixed if before[name] != new[name]
     ]
