@@ -177,7 +177,7 @@ def test_a_lost_worker_ends_the_job_with_a_message_and_a_checkpoint(two, tmp_pat
     assert_same_run(arrays(folder, int(last)), arrays(tmp_path / "never-lost", int(last)), 1e-5)
 
 
-@pytest.mark.parametrize("whom", ["worker 1", "msrun"])
+@pytest.mark.parametrize("whom", ["worker 1", pytest.param("msrun", marks=pytest.mark.slow)])
 def test_sigterm_stops_all_workers_after_the_same_step_with_a_checkpoint(tmp_path, whom):
     folder = tmp_path / "stopped"
     job = Job(folder, "--log_every", 1, "--train_num_steps", 4000, "--save_and_sample_every", 4000)

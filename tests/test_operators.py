@@ -54,6 +54,7 @@ MARKS = {  # what shows that a recipe of another system is what it is called
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nor_do_those_of_the_other_systems():
     for recipe, names in check("C", 60, in_all=()).items():
         marks = [mark for name, mark in MARKS.items() if name in recipe]
