@@ -185,7 +185,7 @@ NETWORKS: dict[str, tuple[str, Mapping, tuple[int, int, int], str]] = {  # name:
         "pynative",
     ),
     "score_latent": ("latent_score_unet", LATENT, (3, 10, 10), "both"),
-    "score_latent_whole": ("latent_score_unet", {**LATENT, "whole": True}, (3, 10, 12), "pynative"),
+    "score_latent_whole": ("latent_score_unet", {**LATENT, "whole": True}, (3, 10, 12), "both"),
     "score_latent_heads": (
         "latent_score_unet", {**LATENT, "num_heads": 2, "null_class": True}, (3, 11, 14), "pynative"
     ),
