@@ -9,8 +9,10 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from .errors import UserError, one_line, reason_of
+from .graph_errors import GraphError, graph_errors
 
 BAD_INPUT = 2
+FAILED = 1
 MACHINE_OPTIONS = ("device_target", "device_id", "mode", "threads", "matmul_precision")
 
 
@@ -38,13 +40,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
-    """Runs a script's ``main`` and exits: 0 or what it returns, 2 with one line for bad input, 130 on Ctrl-C."""
+    """Runs a script's ``main`` and exits: 0 or what it returns, 2 with one line for bad input, 1 with one line where
+    MindSpore cannot compile a graph, 130 on Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ms_ddpm").setLevel(logging.INFO)
     # Images that cannot be read are skipped by name; what Pillow remarks on the others names none.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        code = main(argv) or 0
+        with graph_errors():
+            code = main(argv) or 0
+    except GraphError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = FAILED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = BAD_INPUT

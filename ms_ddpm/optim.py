@@ -15,19 +15,18 @@ from collections.abc import Sequence
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
-from mindspore.ops.auto_generate import SplitWithSize
 
 from .errors import UserError
 from .ops import kernels
 from .ops.assign import set_value
 from .ops.expm1 import expm1
+from .ops.split import Pieces
 
 _map = ops.HyperMap()  # a Python loop over 140 parameters takes the graph parser 6 s, this 0.2 s
 _concat = ops.Concat(0)
 _reshape = ops.Reshape()
 _cast = ops.Cast()
 _assign = ops.Assign()
-_split = SplitWithSize()  # ops.split checks every size inside the graph, and 140 overflow the parser
 
 
 def _ravel(tensor: Tensor) -> Tensor:
@@ -51,6 +50,7 @@ class FlatView:
         self.shapes = tuple(tuple(p.shape) for p in self.parameters)
         self.sizes = tuple(math.prod(shape) for shape in self.shapes)
         self.size = sum(self.sizes)
+        self.pieces = Pieces(self.sizes)
 
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """One vector (size,) of arrays shaped like the parameters; inside or outside a graph."""
@@ -60,7 +60,7 @@ class FlatView:
 
     def assign(self, parameters: ParameterTuple, flat: Tensor):
         """Puts one vector (size,) into ``parameters``, inside a graph (which finds them only as a Cell's member)."""
-        return _map(_assign_reshaped, parameters, _split(flat, self.sizes, 0))
+        return _map(_assign_reshaped, parameters, self.pieces(flat))
 
     def flatten_numpy(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """`flatten` on the host."""

@@ -109,7 +109,7 @@ class TrainStep:
             factor = scaler.scale * accumulate
             loss, flat = loss_sum / factor, total / factor
             ops.assign(total, ops.zeros_like(total))
-            ops.assign(loss_sum, loss_sum * 0)
+            ops.assign(loss_sum, ops.zeros_like(loss_sum))  # a product with 0 would keep a NaN for good
             return apply(loss, flat, lr, stop)
 
         self._whole, self._add, self._finish = compiled(whole), compiled(add), compiled(finish)

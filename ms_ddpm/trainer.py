@@ -25,6 +25,7 @@ from .ema import EMA
 from .epochs import Epochs, Progress
 from .errors import NonFiniteError, UserError, require_positive
 from .files import check_writable
+from .graph_errors import graph_errors
 from .images import save_grid
 from .lr_schedules import exponential
 from .lr_schedules import lr_schedule as make_lr_schedule
@@ -322,7 +323,10 @@ class Trainer:
             )
 
     def train(self) -> TrainResult:
-        """Trains to ``train_num_steps``, or until SIGTERM, SIGHUP or Ctrl-C, which save a checkpoint first."""
+        """Trains to ``train_num_steps``, or until SIGTERM, SIGHUP or Ctrl-C, which save a checkpoint first.
+
+        Raises GraphError, one line, where MindSpore cannot compile the step; what it says is in ``compiler/``.
+        """
         if self.group.writer:
             self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
         self.group.on_loss(self._save_unless_saved)
@@ -332,7 +336,7 @@ class Trainer:
         )  # fmt: skip
         self.bar = Progress(self.step, self.total_steps, self.epochs if self.by_epochs else None, self.progress)
         self.cell.set_train(True)
-        with StopRequests() as stops:
+        with graph_errors(self.folder / "compiler"), StopRequests() as stops:
             try:
                 if self.group.writer and self.step and self.step % self.every == 0 and not self.picture.exists():
                     self.sample_grid()  # a kill came before it

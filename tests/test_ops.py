@@ -165,3 +165,54 @@ def test_sums_by_products_are_those_of_the_arrays(mindspore):
     assert spread(mindspore.Tensor(gain), mindspore.Tensor(x)).asnumpy() == pytest.approx(
         np.broadcast_to(gain, x.shape)
     )
+
+
+def test_a_vector_is_split_into_as_many_pieces_as_any_network_has_parameters(mindspore):
+    """2,000 of different sizes, in one graph."""
+    from mindspore import Tensor, ops
+
+    from ms_ddpm.ops.split import AT_ONCE, Pieces
+    from ms_ddpm.runtime import compiled
+
+    sizes = tuple(1 + 7 * i % 5 for i in range(2000))
+    assert len(sizes) > AT_ONCE
+    pieces = Pieces(sizes)
+
+    def some(flat):
+        parts = pieces(flat)
+        return ops.concat((parts[1999], parts[640], parts[63], parts[0]))
+
+    flat = np.arange(sum(sizes), dtype=np.float32)
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    expected = np.concatenate([parts[i] for i in (1999, 640, 63, 0)])
+    np.testing.assert_array_equal(compiled(some)(Tensor(flat)).asnumpy(), expected)
+
+
+def test_more_groups_than_one_operator_takes_are_split_in_turn(mindspore):
+    from mindspore import Tensor
+
+    from ms_ddpm.ops.split import AT_ONCE, Pieces
+
+    sizes = [1, 2] * (AT_ONCE * AT_ONCE // 2 + 1)
+    pieces = Pieces(sizes)
+    assert pieces.inner is not None
+    flat = np.arange(sum(sizes), dtype=np.float32)
+    found = pieces(Tensor(flat))
+    assert [p.shape[0] for p in found] == sizes
+    np.testing.assert_array_equal(np.concatenate([p.asnumpy() for p in found]), flat)
+
+
+def test_one_split_by_many_sizes_is_still_too_deep(mindspore):
+    """When this fails, `ms_ddpm.ops.split` can go."""
+    from mindspore import Tensor
+    from mindspore.ops.auto_generate import SplitWithSize
+
+    from ms_ddpm.runtime import compiled
+
+    split, sizes = SplitWithSize(), (1,) * 300
+
+    def pieces(flat):
+        return split(flat, sizes, 0)[0]
+
+    with pytest.raises(RuntimeError, match="Exceed function call depth limit"):
+        compiled(pieces)(Tensor(np.zeros(300, np.float32)))

@@ -1,0 +1,66 @@
+"""A graph that MindSpore cannot compile: one line, and everything it leaves behind in one folder."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_ddpm.graph_errors import VARIABLE, GraphError, graph_errors
+
+
+@pytest.fixture(scope="module")
+def broken(mindspore):
+    """A Cell whose loss the compiler refuses."""
+    from mindspore import Parameter, nn, ops
+
+    class Broken(nn.Cell):
+        channels, image_size = 1, (8, 8)
+
+        def __init__(self):
+            super().__init__()
+            self.w = Parameter(np.ones((1, 8, 8), np.float32), name="w")
+            self.product = ops.MatMul()
+
+        def draw(self, rng, batch):
+            return ()
+
+        def construct(self, image):
+            return self.product(self.w * image, 3)
+
+    return Broken
+
+
+def test_training_says_one_line_and_leaves_its_reports_in_the_output_directory(broken, tmp_path, monkeypatch):
+    from ms_ddpm import Trainer
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer(broken(), "digits", results_folder=tmp_path / "run", train_num_steps=1, progress=False)
+    with pytest.raises(GraphError) as caught, graph_errors():  # as the command line has it: a block around the block
+        trainer.train()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "MatMul" in text
+    whole = tmp_path / "run" / "compiler" / "error.txt"
+    assert text.endswith(f"its whole message is in {whole}")
+    assert "The Traceback of Net Construct Code" in whole.read_text()
+    assert list((tmp_path / "run" / "compiler").rglob("analyze_fail.ir"))
+    assert os.listdir(tmp_path) == ["run"]
+    assert VARIABLE not in os.environ
+
+
+def test_a_place_that_the_user_chose_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "/somewhere/else")
+    with graph_errors(tmp_path):
+        assert os.environ[VARIABLE] == "/somewhere/else"
+    assert os.environ[VARIABLE] == "/somewhere/else"
+
+
+def test_other_errors_pass_and_the_inner_place_counts(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(KeyError), graph_errors(tmp_path / "outer"), graph_errors(tmp_path / "inner"):
+        assert Path(os.environ[VARIABLE]) == tmp_path / "inner"
+        raise KeyError("mine")
+    assert VARIABLE not in os.environ
+    assert os.listdir(tmp_path) == []
