@@ -379,7 +379,7 @@ class Trainer:
                 rate = images / (time.perf_counter() - since)
                 record |= {
                     "loss": sum(losses) / len(losses) if losses else loss,
-                    "images_per_s": round(rate, 2),
+                    "images_per_s": float(f"{rate:.4g}"),
                     "peak_rss_mb": round(peak_rss_mb(), 1),
                     **({"loss_scale": scale} if self.scaler.enabled else {}),
                     **({"skipped_steps": self.skipped} if self.skipped else {}),

@@ -7,6 +7,7 @@
 # OUT       where report.md and the logs go (runs/check-DEVICE); what an earlier check left there is removed
 # TIERS     tiers of the parity harness ("0 1 2 3 4 5")
 # STEPS     training steps (400)
+# RECIPES   recipes of configs/ of which one step is taken (every one)
 # Exit code 0 if every step that counts went well, 1 if not, 2 for wrong usage.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
@@ -20,12 +21,13 @@ out=${OUT:-runs/check-$device}
 steps=${STEPS:-400}
 case $steps in '' | *[!0-9]* | 0) echo "error: STEPS is '$steps', expected a number of training steps" >&2; exit 2 ;; esac
 read -ra tiers <<<"${TIERS:-0 1 2 3 4 5}"
+read -ra recipes <<<"${RECIPES:-}"
 
 if [ -d "$out" ] && [ -n "$(ls -A "$out")" ] && [ ! -e "$out/logs" ]; then
   echo "error: OUT is '$out', which holds something else than an earlier check; choose another directory" >&2; exit 2
 fi
 rm -rf "$out/logs" "$out/cuda-jit" "$out/parity" "$out/parity-high" "$out/parity-half" "$out/train" \
-  "$out/train64" "$out/train64-float16" "$out/samples" "$out/report.md"
+  "$out/train64" "$out/train64-float16" "$out/samples" "$out/recipes" "$out/report.md"
 mkdir -p "$out/logs" || exit 2
 out=$(cd "$out" && pwd)
 report=$out/report.md
@@ -91,12 +93,16 @@ if [ "$device" != CPU ]; then
     --config configs/digits.yaml --device_target "$device" --output_dir "$out/train64-float16" --image_size 64 --amp_level O2 \
     --dim 64 --dim_mults 1 2 4 8 --train_batch_size 16 --train_num_steps 100 --save_and_sample_every 100 --num_samples 4
 fi
+arguments=()
+for recipe in ${recipes[@]+"${recipes[@]}"}; do arguments+=(--recipe "$recipe"); done
+step recipes yes "one step, of two batches, and one picture of each recipe: ${RECIPES:-every one}" \
+  "$python" scripts/check_recipes.py --device_target "$device" --accumulate 2 --output_dir "$out/recipes" ${arguments[@]+"${arguments[@]}"}
 step sample yes "64 digits, DDIM, 50 steps" "$python" scripts/sample.py --checkpoint "$out/train" \
   --device_target "$device" --num 64 --sampler ddim --sampling_steps 50 --output_dir "$out/samples"
 
 if [ -d "$CUDA_CACHE_PATH" ]; then say "" "Kernels translated and kept: $(du -sh "$CUDA_CACHE_PATH" | cut -f1)"; fi
-for name in first_start second_start parity parity-high parity-half train train64 train64-float16 sample; do
-  if [ -f "$out/logs/$name.log" ]; then quote "$name" 12; fi
+for name in first_start second_start parity parity-high parity-half train train64 train64-float16 recipes sample; do
+  if [ -f "$out/logs/$name.log" ]; then quote "$name" 20; fi
 done
 for name in train train64 train64-float16; do
   if [ -f "$out/$name/log.jsonl" ]; then
