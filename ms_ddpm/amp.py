@@ -141,7 +141,9 @@ class DynamicLossScale(nn.Cell):
         due = good >= self.growth_interval
         larger = self.scale * self.growth_factor
         grows = ops.logical_and(due, ops.isfinite(larger))
-        ops.assign(self.good_steps, ops.select(ops.logical_and(finite, ops.logical_not(due)), good, ops.zeros_like(good)))
+        ops.assign(
+            self.good_steps, ops.select(ops.logical_and(finite, ops.logical_not(due)), good, ops.zeros_like(good))
+        )
         return ops.assign(
             self.scale, ops.select(finite, ops.select(grows, larger, self.scale), self.scale * self.backoff_factor)
         )

@@ -47,7 +47,9 @@ def graph_errors(folder: Path | None = None) -> Iterator[None]:
             raise
         said = first_line(error)
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-        raise GraphError(one_line(f"MindSpore could not compile or run a graph: {said}{_kept(folder, error)}")) from error
+        raise GraphError(
+            one_line(f"MindSpore could not compile or run a graph: {said}{_kept(folder, error)}")
+        ) from error
     finally:
         _own = own_before
         if before is None:

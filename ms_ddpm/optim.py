@@ -19,6 +19,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from .errors import UserError
 from .ops import kernels
 from .ops.assign import set_value
+from .ops.choose import choose
 from .ops.expm1 import expm1
 from .ops.split import Pieces
 
@@ -155,7 +156,7 @@ class Adam(nn.Cell):
         Returns the number of updates so far. Called inside a compiled graph.
         """
         weights = self.view.flatten(self.trained)
-        gradient = ops.select(acts, gradient, ops.zeros_like(gradient))
+        gradient = choose(acts, gradient, ops.zeros_like(gradient))
         if self.weight_decay and not self.decoupled_decay:
             gradient = gradient + self.weight_decay * weights
         steps = self.steps + 1
@@ -166,10 +167,10 @@ class Adam(nn.Cell):
         if self.weight_decay and self.decoupled_decay:
             updated = updated * (1 - lr * self.weight_decay)
         updated = updated - (lr / self.bias_correction(0, steps)) * (m / denominator)
-        updated = ops.select(acts, updated, weights)
+        updated = choose(acts, updated, weights)
         self.view.assign(self.trained, updated)
-        ops.assign(self.exp_avg, ops.select(acts, m, self.exp_avg))
-        ops.assign(self.exp_avg_sq, ops.select(acts, v, self.exp_avg_sq))
+        ops.assign(self.exp_avg, choose(acts, m, self.exp_avg))
+        ops.assign(self.exp_avg_sq, choose(acts, v, self.exp_avg_sq))
         ops.assign(self.steps, ops.select(acts, steps, self.steps))
         return self.steps
 

@@ -59,8 +59,15 @@ def test_a_place_that_the_user_chose_stays(tmp_path, monkeypatch):
 
 def test_other_errors_pass_and_the_inner_place_counts(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(KeyError), graph_errors(tmp_path / "outer"), graph_errors(tmp_path / "inner"):
-        assert Path(os.environ[VARIABLE]) == tmp_path / "inner"
-        raise KeyError("mine")
+    places = []
+
+    def fails():
+        with graph_errors(tmp_path / "outer"), graph_errors(tmp_path / "inner"):
+            places.append(Path(os.environ[VARIABLE]))
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        fails()
+    assert places == [tmp_path / "inner"]
     assert VARIABLE not in os.environ
     assert os.listdir(tmp_path) == []

@@ -1,5 +1,8 @@
 """Framework workarounds: that they work, and whether the fault behind each is still there."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -216,3 +219,44 @@ def test_one_split_by_many_sizes_is_still_too_deep(mindspore):
 
     with pytest.raises(RuntimeError, match="Exceed function call depth limit"):
         compiled(pieces)(Tensor(np.zeros(300, np.float32)))
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3)])
+def test_one_of_two_arrays_is_chosen_and_nan_in_the_other_stays_out(mindspore, shape):
+    from mindspore import Tensor
+
+    from ms_ddpm.ops.choose import choose
+    from ms_ddpm.runtime import compiled
+
+    graph = compiled(choose)
+    x, bad = np.arange(np.prod(shape), dtype=np.float32).reshape(shape), np.full(shape, np.nan, np.float32)
+    for condition, first, second in ((True, x, bad), (False, bad, x)):
+        np.testing.assert_array_equal(graph(Tensor(condition), Tensor(first), Tensor(second)).asnumpy(), x)
+
+
+PEAK_OF_CHOICE = """
+import sys
+import numpy as np
+from ms_ddpm import runtime
+runtime.setup("CPU")
+from mindspore import Tensor, ops
+from ms_ddpm.ops.choose import choose
+chosen = {"choose": choose, "select": ops.select}[sys.argv[1]]
+x, y = (Tensor(np.full(25_000_000, value, np.float32)) for value in (1.0, 2.0))
+before = runtime.peak_rss_mb()
+runtime.compiled(chosen)(Tensor(True), x, y).asnumpy()
+print((runtime.peak_rss_mb() - before) / (100e6 / 2**20))
+"""
+
+
+@pytest.mark.slow
+def test_a_choice_by_a_scalar_takes_less_memory_than_select(mindspore, tmp_path):
+    """When the second is no more than the first, `ms_ddpm.ops.choose` can go."""
+    script = tmp_path / "peak.py"
+    script.write_text(PEAK_OF_CHOICE)
+    took = [
+        float(subprocess.run([sys.executable, script, name], capture_output=True, text=True, check=True).stdout)
+        for name in ("choose", "select")
+    ]
+    assert took[0] < 4, took
+    assert took[1] > took[0] + 3, took

@@ -76,7 +76,8 @@ def test_a_recipe_takes_its_first_step_and_draws_a_picture(train_here, name, kin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [("--workers", "2"), ("--mode", "1"), ("--mode", "1", "--kernels", "off")], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [("--workers", "2"), ("--mode", "1"), ("--mode", "1", "--kernels", "off")], ids=" ".join
+)
 def test_every_recipe_by_two_workers_and_in_pynative(tmp_path, path, capsys):
     assert check_recipes.main([*path, "--output_dir", str(tmp_path)]) == 0, capsys.readouterr().out
-
