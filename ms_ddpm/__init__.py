@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 
+from .ops import compile_cache
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -38,6 +40,9 @@ _MODULES = _WITHOUT_MINDSPORE | {
     "score_likelihood", "score_samplers", "sde", "train_step", "trainer",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
+
+
+compile_cache.switch_off()  # whatever is imported next, and whoever compiles it
 
 
 def __getattr__(name: str):

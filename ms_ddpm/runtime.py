@@ -18,6 +18,7 @@ from types import ModuleType
 
 from . import cuda_wheels, precision
 from .errors import UserError, first_line
+from .ops import compile_cache
 
 log = logging.getLogger("ms_ddpm")
 
@@ -171,10 +172,15 @@ def _plugin_error(device_target: str) -> str:
 
 
 def quietly_import() -> ModuleType:
-    """Imports MindSpore without its start-up warnings (GLOG_v set by the user wins) and returns it."""
+    """Imports MindSpore without its start-up warnings (GLOG_v set by the user wins) and returns it.
+
+    Its compile cache is off from then on: networks and graphs pass here when they are made, and so before they compile.
+    """
     os.environ.setdefault("GLOG_v", "3")
     mindspore_root()  # says so where it is not installed
     import mindspore
+
+    compile_cache.switch_off()
 
     return mindspore
 
@@ -245,9 +251,7 @@ def compiled(function: Callable) -> Callable:
     """
     if not _graph_mode:
         return function
-    import mindspore
-
-    return mindspore.jit(function, jit_level=JIT_LEVEL)
+    return quietly_import().jit(function, jit_level=JIT_LEVEL)
 
 
 @contextmanager
