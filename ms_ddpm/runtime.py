@@ -254,6 +254,17 @@ def compiled(function: Callable) -> Callable:
     return quietly_import().jit(function, jit_level=JIT_LEVEL)
 
 
+class OwnGraphs(dict):
+    """What a Cell keeps its `compiled` graphs in, by name.
+
+    A graph reads the parameters of the Cell that it was made for, and ``copy.deepcopy`` gives functions back as they
+    are: the copy of a Cell would go on sampling with the weights of the first. So a copy begins without graphs.
+    """
+
+    def __deepcopy__(self, memo: dict) -> OwnGraphs:
+        return OwnGraphs()
+
+
 @contextmanager
 def execution_mode(mode: int) -> Iterator[None]:
     """Inside the ``with`` block `compiled` behaves as after ``setup(mode=mode)``; what was compiled stays so."""
