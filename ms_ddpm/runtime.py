@@ -7,6 +7,7 @@ imports MindSpore only inside functions, so that ``--help`` and errors about opt
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import logging
 import os
@@ -73,6 +74,22 @@ def onednn_is_capped() -> bool:
     return _onednn_capped
 
 
+@functools.cache
+def warn_of_slow_convolutions() -> None:
+    """Says, once, where MindSpore's own convolutions run by oneDNN's reference loop.
+
+    Called where a network is made that runs by them: to one that has the C++ kernels, which bring a oneDNN of their
+    own, and where `cap_onednn` did its work, it is of no concern.
+    """
+    if _onednn_capped or not _has_avx512() or "ONEDNN_MAX_CPU_ISA" in os.environ:
+        return
+    if os.environ.get(ISA_VARIABLE, "").lower() == "keep":
+        reason = f"{ISA_VARIABLE}=keep leaves MindSpore's oneDNN at AVX-512; unset it"
+    else:
+        reason = "nothing holds MindSpore's oneDNN at AVX2; call ms_ddpm.runtime.setup('CPU') before the first network"
+    log.warning("convolutions run 60 times slower here than they could: %s", reason)
+
+
 def run_graphs_in_calling_thread() -> None:
     """Makes MindSpore run a compiled graph in the thread that calls it.
 
@@ -95,12 +112,7 @@ def prepare_cpu(only_cpu: bool = True) -> None:
         return
     _cpu_prepared = True
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's start-up warnings
-    if cap_onednn():
-        log.info(
-            "MindSpore's oneDNN is held at AVX2: with this processor's AVX-512 convolutions would be 60 times slower "
-            "(%s=keep leaves it alone)",
-            ISA_VARIABLE,
-        )
+    cap_onednn()
 
 
 def prepare_library() -> None:
