@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 
+from .ops import compile_cache
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -27,6 +29,7 @@ _HOME = {
     "DDPMScheduler": "schedulers",
     "DDIMScheduler": "schedulers",
     "UserError": "errors",
+    "export": "mindir",
 }
 _WITHOUT_MINDSPORE = {
     "checkpoint", "cli", "config", "config_systems", "data", "errors", "evaluation", "files", "images", "labels",
@@ -34,10 +37,13 @@ _WITHOUT_MINDSPORE = {
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
     "amp", "autoencoder", "convert", "corruption", "diffusion", "ema", "first_ddpm", "latent", "latents",
-    "likelihood", "nets", "ops", "optim", "perceptual", "recipes", "samplers", "sampling", "schedulers", "score",
-    "score_likelihood", "score_samplers", "sde", "train_step", "trainer",
+    "likelihood", "mindir", "nets", "ops", "optim", "perceptual", "recipes", "samplers", "sampling", "schedulers",
+    "score", "score_likelihood", "score_samplers", "sde", "train_step", "trainer",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
+
+
+compile_cache.switch_off()  # whatever is imported next, and whoever compiles it
 
 
 def __getattr__(name: str):

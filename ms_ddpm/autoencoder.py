@@ -17,7 +17,7 @@ from .nets.autoencoder import AutoEncoder, latent_size
 from .ops.assign import set_parameters
 from .perceptual import build_perceptual
 from .random import Stream, stream
-from .runtime import compiled
+from .runtime import OwnGraphs, compiled
 from .tensorfile import digest
 
 log = logging.getLogger("ms_ddpm")
@@ -84,7 +84,7 @@ class ImageAutoencoder(nn.Cell):
         self.latent_shape = (net.widths[-1], *latent_size(self.image_size))
         self.channels = net.in_channels
         self.net, self.perceptual, self.perceptual_weight = net, perceptual, perceptual_weight
-        self._calls: dict[str, Callable] = {}
+        self._calls = OwnGraphs()
 
     def draw(self, rng: np.random.Generator, batch: tuple[np.ndarray, ...]) -> tuple:
         """Nothing is random."""

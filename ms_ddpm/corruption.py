@@ -23,7 +23,7 @@ from .config_systems import MAX_STEPS
 from .errors import UserError, quoted
 from .nets.basic import BasicNet
 from .random import Stream, Tape, normal, stream
-from .runtime import compiled
+from .runtime import OwnGraphs, compiled
 from .sizes import image_sides
 
 DEFAULT_STEPS = 40
@@ -198,7 +198,7 @@ class Corruption(nn.Cell):
         self.sampling_timesteps = DEFAULT_STEPS if sampling_timesteps is None else sampling_timesteps
         _check_steps(self.sampling_timesteps, "sampling_timesteps")
         self.corruption = self.noise.apply
-        self._step = None
+        self._graphs = OwnGraphs()
 
     def draw(self, rng: np.random.Generator, batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
         """(amount (B,), z like the images): what is random in one training step."""
@@ -224,9 +224,9 @@ class Corruption(nn.Cell):
 
     def compiled_step(self) -> Callable:
         """`step` as one compiled graph, made once."""
-        if self._step is None:
-            self._step = compiled(_step_of(self))
-        return self._step
+        if "step" not in self._graphs:
+            self._graphs["step"] = compiled(_step_of(self))
+        return self._graphs["step"]
 
     def start(self, z: np.ndarray) -> Tensor:
         """Where a chain starts: a mid-grey image at amount 1. For uniform noise that is z itself."""

@@ -19,7 +19,7 @@ from .errors import UserError
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
 from .ops.elementary import exp
 from .random import immiscible_assignment, normal
-from .runtime import compiled
+from .runtime import OwnGraphs, compiled
 
 LOG2 = math.log(2.0)
 VB_LOSS_WEIGHT = 0.001  # lambda of Nichol & Dhariwal, https://arxiv.org/abs/2102.09672, eq. 16
@@ -129,7 +129,7 @@ class GaussianDiffusion(nn.Cell):
         for name, table in self.tables.items():
             self.register_buffer(name, Tensor(table.astype(np.float32)))
         self.log_betas = Tensor(np.log(betas).astype(np.float32))
-        self._reverse_steps = {}
+        self._reverse_steps = OwnGraphs()
 
     # --- the forward process -------------------------------------------------------------------------------------
 

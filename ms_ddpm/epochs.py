@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 
 from tqdm.auto import tqdm
+
+log = logging.getLogger("ms_ddpm")
 
 
 class Epochs:
@@ -94,6 +98,13 @@ class Progress:
         """Prints a line above the bars."""
         if self.show:
             tqdm.write(text)
+
+    def remark(self, text: str) -> None:
+        """`say`, or a line in the log where there are no bars."""
+        if self.show:
+            tqdm.write(text, file=sys.stderr)
+        else:
+            log.info(text)
 
     def close(self) -> None:
         """Takes the bars down."""

@@ -7,6 +7,7 @@ imports MindSpore only inside functions, so that ``--help`` and errors about opt
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import logging
 import os
@@ -18,6 +19,7 @@ from types import ModuleType
 
 from . import cuda_wheels, precision
 from .errors import UserError, first_line
+from .ops import compile_cache
 
 log = logging.getLogger("ms_ddpm")
 
@@ -72,6 +74,22 @@ def onednn_is_capped() -> bool:
     return _onednn_capped
 
 
+@functools.cache
+def warn_of_slow_convolutions() -> None:
+    """Says, once, where MindSpore's own convolutions run by oneDNN's reference loop.
+
+    Called where a network is made that runs by them: to one that has the C++ kernels, which bring a oneDNN of their
+    own, and where `cap_onednn` did its work, it is of no concern.
+    """
+    if _onednn_capped or not _has_avx512() or "ONEDNN_MAX_CPU_ISA" in os.environ:
+        return
+    if os.environ.get(ISA_VARIABLE, "").lower() == "keep":
+        reason = f"{ISA_VARIABLE}=keep leaves MindSpore's oneDNN at AVX-512; unset it"
+    else:
+        reason = "nothing holds MindSpore's oneDNN at AVX2; call ms_ddpm.runtime.setup('CPU') before the first network"
+    log.warning("convolutions run 60 times slower here than they could: %s", reason)
+
+
 def run_graphs_in_calling_thread() -> None:
     """Makes MindSpore run a compiled graph in the thread that calls it.
 
@@ -94,12 +112,7 @@ def prepare_cpu(only_cpu: bool = True) -> None:
         return
     _cpu_prepared = True
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's start-up warnings
-    if cap_onednn():
-        log.info(
-            "MindSpore's oneDNN is held at AVX2: with this processor's AVX-512 convolutions would be 60 times slower "
-            "(%s=keep leaves it alone)",
-            ISA_VARIABLE,
-        )
+    cap_onednn()
 
 
 def prepare_library() -> None:
@@ -171,10 +184,15 @@ def _plugin_error(device_target: str) -> str:
 
 
 def quietly_import() -> ModuleType:
-    """Imports MindSpore without its start-up warnings (GLOG_v set by the user wins) and returns it."""
+    """Imports MindSpore without its start-up warnings (GLOG_v set by the user wins) and returns it.
+
+    Its compile cache is off from then on: networks and graphs pass here when they are made, and so before they compile.
+    """
     os.environ.setdefault("GLOG_v", "3")
     mindspore_root()  # says so where it is not installed
     import mindspore
+
+    compile_cache.switch_off()
 
     return mindspore
 
@@ -245,9 +263,18 @@ def compiled(function: Callable) -> Callable:
     """
     if not _graph_mode:
         return function
-    import mindspore
+    return quietly_import().jit(function, jit_level=JIT_LEVEL)
 
-    return mindspore.jit(function, jit_level=JIT_LEVEL)
+
+class OwnGraphs(dict):
+    """What a Cell keeps its `compiled` graphs in, by name.
+
+    A graph reads the parameters of the Cell that it was made for, and ``copy.deepcopy`` gives functions back as they
+    are: the copy of a Cell would go on sampling with the weights of the first. So a copy begins without graphs.
+    """
+
+    def __deepcopy__(self, memo: dict) -> OwnGraphs:
+        return OwnGraphs()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from .data import check_labels
 from .errors import UserError, quoted
 from .nets.preconditioning import PreconditionedScore
 from .random import Stream, normal, stream
-from .runtime import compiled
+from .runtime import OwnGraphs, compiled
 from .score_request import check_request, is_real
 from .sde import SDE, SDES
 
@@ -108,7 +108,7 @@ class ScoreModel(nn.Cell):
         self.guidance_scale, self.sampler = guidance_scale, sampler
         self.sampling_timesteps = DEFAULT_STEPS if sampling_timesteps is None else sampling_timesteps
         self.sampling_eps, self.corrector_snr, self.denoise = sampling_eps, corrector_snr, denoise
-        self._reverse_steps = {}
+        self._reverse_steps = OwnGraphs()
         check_request(self, steps=None if sampler == "ode" else self.sampling_timesteps)
 
     # --- training ------------------------------------------------------------------------------------------------

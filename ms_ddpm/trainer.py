@@ -31,6 +31,7 @@ from .lr_schedules import exponential
 from .lr_schedules import lr_schedule as make_lr_schedule
 from .ops.assign import set_parameters
 from .optim import optimizer_class
+from .remaining import Remaining
 from .runs import RunLog, StopRequests, lock_directory, summary_writer
 from .runtime import compiled, peak_rss_mb
 from .train_step import TrainStep, as_function, mean_loss, step_inputs
@@ -357,8 +358,9 @@ class Trainer:
         images_per_step = self.batch_size * self.per_step
         losses, since, images = [], time.perf_counter(), 0
         stop = False  # of several workers all stop after the same step
+        remaining = Remaining()
         while self.step < self.total_steps and not (stops if self.group.world == 1 else stop):
-            lr = self.rate(self.step)
+            lr, began = self.rate(self.step), time.perf_counter()
             # The loss scale adapts on the device; on the host it is needed only if this step turns out bad.
             before = self._counters() if self.bad_in_a_row == 0 else ()
             loss, norm, applied, scale, stop = self.train_step(lr, next(inputs), stop=bool(stops))
@@ -370,6 +372,8 @@ class Trainer:
                 if self.by_epochs:
                     self.epochs.add(loss)
             self._record_outcome(loss, applied, scale, before)
+            if line := remaining.after_step(time.perf_counter() - began, self.total_steps - self.step):
+                self.bar.remark(line)
             stops.listen()
             record = {"step": self.step, "loss": loss, "lr": lr, "grad_norm": norm}
             if self.on_step is not None:

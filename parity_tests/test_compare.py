@@ -91,6 +91,20 @@ def test_the_summary_says_the_verdict_first(compared):
     assert "sampling chain" in text
 
 
+def test_a_checkout_without_its_kernels_is_said_in_every_report(results):
+    """MindSpore's operators are not to be timed under the name of ours without a word."""
+    used = list((ROOT / "ms_ddpm" / "ops").glob("_kernels*.so")) and os.environ.get("MS_DDPM_KERNELS") != "0"
+    assert bool(results["no_kernels"]) != bool(used), results["no_kernels"]
+    with_kernels, without = results | {"no_kernels": ""}, results | {"no_kernels": "they are not built; run: pip"}
+    line = "MindSpore's side ran by MindSpore's operators, not by ms_ddpm's C++ kernels: they are not built; run: pip"
+    pictures = dict.fromkeys(("mindspore", "torch", "difference"), b"")
+    for render in (words.terminal, markdown.summary, lambda found: page.page(found, pictures, 1)):
+        assert line in render(without).replace("&#x27;", "'").replace("\\", "")
+        assert "C++ kernels" not in render(with_kernels)
+    elsewhere = without | {"config": results["config"] | {"device_target": "GPU"}}  # they are for the CPU
+    assert words.no_kernels(elsewhere) == ""
+
+
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory):
     """(exit code, folder) where PyTorch gets other noise from step 2 on."""

@@ -30,6 +30,7 @@ for line in sys.stdin:
     command = json.loads(line)
     do = command["do"]
     known = {"start": {"resident": 1000}, "build": {"seconds": 0.1}, "memory": {"resident": 2000, "peak": 3000}}
+    known["kernels"] = {"why_not": "not built" if manner == "bare" else ""}
     answer = known.get(do, {})
     if do == manner == "first":
         raise SystemExit("out of luck")
@@ -373,6 +374,21 @@ def test_markdown_holds_medians_ratios_spread_memory_machine_and_command():
     assert "python scripts/bench.py" in text
     assert "2 of 4 cores" in text
     assert "2026-01-02" in text
+
+
+def test_a_checkout_without_its_kernels_is_said_once_and_in_every_report():
+    line = "ms_ddpm ran by MindSpore's operators, not by its C++ kernels: not built"
+    said = []
+    with measure.Session(
+        measure.Settings(threads=1, rounds=1, steps=1), said.append, start=fakes(ours=(1.0, "bare"))
+    ) as running:
+        for batch in (2, 4):
+            running.run(sizes.Workload(TINY, batch, ("denoise",)), contestants.find(["ours", "torch"]))
+    assert said == [line]
+    found = document(running.rows)
+    assert tables.markdown(found).count(line) == tables.terminal(found).count(line) == 1
+    assert page.page(found).count(line.replace("'", "&#x27;")) == 1
+    assert all("C++ kernels" not in render(example()) for render in (tables.markdown, tables.terminal, page.page))
 
 
 def test_a_busy_machine_is_admitted():

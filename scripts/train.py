@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train a diffusion model, or one of its relatives (--system).
 
-  python scripts/train.py --config configs/digits.yaml
+  python scripts/train.py                                   configs/digits.yaml: minutes on two CPU cores
   python scripts/train.py --config configs/flowers64.yaml --dataset ~/flowers --device_target GPU
   python scripts/train.py --config configs/digits.yaml --output_dir runs/digits --train_num_steps 4000
   python scripts/train.py --config configs/first_ddpm.yaml
@@ -14,6 +14,7 @@ checkpoint first. What is written to --output_dir: checkpoints/, samples/, log.j
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ms_ddpm.cli import Parser, run
 from ms_ddpm.config import Config, add_options, resolve, to_dict
 from ms_ddpm.errors import UserError
+
+log = logging.getLogger("ms_ddpm")
+
+FIRST_RECIPE = Path(__file__).resolve().parent.parent / "configs" / "digits.yaml"
+
+
+def chosen_recipe(flags: dict, config: str | None) -> str | None:
+    """The YAML file to run: ``config``, or the digits' for those who name no data either.
+
+    The keys' own defaults are those of the 2.3 network, 36 M parameters for 100,000 steps: on the 8x8 digits, 14 hours.
+
+    Raises:
+        UserError: nothing is named, and the recipes of the checkout are not beside this script.
+    """
+    if config is not None or "dataset" in flags or flags.get("system", "diffusion") != "diffusion":
+        return config
+    if not FIRST_RECIPE.is_file():
+        raise UserError(
+            f"neither --config nor --dataset is given, and the recipe that would run then, {FIRST_RECIPE}, is not "
+            "there; name a recipe (--config FILE) or the data (--dataset digits, or a path)"
+        )
+    return str(FIRST_RECIPE)
 
 
 def picture_of(cell, dataset, config: Config):
@@ -152,7 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     add_options(parser.add_argument_group("options, with their defaults (names as in the YAML file)"))
     flags = vars(parser.parse_args(argv))
-    config = resolve(flags, flags.pop("config"))
+    given = flags.pop("config")
+    recipe = chosen_recipe(flags, given)
+    config = resolve(flags, recipe)
     for name in ("train_num_steps", "save_and_sample_every"):
         if config.epochs is not None and name in flags:
             raise UserError(
@@ -176,6 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ms_ddpm.errors import NonFiniteError
 
     with group:
+        if recipe != given:
+            log.info("no --config and no --dataset: running %s with the flags given", recipe)
         trainer = build_trainer(config, group)
         if group.writer:
             introduce(trainer, config)

@@ -65,6 +65,54 @@ def test_the_user_can_switch_the_cap_off(env):
     assert python("from ms_ddpm import runtime; print(runtime.cap_onednn())", **env) == "False"
 
 
+@pytest.fixture
+def uncapped(mindspore, monkeypatch):
+    """As on an AVX-512 machine whose oneDNN was not held at AVX2."""
+    monkeypatch.setattr(runtime, "_onednn_capped", False)
+    monkeypatch.setattr(runtime, "_has_avx512", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    runtime.warn_of_slow_convolutions.cache_clear()
+    yield monkeypatch
+    runtime.warn_of_slow_convolutions.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("isa", "words"),
+    [
+        ("keep", "MS_DDPM_ONEDNN_ISA=keep leaves MindSpore's oneDNN at AVX-512; unset it"),
+        ("", "nothing holds MindSpore's oneDNN at AVX2; call ms_ddpm.runtime.setup('CPU') before the first network"),
+    ],
+)
+def test_slow_convolutions_are_said_once_to_who_gets_them(uncapped, caplog, isa, words):
+    from ms_ddpm.nets.basic import BasicNet
+
+    uncapped.setenv(runtime.ISA_VARIABLE, isa)
+    for _ in range(2):
+        BasicNet(1, 1, use_kernels=False)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"convolutions run 60 times slower here than they could: {words}"
+    ]
+
+
+def test_of_onednn_nothing_is_said_to_who_does_not_run_by_it(uncapped, caplog):
+    """With the kernels, with the cap, with the user's own, without AVX-512: all of no concern."""
+    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.ops import kernels
+
+    if not kernels.why_not():
+        BasicNet(1, 1)
+    for patch in (
+        lambda patch: patch.setattr(runtime, "_onednn_capped", True),
+        lambda patch: patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2"),
+        lambda patch: patch.setattr(runtime, "_has_avx512", lambda: False),
+    ):
+        with uncapped.context() as here:
+            patch(here)
+            runtime.warn_of_slow_convolutions.cache_clear()
+            BasicNet(1, 1, use_kernels=False)
+    assert not caplog.records
+
+
 def test_the_library_prepares_the_cpu_without_setup():
     code = "from ms_ddpm import Unet, runtime; print(runtime._cpu_prepared)"
     expected = "False" if runtime.accelerator_present() else "True"

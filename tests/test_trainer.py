@@ -156,6 +156,17 @@ def test_every_batch_has_draws_of_its_own_and_a_resumed_run_the_same(train, make
     assert seen == whole
 
 
+def test_how_long_it_will_take_is_said_once_by_a_resumed_run_too(train, monkeypatch, caplog):
+    monkeypatch.setattr("ms_ddpm.remaining.WORTH_SAYING", 0.0)
+    caplog.set_level("INFO", "ms_ddpm")
+    for steps in (12, 24):
+        caplog.clear()
+        train(steps)
+        lines = [r.getMessage() for r in caplog.records if "to go" in r.getMessage()]
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("about 0 s to go: ")
+
+
 def test_other_seeds_give_other_runs(train):
     assert not equal(weights(train(3, "a")[0]), weights(train(3, "b", seed=1)[0]))
 

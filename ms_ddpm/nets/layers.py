@@ -16,6 +16,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from ..errors import UserError
 from ..ops import conv_kernels, kernels
 from ..random import host_rng, normal
+from ..runtime import device_target, warn_of_slow_convolutions
 
 
 def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
@@ -52,6 +53,8 @@ class KernelNet(nn.Cell):
 
         Raises UserError where they are wanted and cannot be used. Graphs that are compiled already stay as they are.
         """
+        if not on and device_target() == "CPU":
+            warn_of_slow_convolutions()
         use_channels_last(self, on)
 
 

@@ -190,7 +190,19 @@ def profile() -> Iterator[list[tuple[str, int, float]]]:
 # --- operators ----------------------------------------------------------------------------------------------------
 
 
-def operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None = None, kind: str = "") -> ops.Custom:
+class Operator(ops.Custom):
+    """``ops.Custom`` in a Cell that can be copied: a copy of the Cell calls the same operator, which has no state.
+
+    Why: MindSpore copies an operator by calling its class with its ``init_attrs``, which for Custom (2.10) hold a
+    ``name`` that Custom does not take; and the attribute of `operator` would be lost. Still needed?
+    `tests/test_deepcopy.py::test_custom_operators_still_cannot_be_copied`.
+    """
+
+    def __deepcopy__(self, memo: dict) -> Operator:
+        return self
+
+
+def operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None = None, kind: str = "") -> Operator:
     """The C++ function ``name``; ``shape`` maps the inputs' shapes to the output's, or to ``count`` of them.
 
     Operators of one name that differ in ``shape`` must differ in ``kind``, or MindSpore (2.10) takes them for one.
@@ -199,7 +211,7 @@ def operator(name: str, shape: Callable, count: int = 1, bprop: Callable | None 
     def dtypes(*inputs):
         return inputs[0] if count == 1 else (inputs[0],) * count
 
-    made = ops.Custom(f"{library_path()}:{name}", shape, dtypes, "aot", bprop)
+    made = Operator(f"{library_path()}:{name}", shape, dtypes, "aot", bprop)
     made.add_prim_attr("kind", kind)
     return made
 

@@ -23,6 +23,8 @@ def summary(results: Mapping) -> str:
         lines += [_cell(words.layer_line(results["layers"])), ""]
     rows = words.cost_rows(results) + words.quality_rows(results)
     lines += ["### Both", "", *_table(("", *NAMES.values()), [tuple(map(_cell, row)) for row in rows], "lrr"), ""]
+    if line := words.no_kernels(results):
+        lines += [f"{_cell(line)}.", ""]
     if why := words.no_quality(results):
         lines += [f"Quality was not measured: {_cell(why)}.", ""]
     told = {"command": results["command"]} | results["environment"]

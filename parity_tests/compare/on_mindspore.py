@@ -50,10 +50,13 @@ class MindSporeSide:
         )  # fmt: skip
 
     def start(self, weights: str) -> Mapping:
-        """Writes the initial weights, by PyTorch's names; says how large everything is."""
+        """Writes the initial weights, by PyTorch's names; says how large everything is, and why without kernels."""
+        from ms_ddpm.ops import kernels
+
         sides.write(weights, self.weights())
         parameters = sum(p.size for p in self.diffusion.trainable_params())
-        return {"parameters": parameters, "images": len(self.images), "shape": list(self.images.shape)}
+        shape = list(self.images.shape)
+        return {"parameters": parameters, "images": len(self.images), "shape": shape, "no_kernels": kernels.why_not()}
 
     def weights(self) -> dict[str, np.ndarray]:
         """All weights, by PyTorch's names."""

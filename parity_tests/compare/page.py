@@ -140,7 +140,7 @@ def _cost(results: Mapping) -> str:
         "cost", "Time and memory", f"Each framework has a process of its own. They compute in turns of {turn}, never "
         "both at once, so what the machine does meanwhile hits both alike. A step is loss, gradients, clipping, update "
         "and average, from arrays in memory to the loss as a number; MindSpore’s first one compiles. PyTorch’s side is "
-        "torch_ref, which is written to be read.",
+        f"torch_ref, which is written to be read. {escape(words.no_kernels(results))}",
         f'<div class="two gap">{figure}<div>{_of_sides(words.cost_rows(results))}</div></div>',
     )  # fmt: skip
 

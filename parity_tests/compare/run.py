@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from ms_ddpm.errors import UserError
 from ..backends import installed
 from ..errors import NothingRan
 from ..verdict import AGREE, DIFFER
-from . import judge, sides
+from . import judge, sides, words
 from .workers import Worker
 
 TURN = 10  # steps, after which the other side computes
@@ -59,6 +60,7 @@ class _Comparing:
         spoilt = {"spoil": [spoil, steps // 2]} if spoil else {}
         self.workers = {"mindspore": self._start("mindspore")}
         self.size = self.workers["mindspore"].ask("start", weights=self.path("first"))
+        self.no_kernels = self.size.pop("no_kernels")
         for name, options in (("torch", spoilt), ("yardstick", {})):
             self.workers[name] = self._start(name, **options)
             self.workers[name].ask("start", weights=self.path("first"))
@@ -168,6 +170,8 @@ def compare(
         bar = tqdm(total=steps, desc="starting", unit="step", disable=not progress, dynamic_ncols=True)
         stack.callback(bar.close)
         work = _Comparing(config, steps, Path(folder), stack, spoil)
+        if line := words.without_kernels(work.no_kernels, config.device_target):
+            tqdm.write(line, file=sys.stderr)
         work.train(bar)
         bar.set_description("sampling both")
         samples = work.sample(num_samples, config.seed)
@@ -188,6 +192,7 @@ def compare(
         "spoilt": spoil,
         "turn": turn_length(config),
         "size": work.size,
+        "no_kernels": work.no_kernels,
         "sides": work.told,
         "yardstick": work.yardstick,
         "checks": checks,

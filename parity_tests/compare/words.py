@@ -96,6 +96,18 @@ def memory_of(megabytes: float) -> str:
     return f"{megabytes:.0f} MiB" if megabytes < 1000 else f"{megabytes / 1024:.2f} GiB"
 
 
+def without_kernels(reason: str, device_target: str = "CPU") -> str:
+    """The line that says so where MindSpore's side ran without our C++ kernels, which are for the CPU; or nothing."""
+    if not reason or device_target.upper() != "CPU":
+        return ""
+    return f"MindSpore's side ran by MindSpore's operators, not by ms_ddpm's C++ kernels: {reason}"
+
+
+def no_kernels(results: Mapping) -> str:
+    """`without_kernels` of a comparison; results of an earlier version do not say."""
+    return without_kernels(results.get("no_kernels", ""), results["config"]["device_target"])
+
+
 def cost_rows(results: Mapping) -> list[tuple[str, str, str]]:
     """(figure, MindSpore's, PyTorch's) of time and memory."""
     times = [seconds(results["sides"][side]) for side in NAMES]
@@ -168,4 +180,5 @@ def terminal(results: Mapping) -> str:
     width = max(len(row[0]) for row in rows)
     lines += [f"{name:<{width}}  {ours:>20}  {theirs:>20}" for name, ours, theirs in rows]
     lines += [layer_line(results["layers"])] if results["layers"] else []
+    lines += filter(None, [no_kernels(results)])
     return "\n".join(lines) + "\n"

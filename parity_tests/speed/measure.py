@@ -13,9 +13,9 @@ import numpy as np
 
 from ms_ddpm.errors import UserError
 
-from . import agree
+from . import agree, tables
 from .child import Child, ContestantFailed
-from .contestants import CONTESTANTS, REFERENCE, Entry
+from .contestants import AS_IT_IS, CONTESTANTS, REFERENCE, Entry
 from .sizes import SIZES, Workload
 
 # A turn of steps shorter than this begins with one that is not timed: the others have had the caches meanwhile. For
@@ -76,7 +76,7 @@ class Contender:
         self.warm_up: dict[str, int] = {}  # calls that begin a turn untimed
         self.row = {
             "workload": workload.as_json(), "contestant": entry.name, "failed": "", "disagrees": "",
-            "differences": {}, "times": {}, "first": {},
+            "differences": {}, "times": {}, "first": {}, "no_kernels": "",
         }  # fmt: skip
 
     def ask(self, do: str, repeats: int = 1, **arguments: object) -> dict:
@@ -95,6 +95,8 @@ class Contender:
         row["resident"] = self.ask("start")["resident"]
         row["import_s"] = time.perf_counter() - self.child.began
         row["build_s"] = self.ask("build", workload=self.workload.as_json(), weights=str(self.weights))["seconds"]
+        if self.entry.name == AS_IT_IS:
+            row["no_kernels"] = self.ask("kernels")["why_not"]
         for i, kind in enumerate(self.what):
             seconds, outputs = self._first(kind)
             row["first"][kind] = seconds
@@ -159,6 +161,7 @@ class Session:
         self._temporary = tempfile.TemporaryDirectory(prefix="bench-")
         self.folder = Path(self._temporary.name)
         self._weights: dict = {}
+        self.told = False
 
     def __enter__(self) -> Session:
         return self
@@ -171,7 +174,7 @@ class Session:
         key = (workload.size.dim, workload.size.mults, workload.layout, workload.seed)
         if key not in self._weights:
             path = self.folder / f"weights-{len(self._weights)}.npz"
-            child = self.start(CONTESTANTS["ours"], self.settings.threads, self.folder / "weights")
+            child = self.start(CONTESTANTS[AS_IT_IS], self.settings.threads, self.folder / "weights")
             try:
                 child.ask("start", self.settings.patience)
                 child.ask("weights", self.settings.patience, workload=workload.as_json(), path=str(path))
@@ -216,12 +219,20 @@ class Session:
                 self.tick(f"{workload}: {one.entry.name} starts")
                 with self.surviving(contenders, one):
                     one.bring_up()
+            self.say_what_is_missing()
             if self.agree(contenders, workload):
                 for kind in workload.what:
                     self.race(contenders, kind)
         finally:
             for one in everyone:
                 one.close()
+
+    def say_what_is_missing(self) -> None:
+        """Says, once, that what is timed as ours is not our kernels."""
+        line = tables.without_kernels({"rows": self.rows})
+        if line and not self.told:
+            self.say(line)
+            self.told = True
 
     def agree(self, contenders: list[Contender], workload: Workload) -> bool:
         """Whether all compute the same; with the differences in the rows."""

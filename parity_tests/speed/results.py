@@ -23,7 +23,8 @@ def empty(command: str, date: str, machine: Mapping, settings: Mapping) -> dict:
 
     A row is one contestant at one workload: ``workload``, ``contestant``, ``failed`` and ``disagrees`` (why, or ""),
     ``differences`` from the reference, ``times`` and ``first`` (what -> seconds of each call, of the first call),
-    ``import_s``, ``build_s``, ``first_step_s`` (from process start), ``resident`` and ``growth`` in bytes.
+    ``import_s``, ``build_s``, ``first_step_s`` (from process start), ``resident`` and ``growth`` in bytes,
+    ``no_kernels`` (why ours runs by MindSpore's operators, or "").
     """
     return {
         "format": FORMAT, "command": command, "date": date, "machine": dict(machine), "settings": dict(settings),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import results
-from .contestants import CONTESTANTS, REFERENCE
+from .contestants import AS_IT_IS, CONTESTANTS, REFERENCE
 from .sizes import GROWTH, WHAT, Workload, axis_value
 
 NONE = "–"
@@ -180,9 +180,18 @@ def all_tables(found: Mapping) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
+def without_kernels(found: Mapping) -> str:
+    """The line that says so where ours, as it is, ran by MindSpore's operators; nothing where it did not."""
+    for row in found["rows"]:
+        if row["contestant"] == AS_IT_IS and row.get("no_kernels"):
+            return f"{title_of(AS_IT_IS)} ran by MindSpore's operators, not by its C++ kernels: {row['no_kernels']}"
+    return ""
+
+
 def notes(found: Mapping) -> list[str]:
     """What did not go as it should, one line each."""
     lines = [] if found["complete"] else ["The run was interrupted: this is what was measured until then."]
+    lines += filter(None, [without_kernels(found)])
     if found["others"] > BUSY:
         share = f"{100 * found['others']:.0f} %"
         lines.append(f"Other processes took {share} of the processors meanwhile: measure again on a machine at rest.")

@@ -7,6 +7,7 @@ python -m parity_tests.speed.worker NAME THREADS
     {"do": "build", workload, weights}     makes the network                -> seconds
     {"do": "first", what, path}            the first call, timed, outputs saved as .npz -> seconds
     {"do": "time", what, n, warm_up}       n calls, each timed, after some that are not -> seconds
+    {"do": "kernels"}                      (ours) why it has no C++ kernels  -> why_not, "" where it has
     {"do": "load"}                         puts the initial weights back
     {"do": "memory"}                       resident and peak, bytes; the peak since "start"
     {"do": "quit"}
@@ -83,6 +84,12 @@ class Worker:
         self.contestant = self.module.Contestant(Workload.from_json(workload), arrays, names, **self.arguments)
         self.contestant.load()
         return {"seconds": time.perf_counter() - began}
+
+    def kernels(self) -> dict:
+        """Why ms_ddpm does without its C++ kernels; after `build`, since asking loads them."""
+        from ms_ddpm.ops import kernels
+
+        return {"why_not": kernels.why_not()}
 
     def load(self) -> dict:
         """Puts the initial weights back."""
