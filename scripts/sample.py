@@ -79,16 +79,14 @@ def build_parser() -> Parser:
 
 def interpolation_ends(config, args: dict):
     """Two sets of data set images to go between: (2, pairs, C, H, W) float32 in [0, 1]."""
-    import numpy as np
-
-    from ms_ddpm import data, recipes
+    from ms_ddpm import data
 
     name = args["dataset"] or config.dataset
-    source = data.open_images(name, image_size=recipes.image_shape(config), channels=config.channels)
+    source = data.open_configured(config, name)
     pairs = min(6, len(source) // 2)
     if pairs < 1:
         raise UserError(f"--interpolate needs 2 images, {name} has {len(source)}")
-    return source.batch(range(2 * pairs)).reshape(2, pairs, *source.shape).astype(np.float32) / 255
+    return data.as_float(source.batch(range(2 * pairs))).reshape(2, pairs, *source.shape)
 
 
 def draw_interpolation(diffusion, ends, args: dict):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_ddpm import data, pipeline
+from ms_ddpm import _files, data, pipeline
 from ms_ddpm.data import Batches, iterate, open_images, split, to_dataset
 from ms_ddpm.errors import UserError
 from ms_ddpm.random import Stream, stream
@@ -160,9 +160,9 @@ def test_jpeg_is_decoded_as_pillow_does(tmp_path, rng):
 @pytest.mark.parametrize(("cache_bytes", "decoded"), [(2 * 3 * 8 * 8, 1), (2 * 3 * 8 * 8 - 1, 3)])
 def test_a_folder_image_is_decoded_once_when_the_set_fits_the_cache(tmp_path, rng, monkeypatch, cache_bytes, decoded):
     save_folder(tmp_path, rng, 2)
-    load, calls = data._files.load_image, []
+    load, calls = _files.load_image, []
     monkeypatch.setattr(data, "CACHE_BYTES", cache_bytes)
-    monkeypatch.setattr(data._files, "load_image", lambda *a, **k: calls.append(a) or load(*a, **k))
+    monkeypatch.setattr(_files, "load_image", lambda *a, **k: calls.append(a) or load(*a, **k))
     source = opened(tmp_path)
     assert calls == []
     first, *others = (source.get(0) for _ in range(3))
@@ -183,14 +183,14 @@ def test_threads_see_the_same_images_and_name_a_bad_one_once(tmp_path, rng, capl
     (tmp_path / "000.png").write_bytes(b"broken")
     expected = opened(tmp_path).batch(range(12))
     caplog.clear()
-    load, barrier = data._files.load_image, threading.Barrier(4)
+    load, barrier = _files.load_image, threading.Barrier(4)
 
     def at_once(path, **options):
         if path.name == "000.png":
             barrier.wait(5)
         return load(path, **options)
 
-    monkeypatch.setattr(data._files, "load_image", at_once)
+    monkeypatch.setattr(_files, "load_image", at_once)
     source = opened(tmp_path)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: source.batch(range(12)), range(4)))
@@ -279,14 +279,14 @@ def test_no_mutated_file_stops_a_run(tmp_path, rng, suffix):
 @pytest.mark.parametrize("error", [SyntaxError("x"), struct.error("x"), EOFError(), MemoryError(), ZeroDivisionError()])
 def test_any_exception_of_a_decoder_means_unreadable(tmp_path, rng, monkeypatch, error):
     save_folder(tmp_path, rng, 2)
-    load = data._files.load_image
+    load = _files.load_image
 
     def failing(path, **options):
         if path.name == "000.png":
             raise error
         return load(path, **options)
 
-    monkeypatch.setattr(data._files, "load_image", failing)
+    monkeypatch.setattr(_files, "load_image", failing)
     source = opened(tmp_path)
     np.testing.assert_array_equal(source.get(0), source.get(1))
     assert source.skipped[str(tmp_path / "000.png")].startswith(type(error).__name__)
