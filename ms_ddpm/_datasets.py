@@ -170,9 +170,7 @@ def npz_labels(path: Path, arrays: dict[str, np.ndarray], count: int) -> np.ndar
 
 def _npz_images(path: Path, images: np.ndarray) -> np.ndarray:
     if images.ndim not in (3, 4) or 0 in images.shape:
-        raise UserError(
-            f"{path} has images of shape {images.shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W)"
-        )
+        raise UserError(f"{path} has images of shape {images.shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W)")
     if images.dtype.kind == "f":
         if not (images.min() >= 0 and images.max() <= 1):  # so written that a nan is refused
             raise UserError(f"{path} has float images outside [0, 1]; scale them, or save uint8")

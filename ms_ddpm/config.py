@@ -308,7 +308,8 @@ def from_yaml(path: str | Path) -> dict[str, Any]:
     return from_mapping(values, f"--config {path}")
 
 
-_SCALARS = {"int": "INT", "float": "FLOAT", "str": "STR", "name": "STR", "colour": "COLOUR"}  # kinds of one value -> how help shows it
+# Kinds of one value -> how help shows it.
+_SCALARS = {"int": "INT", "float": "FLOAT", "str": "STR", "name": "STR", "colour": "COLOUR"}
 
 
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:

@@ -16,9 +16,7 @@ from .colours import WHITE, Colour
 from .errors import UserError, described
 from .sources import ImageSource, Store, channel_axis, channels_first, fitted_source
 
-EXPECTED = (
-    "a path, an array of images, a list of them, a data set with __len__ and __getitem__, or a data.ImageSource"
-)
+EXPECTED = "a path, an array of images, a list of them, a data set with __len__ and __getitem__, or a data.ImageSource"
 
 
 def as_source(
@@ -52,9 +50,7 @@ def as_source(
         raise UserError(f"{name} does not become a numpy array ({described(error)}); give it as one") from error
     if images is not None:
         if images.ndim not in (3, 4) or not images.size:
-            raise UserError(
-                f"{name} has shape {images.shape}, expected images (N, H, W), (N, H, W, C) or (N, C, H, W)"
-            )
+            raise UserError(f"{name} has shape {images.shape}, expected images (N, H, W), (N, H, W, C) or (N, C, H, W)")
         images = channels_first(name, _checked(images, name), channels, image_size)
         return fitted_source(name, images, labels, image_size, keep_bytes)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):

@@ -141,7 +141,7 @@ class LatentDiffusion(nn.Cell):
         found = latents.prepare(Path(config.output_dir) / latents.FILE, self.autoencoder, images, config.dataset)
         self.use_statistics(found.statistics)
         self.opened = found
-        return found.source()
+        return found.source(images.class_names)
 
     def keep_data(self, folder: str | Path) -> None:
         """Writes what `open_data` gave to ``folder``/latents.npz, unless there is one. For whoever holds its lock."""

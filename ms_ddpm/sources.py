@@ -180,13 +180,16 @@ def as_bytes(images: np.ndarray) -> np.ndarray:
     return images if images.dtype == np.uint8 else np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
-def array_source(name: str, arrays: np.ndarray, labels: np.ndarray | None = None) -> ImageSource:
+def array_source(
+    name: str, arrays: np.ndarray, labels: np.ndarray | None = None, class_names: Sequence[str] | None = None
+) -> ImageSource:
     """``arrays`` as a source: uint8 images, or float32 values that training gets as they are.
 
     Args:
         name: what messages call it.
         arrays: (N, C, H, W) uint8 or float32.
         labels: (N,) integers, or None.
+        class_names: of the classes 0, 1, ..., where they have any.
 
     Raises:
         UserError: for arrays of another type or shape, none, and labels of another number.
@@ -195,7 +198,8 @@ def array_source(name: str, arrays: np.ndarray, labels: np.ndarray | None = None
         raise UserError(f"{name} is {arrays.dtype} {arrays.shape}, expected uint8 or float32 (N, C, H, W)")
     if labels is not None and labels.shape != arrays.shape[:1]:
         raise UserError(f"{name} has {len(arrays)} arrays, but labels of shape {labels.shape}")
-    store = Store(name, arrays.shape[1:], range(len(arrays)), lambda index: arrays[index], pixels=arrays)
+    store = Store(name, arrays.shape[1:], range(len(arrays)), lambda index: arrays[index], pixels=arrays,
+                  class_names=class_names)  # fmt: skip
     return ImageSource(store, None if labels is None else labels.astype(np.int32))
 
 

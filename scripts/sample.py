@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import images, recipes, samplers, sampling, sizes
+    from ms_ddpm import images, origin, recipes, samplers, sampling, sizes
 
     asked = recipes.config_of(path)
     asked.device_target = args.get("device_target", "CPU")
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     common = {"seed": args["seed"], **options}
     drawn = sampling.draw_images(cell, args["num"], batch_size=args["batch_size"], labels=labels, **common)
     npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
-    images.save_npz(drawn, npz, labels)
+    images.save_npz(drawn, npz, labels, origin.Origin.of(config).as_array())
     columns = args["grid"] or (sampling.columns_of(labels[:GRID_MAX]) if labels is not None else None)
     images.save_grid(drawn[:GRID_MAX], folder / "grid.png", columns=columns)
     print(f"{len(drawn)} images from step {state['step']}: {npz}, {folder / 'grid.png'}")

@@ -130,7 +130,8 @@ def read_all(path, *, channels=3, image_size=(8, 8), caplog=None):
             for index in range(len(source)):
                 image = source.get(index)
                 assert image.shape == (channels, *image_size)
-                assert image.dtype == np.uint8
+                assert image.dtype == source.dtype
+                assert source.dtype == np.uint8 or (image.min() >= 0 and image.max() <= 1)
         except UserError as error:
             check_complaint(error, path, "images", "channels")
             return None
