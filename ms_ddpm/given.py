@@ -41,11 +41,8 @@ def as_source(
             item that cannot be read or is no image, which is named. The last two also come from the source later.
     """
     name = f"the {type(dataset).__name__} given"
-    labels = None
-    if isinstance(dataset, tuple) and len(dataset) == 2 and _are_labels(dataset[1], dataset[0]):
-        dataset, labels = dataset[0], _as_array(dataset[1]).astype(np.int32)
     try:
-        images = _as_array(dataset)
+        images, labels = _arrays(dataset)
     except Exception as error:  # a tensor that needs a gradient, or is on a device
         raise UserError(f"{name} does not become a numpy array ({described(error)}); give it as one") from error
     if images is not None:
@@ -71,9 +68,16 @@ def _as_array(value: Any) -> np.ndarray | None:
     return None
 
 
-def _are_labels(value: Any, images: Any) -> bool:
-    labels = _as_array(value)
-    return labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels) == len(images)
+def _arrays(dataset: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(images, classes int32 or None) of an array or a pair of them; (None, None) where ``dataset`` is neither."""
+    if isinstance(dataset, tuple) and len(dataset) == 2:
+        images, labels = _as_array(dataset[0]), _as_array(dataset[1])
+        if images is not None and labels is not None:
+            whole_numbers = labels.ndim == 1 and labels.dtype.kind in "iu"
+            if whole_numbers and images.ndim > 2 and len(images) == len(labels):
+                return images, labels.astype(np.int32)
+        return None, None
+    return _as_array(dataset), None
 
 
 def _checked(images: np.ndarray, name: str) -> np.ndarray:
