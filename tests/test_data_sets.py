@@ -1,4 +1,4 @@
-"""Data sets as other programs leave them: layouts and labels of .npz files, torchvision's folders, CIFAR's test files."""
+"""Data sets as other programs leave them: arrays and labels of .npz files, torchvision's folders, test files."""
 
 import logging
 import struct

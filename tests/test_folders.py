@@ -214,8 +214,8 @@ def test_their_number_must_be_num_classes(classes):
     with pytest.raises(UserError) as refused:
         open_configured(config.resolve(values, None))
     assert str(refused.value) == (
-        "num_classes is 3, but there are 4 class folders with images: Cats, birds, dogs, emus; set num_classes to 4, or "
-        "labels_from to files"
+        "num_classes is 3, but there are 4 class folders with images: Cats, birds, dogs, emus; "
+        "set num_classes to 4, or labels_from to files"
     )
     source = open_configured(config.resolve({**values, "num_classes": 4}, None))
     assert source.labels.tolist() == [0, 1, 1, 2, 3]

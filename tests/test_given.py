@@ -56,6 +56,7 @@ class Tensor:
 
 IMAGES = numbered()
 LAST = IMAGES.transpose(0, 2, 3, 1)
+FLOATS = numbered(dtype=np.float32)
 WAYS = {  # what is given -> whether training gets floats that were never bytes
     "array, channels first": (IMAGES, False),
     "array, channels last": (LAST, False),
@@ -66,8 +67,8 @@ WAYS = {  # what is given -> whether training gets floats that were never bytes
     "a list of tensors": ([Tensor(x) for x in numbered(dtype=np.float32)], True),
     "items that are arrays": (DataSet(lambda i: LAST[i]), False),
     "items that are Pillow images": (DataSet(lambda i: (Image.fromarray(LAST[i]), i % 5)), False),
-    "items that are tensors": (DataSet(lambda i: (Tensor(numbered(dtype=np.float32)[i]), Tensor(np.array(i % 5)))), True),
-    "bytes after floats": (DataSet(lambda i: IMAGES[i] if i else numbered(dtype=np.float32)[i]), True),
+    "items that are tensors": (DataSet(lambda i: (Tensor(FLOATS[i]), Tensor(np.array(i % 5)))), True),
+    "bytes after floats": (DataSet(lambda i: IMAGES[i] if i else FLOATS[i]), True),
 }  # fmt: skip
 
 
@@ -85,7 +86,8 @@ def test_everything_becomes_the_same_images(way):
             assert found.dtype == np.float32
         flipped = wanted[:, 0, 0, 0] > wanted[:, 0, 0, -1]
         assert 0 < flipped.sum() < 5 or len(part) == 3
-    assert len({round(float(x) * 255) for x in train.batch(range(7)).astype(float)[:, 0, 0, 0] / (1 if floats else 255)}) == 7  # noqa: E501 # fmt: skip
+    first = train.batch(range(7))[:, 0, 0, 0]
+    assert len(set((first * 255 if floats else first).round())) == 7
 
 
 LABELLED = {
@@ -112,9 +114,9 @@ def test_classes_are_not_asked_for_where_they_are_not_wanted():
     assert dataset.asked == [0]  # its type is that of all
     with pytest.raises(UserError, match=r"item 0 of the DataSet given has no class that is a whole number.*give pairs"):
         prepare(dataset, Conditional(), 2, seed=0)
+    cell = Conditional()
+    cell.num_classes = 4
     with pytest.raises(UserError, match="class 4 does not exist; the model has num_classes 4"):
-        cell = Conditional()
-        cell.num_classes = 4
         prepare(DataSet(lambda i: (IMAGES[i], i % 5)), cell, 0, seed=0)
     with pytest.raises(UserError, match="the data set has no labels"):
         prepare(IMAGES, Conditional(), 0, seed=0)
@@ -147,8 +149,10 @@ def test_transparent_pillow_images_are_laid_on_white():
 
 
 WRONG = {
-    "both ends may be channels": (np.zeros((2, 3, 5, 3), np.uint8), r"one image of the ndarray given is \(3, 5, 3\), which "
-                                  r"may be \(3, H, W\) or \(H, W, 3\)"),
+    "both ends may be channels": (
+        np.zeros((2, 3, 5, 3), np.uint8),
+        r"one image of the ndarray given is \(3, 5, 3\), which may be \(3, H, W\) or \(H, W, 3\)",
+    ),
     "neither is": (np.zeros((2, 5, 6, 2), np.uint8), r"have 2 channel\(s\), but channels is 3"),
     "a grey one": ([np.zeros((4, 6), np.uint8)], r"item 0 of the list given have 1 channel\(s\), but channels is 3"),
     "one image": (np.zeros((4, 6), np.uint8), r"the ndarray given has shape \(4, 6\), expected images \(N, H, W\)"),
@@ -177,9 +181,9 @@ def test_a_tensor_that_becomes_no_array_says_so():
         def numpy(self):
             raise TypeError("can't convert cuda:0 device type tensor to numpy.\nUse Tensor.cpu()")
 
-    with pytest.raises(UserError, match="the OnDevice given does not become a numpy array .TypeError: can't convert"):
+    with pytest.raises(UserError, match=r"the OnDevice given does not become a numpy array .TypeError: can't convert"):
         prepare(OnDevice(), Cell(), 0, seed=0)
-    with pytest.raises(UserError, match="item 0 of the list given cannot be made an image .TypeError: can't convert"):
+    with pytest.raises(UserError, match=r"item 0 of the list given cannot be made an image .TypeError: can't convert"):
         prepare([OnDevice()], Cell(), 0, seed=0)
 
 

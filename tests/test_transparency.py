@@ -57,7 +57,8 @@ def tiff16(values, order="<", extra=None):
         packed = struct.pack(f"{order}HH", value, 0) if (kind, count) == (3, 1) else struct.pack(f"{order}I", value)
         body += struct.pack(f"{order}HHI", number, kind, count) + packed
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, bits + 2 * bands)
-    return head + pixels + struct.pack(f"{order}{bands}H", *[16] * bands) + struct.pack(f"{order}H", len(tags)) + body + bytes(4)  # fmt: skip
+    sizes = struct.pack(f"{order}{bands}H", *[16] * bands)
+    return head + pixels + sizes + struct.pack(f"{order}H", len(tags)) + body + bytes(4)
 
 
 def encoded(image, kind, **options):
@@ -168,7 +169,7 @@ def test_another_background_is_one_line(word, tmp_path):
     with pytest.raises(UserError, match=r"background is .*expected a colour: white, black.*'#rrggbb' \(quoted in YAML"):
         config.read_value("background", word)
     if isinstance(word, str):
-        with pytest.raises(UserError, match="background is .*expected a colour"):
+        with pytest.raises(UserError, match=r"background is .*expected a colour"):
             open_images("digits", image_size=(8, 8), channels=1, background=word)
 
 
