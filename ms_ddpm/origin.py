@@ -34,6 +34,17 @@ class Origin:
         built_in = config.dataset in DIGITS
         return cls(config.dataset if built_in or not path.exists() else str(path.resolve()), config.background)
 
+    @classmethod
+    def of_checkpoint(cls, state: dict, path: Path) -> Origin | None:
+        """That of a checkpoint's state.json; None where it holds no configuration, or one that does not know.
+
+        Weights that convert.py ported were trained elsewhere: of those a data set is known where a recipe named one.
+        """
+        if not isinstance(state.get("config"), dict):
+            return None
+        config = Config(**from_mapping(state["config"], f"checkpoint {path}"))
+        return None if "source" in state and config.dataset == Config.dataset else cls.of(config)
+
     def as_array(self) -> np.ndarray:
         """What goes into samples.npz under the name MEMBER."""
         return np.frombuffer(json.dumps(asdict(self)).encode(), np.uint8)
@@ -66,8 +77,7 @@ def _beside(folder: Path) -> Origin | None:
             return Origin.of(Config(**from_yaml(place / "config.yaml")))
         if (place / "checkpoints").is_dir() or (place / "state.json").is_file():
             path = checkpoint.locate(place)
-            config = checkpoint.read_state(path).get("config")
-            return Origin.of(Config(**from_mapping(config, f"checkpoint {path}"))) if isinstance(config, dict) else None
+            return Origin.of_checkpoint(checkpoint.read_state(path), path)
     return None
 
 

@@ -6,7 +6,7 @@
   python scripts/sample.py --checkpoint runs/digits --interpolate 8 --dataset digits
   python scripts/sample.py --checkpoint runs/score_classes --labels 3 7 --guidance_scale 2 --sampler pc
 
-Writes grid.png and samples.npz (arr_0, uint8, NHWC), and samples.gif or interpolation.png where asked for. Of a
+Writes grid.png and samples.npz (arr_0, uint8, NHWC; trained_on, which evaluate.py reads), and samples.gif or interpolation.png where asked for. Of a
 class-conditional model also classes.png, a row for each class, class-K.png, embedding.png, and labels in samples.npz.
 Image i of a seed is the same picture whatever --num and --batch_size are.
 """
@@ -176,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     common = {"seed": args["seed"], **options}
     drawn = sampling.draw_images(cell, args["num"], batch_size=args["batch_size"], labels=labels, **common)
     npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
-    images.save_npz(drawn, npz, labels, origin.Origin.of(config).as_array())
+    trained_on = origin.Origin.of_checkpoint(state, path)
+    images.save_npz(drawn, npz, labels, trained_on and trained_on.as_array())
     columns = args["grid"] or (sampling.columns_of(labels[:GRID_MAX]) if labels is not None else None)
     images.save_grid(drawn[:GRID_MAX], folder / "grid.png", columns=columns)
     print(f"{len(drawn)} images from step {state['step']}: {npz}, {folder / 'grid.png'}")

@@ -64,6 +64,7 @@ TYPES = {
     "float": _real,
     "str": lambda v: type(v) is str and "\0" not in v,
     "name": lambda v: type(v) is str and "\0" not in v and v.strip(),
+    "colour": lambda v: type(v) is str and len(colours.parse(v)) == 3,
     "bool": lambda v: type(v) is bool,
     "ints": _all(_whole),
     "floats": _all(_real),

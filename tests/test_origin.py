@@ -99,6 +99,10 @@ def test_or_beside_its_checkpoints(tmp_path):
     for place in (tmp_path / "run" / "samples-6", path / "samples-6", tmp_path / "run"):
         images.save_npz(shirts(3), place / "samples.npz")
         assert origin.find(place / "samples.npz") == origin.Origin("/data/mnist")
+    ported = {**state, "config": to_dict(Config()), "source": "model-100.pt"}  # by convert.py: trained elsewhere
+    assert origin.Origin.of_checkpoint(ported, path) is None
+    ported["config"]["dataset"] = "/data/mnist"  # its --config says so
+    assert origin.Origin.of_checkpoint(ported, path) == origin.Origin("/data/mnist")
     state["config"] = None  # a Trainer's that was given none
     checkpoint.save(tmp_path / "library" / "checkpoints", 6, arrays, state)
     assert origin.find(tmp_path / "library" / "samples.npz") is None
