@@ -6,8 +6,9 @@
   python scripts/sample.py --checkpoint runs/digits --interpolate 8 --dataset digits
   python scripts/sample.py --checkpoint runs/score_classes --labels 3 7 --guidance_scale 2 --sampler pc
 
-Writes grid.png and samples.npz (arr_0, uint8, NHWC; trained_on, which evaluate.py reads), and samples.gif or interpolation.png where asked for. Of a
-class-conditional model also classes.png, a row for each class, class-K.png, embedding.png, and labels in samples.npz.
+Writes grid.png and samples.npz (arr_0, uint8, NHWC; what the model was trained on, for evaluate.py), and samples.gif
+or interpolation.png where asked for. Of a class-conditional model also classes.png, a row for each class, class-K.png,
+embedding.png, and labels in samples.npz.
 Image i of a seed is the same picture whatever --num and --batch_size are.
 """
 

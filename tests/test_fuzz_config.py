@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ms_ddpm import config, memory, sizes
+from ms_ddpm import colours, config, memory, sizes
 from ms_ddpm.errors import UserError, one_line, quoted
 
 from .fuzz import check_complaint, count, watched
