@@ -32,8 +32,8 @@ _HOME = {
     "export": "mindir",
 }
 _WITHOUT_MINDSPORE = {
-    "checkpoint", "cli", "config", "config_systems", "data", "errors", "evaluation", "files", "images", "labels",
-    "lr_schedules", "random", "runs", "runtime", "schedules",
+    "checkpoint", "cli", "colours", "config", "config_systems", "data", "errors", "evaluation", "files", "given",
+    "images", "labels", "lr_schedules", "origin", "random", "runs", "runtime", "schedules", "sources",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
     "amp", "autoencoder", "convert", "corruption", "diffusion", "ema", "first_ddpm", "latent", "latents",

@@ -1,47 +1,32 @@
-"""Reads data set files into uint8 arrays, and one image into one array. Nothing is unpickled here.
+"""One image, from a file or an array, at one size and number of channels: (C, H, W), uint8 or float32 in [0, 1].
 
-A data set file is somebody else's: lengths are checked against headers before pixels are believed, and every
-complaint is a `UserError` that names the file. `READERS` is the list of what is understood.
+Two ways lead there. In 8 bits Pillow does everything. At full depth, for files of 16 bits and arrays of floats, values
+are floats from the first byte on, and scaling is done on them.
 """
 
 from __future__ import annotations
 
-import gzip
-import math
-import os
+import sys
 import threading
 import warnings
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from . import memory, untrusted
-from .errors import UserError, one_line
+from .colours import WHITE, Colour
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for so many channels
-EXPECTED = (
-    f"a folder of images ({' '.join(SUFFIXES)}), MNIST idx files, CIFAR files of the binary version, "
-    'an .npz file, "digits" or "digits28"'
-)
+LUMA = np.array([0.299, 0.587, 0.114])  # of Pillow's conversion to grey, ITU-R 601-2
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # by content; GIF because it often travels under .png
-_CIFAR_PIXELS = 3 * 32 * 32
-_CIFAR_BYTES = 1 << 30  # the largest file of the two sets has 154 MB
+_LOW_BYTES = {  # Pillow's name of a layout of 16 bits -> that of the bytes which it drops from it
+    f"{bands};16{order}": f"{bands};16{other}"
+    for bands in ("RGB", "RGBA", "RGBX")
+    for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
+}
+_GREY_SCALES = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey of 2 and 4 bits by
 _open_lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A data set that is one array: ``images`` uint8 (N, C, H, W), ``labels`` int32 (N,) or None."""
-
-    images: np.ndarray
-    labels: np.ndarray | None = None
-
-
-# ---- one image ---------------------------------------------------------------------------------------------------
 
 
 def fit(image, image_size: tuple[int, int]):
@@ -68,28 +53,66 @@ def fit(image, image_size: tuple[int, int]):
     return image.crop((left, top, left + width, top + height))
 
 
-def load_image(path: Path, image_size: tuple[int, int], channels: int) -> np.ndarray:
-    """The image file ``path`` upright, converted to 1 (grey), 3 (RGB) or 4 (RGBA) channels and fitted: uint8 (C, H, W).
+def load_image(
+    path: Path, image_size: tuple[int, int], channels: int, background: Colour = WHITE, full_depth: bool = False,
+    on_frames: Callable[[int], None] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The image file ``path`` upright, converted to 1 (grey), 3 (RGB) or 4 (RGBA) channels and fitted: (C, H, W).
+
+    Args:
+        path: its first frame or page is read.
+        image_size, channels: what is wanted.
+        background: the colour seen through transparent pixels where there is no alpha channel to keep them.
+        full_depth: gives float32 in [0, 1] that keeps what a file of 16 bits holds; otherwise uint8.
+        on_frames: called with the number of frames or pages.
 
     Raises whatever Pillow raises, which for a damaged file may be an exception of any type.
     """
-    from PIL import ImageOps
+    image, layout = _read(path, on_frames=on_frames)
+    keyed_16_bits = "transparency" in image.info and (layout in _LOW_BYTES or _is_16_bit_grey(image))
+    if not (full_depth or keyed_16_bits):  # Pillow compares the colour of 16 bits with pixels of 8
+        return from_picture(image, image_size, channels, background)
+    colour, alpha = _exact_values(path, image, layout)
+    values = fit_array(_channels_of(colour, alpha, channels, background), image_size)
+    return values if full_depth else np.rint(values * 255).astype(np.uint8)
 
-    with _open(path) as image:
-        _check_pixels(*image.size)
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    return _chw(fit(_convert(upright, MODES[channels]), image_size))
+
+def from_picture(image, image_size: tuple[int, int], channels: int, background: Colour = WHITE) -> np.ndarray:
+    """A Pillow image converted and fitted as `load_image` does, uint8 (C, H, W)."""
+    _check_pixels(*image.size)
+    return _chw(fit(_convert(image, MODES[channels], background), image_size))
 
 
 def fit_array(array: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """uint8 (C, h, w) fitted to uint8 (C, H, W), see `fit`; channels without a Pillow mode are fitted one by one."""
+    """uint8 or float32 (C, h, w) fitted to (C, H, W) of the same type, see `fit`.
+
+    Four channels are RGBA, whose colours count as much as they are opaque. Others are fitted one by one.
+    """
     from PIL import Image
 
+    if array.shape[1:] == tuple(image_size):
+        return array
+    if array.dtype != np.uint8:
+        return _fit_floats(array, image_size)
     if len(array) not in MODES:
         return np.concatenate([fit_array(plane[None], image_size) for plane in array])
     pixels = array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
     return _chw(fit(Image.fromarray(pixels), image_size))
+
+
+def _fit_floats(array: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    if len(array) == 4:
+        array = np.concatenate([array[:3] * array[3:], array[3:]])
+    planes = [np.asarray(fit(Image.fromarray(np.ascontiguousarray(plane)), image_size)) for plane in array]
+    fitted = np.stack(planes).astype(np.float32)
+    if len(fitted) == 4:
+        np.divide(fitted[:3], fitted[3:], out=fitted[:3], where=fitted[3:] > 0)
+    return np.clip(fitted, 0, 1)
+
+
+# ---- opening -----------------------------------------------------------------------------------------------------
 
 
 def _open(path: Path):
@@ -108,24 +131,91 @@ def _check_pixels(width: int, height: int) -> None:
         raise ValueError(f"{width} x {height} pixels are more than Pillow's limit of {Image.MAX_IMAGE_PIXELS}")
 
 
-def _convert(image, mode: str):
+def _read(path: Path, read_as: str | None = None, on_frames: Callable[[int], None] | None = None) -> tuple:
+    """(the first frame upright, Pillow's name for the layout of its bytes); ``read_as`` is put in that one's place."""
+    from PIL import ImageOps
+
+    with _open(path) as image:
+        _check_pixels(*image.size)
+        layout = _layout(image.tile)
+        if read_as is not None:
+            image.tile = [(*tile[:3], _with_layout(tile[3], read_as)) for tile in image.tile]
+        image.load()
+        if layout in _GREY_SCALES and isinstance(image.info.get("transparency"), int):
+            image.info["transparency"] *= _GREY_SCALES[layout]  # Pillow scales the pixels alone (13.0)
+        upright = ImageOps.exif_transpose(image)
+        if on_frames is not None:
+            on_frames(_frames(image))
+        return upright, layout
+
+
+def _layout(tiles: list) -> str:
+    """Pillow's "raw mode" of an image that is not loaded yet; empty where it has several or none."""
+    found = {_layout_of(tile[3]) for tile in tiles}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _layout_of(arguments) -> str:
+    first = arguments if isinstance(arguments, str) or not arguments else arguments[0]
+    return first if isinstance(first, str) else ""
+
+
+def _with_layout(arguments, layout: str):
+    return layout if isinstance(arguments, str) else (layout, *arguments[1:])
+
+
+def _frames(image) -> int:
+    """How many frames or pages a file has, from its open image; 1 where its end is damaged."""
+    try:
+        return image.n_frames if getattr(image, "is_animated", False) else 1
+    except Exception:  # Pillow looks through the whole file for them, with exceptions of any type
+        return 1
+
+
+# ---- 8 bits ------------------------------------------------------------------------------------------------------
+
+
+def _convert(image, mode: str, background: Colour):
     if image.mode == "F":
         raise ValueError("floating-point pixels: their range is unknown")
-    if image.mode == "I" or image.mode.startswith("I;16"):
+    if _is_16_bit_grey(image):
         image = _from_16_bit(image)
-    if mode != "RGBA":
-        image.info.pop("transparency", None)  # it would only make Pillow warn
+    if mode != "RGBA" and _is_transparent(image):
+        image = _flattened(image, background)
     return image.convert(mode)
+
+
+def _is_16_bit_grey(image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _grey_of_16_bits(image) -> np.ndarray:
+    grey = np.asarray(image).astype(np.int64)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ValueError("32-bit integer pixels: their range is unknown")
+    return grey
 
 
 def _from_16_bit(image):
     """0..65535 -> 0..255; Pillow's own conversion cuts everything above 255 off."""
     from PIL import Image
 
-    grey = np.asarray(image).astype(np.int64)
-    if grey.min() < 0 or grey.max() > 65535:
-        raise ValueError("32-bit integer pixels: their range is unknown")
-    return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    return Image.fromarray(((_grey_of_16_bits(image) + 128) // 257).astype(np.uint8))
+
+
+def _is_transparent(image) -> bool:
+    """Whether some pixels may be: by a channel of their own, by palette, or as one colour that is named."""
+    palette = getattr(image, "palette", None)
+    alpha_in_palette = image.mode == "P" and palette is not None and palette.mode.endswith("A")
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or alpha_in_palette or "transparency" in image.info
+
+
+def _flattened(image, background: Colour):
+    """What is seen of ``image`` before ``background``: RGB. What is hidden under alpha 0 stays hidden."""
+    from PIL import Image
+
+    whole = image.convert("RGBA")
+    return Image.composite(whole.convert("RGB"), Image.new("RGB", whole.size, background), whole.getchannel("A"))
 
 
 def _chw(image) -> np.ndarray:
@@ -133,217 +223,47 @@ def _chw(image) -> np.ndarray:
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
-# ---- whole data sets ---------------------------------------------------------------------------------------------
+# ---- full depth --------------------------------------------------------------------------------------------------
 
 
-def read_digits() -> Pixels:
-    """scikit-learn's 1,797 digits, 8 x 8, 0..16 scaled to 0..255."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise UserError('data set "digits" needs scikit-learn; run: pip install ms_ddpm[digits]') from None
-    digits = load_digits()
-    return Pixels(np.rint(digits.images * 255 / 16).astype(np.uint8)[:, None], digits.target.astype(np.int32))
+def _exact_values(path: Path, image, layout: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """(colour (H, W, 1 or 3), alpha (H, W, 1) or None), float32 in [0, 1], of a file whose 8 bits ``image`` holds.
 
-
-def read_digits28() -> Pixels:
-    """The digits at the 28 x 28 of the networks made for MNIST: every pixel as 3 x 3, and a border of 2.
-
-    `evaluation.digits_from_28` undoes it exactly; scaling with interpolation would not.
+    Pillow has no mode for colour of 16 bits: it keeps the high byte of each value. Read a second time, in the other
+    byte order, it keeps the low ones. Of grey with alpha, four bytes a pixel, it gives all when asked for RGBA.
     """
-    small = read_digits()
-    return Pixels(np.pad(small.images.repeat(3, 2).repeat(3, 3), ((0, 0), (0, 0), (2, 2), (2, 2))), small.labels)
-
-
-DIGITS = {"digits": read_digits, "digits28": read_digits28}
-
-
-def read_pixels(path: Path) -> Pixels | None:
-    """What the first reader that knows ``path`` makes of it; None: it may be a folder of images."""
-    for reader in READERS.values():
-        pixels = reader(path)
-        if pixels is not None:
-            return pixels
-    return None
-
-
-def image_paths(folder: Path) -> list[Path]:
-    """The image files in ``folder`` and the folders below it, sorted by path. Hidden files are left out."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a data set; expected {EXPECTED}; give the folder, not one image")
-    paths, waiting = [], [folder]
-    while waiting:  # pathlib's rglob is recursive, and folders may be nested more deeply than Python's stack
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(Path(entry.path))
-                elif Path(entry.name).suffix.lower() in SUFFIXES and entry.name[0] != "." and entry.is_file():
-                    paths.append(Path(entry.path))
-    if not paths:
-        what = "has no images" if any(folder.iterdir()) else "is empty"
-        raise UserError(f"folder {folder} {what}; expected {EXPECTED}; put images in it or give another folder")
-    return sorted(paths)
-
-
-def _read_npz(path: Path) -> Pixels | None:
-    """`images`, `arr_0` or the only array: uint8, or floats in [0, 1], (N, H, W) or (N, H, W, C); perhaps `labels`."""
-    if path.suffix.lower() != ".npz" or not path.is_file():
-        return None
-
-    def choose(names: list[str]) -> list[str]:
-        others = [name for name in names if name != "labels"]
-        known = {"images", "arr_0", "labels", *(others if len(others) == 1 else ())}
-        return [name for name in names if name in known]
-
-    try:
-        names, arrays = untrusted.read_npz(path, choose, copies=2)  # one of them with channels first
-    except UserError:
-        raise
-    except Exception as error:  # of any type, see read_npz
-        raise UserError(f"{path} cannot be read as an .npz file of plain arrays ({_one_line(error)})") from None
-    others = [name for name in names if name != "labels"]
-    if len(others) == 1:
-        arrays["images"] = arrays[others[0]]
-    images = arrays.get("images", arrays.get("arr_0"))
-    if images is None:
-        raise UserError(f"{path} holds {', '.join(others[:10]) or 'nothing'}; name the array of images `images`")
-    return Pixels(_npz_images(path, images), _npz_labels(path, arrays.get("labels"), len(images)))
-
-
-def _npz_images(path: Path, images: np.ndarray) -> np.ndarray:
-    if images.ndim not in (3, 4) or 0 in images.shape:
-        raise UserError(f"{path} has images of shape {images.shape}, expected (N, H, W) or (N, H, W, C)")
-    if images.dtype.kind == "f":
-        if not (images.min() >= 0 and images.max() <= 1):  # so written that a nan is refused
-            raise UserError(f"{path} has float images outside [0, 1]; scale them, or save uint8")
-        images = np.rint(images.astype(np.float32) * 255).astype(np.uint8)
-    if images.dtype != np.uint8:
-        raise UserError(f"{path} has images of type {images.dtype}, expected uint8 or floats in [0, 1]")
-    nhwc = images[..., None] if images.ndim == 3 else images
-    return np.ascontiguousarray(nhwc.transpose(0, 3, 1, 2))
-
-
-def _npz_labels(path: Path, labels: np.ndarray | None, count: int) -> np.ndarray | None:
-    if labels is None:
-        return None
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise UserError(f"{path} has labels {labels.shape} of type {labels.dtype}, expected {count} integers")
-    return labels.astype(np.int32)
-
-
-def _read_idx(path: Path) -> Pixels | None:
-    """MNIST and its kin: the training images of a folder, or one images file, and the labels beside it if there."""
-    names = [f"train-images{middle}{end}" for end in ("", ".gz") for middle in ("-idx3-ubyte", ".idx3-ubyte")]
-    candidates = [path / name for name in names] if path.is_dir() else [path] if "idx3-ubyte" in path.name else []
-    images_path = next((p for p in candidates if p.is_file()), None)
-    if images_path is None:
-        return None
-    images = _idx_array(images_path, 3)
-    if 0 in images.shape:
-        raise UserError(f"{images_path} holds no pixels: its header says {images.shape}; download it again")
-    return Pixels(images[:, None], _idx_labels(images_path, len(images)))
-
-
-def _idx_labels(images_path: Path, count: int) -> np.ndarray | None:
-    name = images_path.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
-    path = next((p for p in (images_path.with_name(name), images_path.with_name(name + ".gz")) if p.is_file()), None)
-    if path is None:
-        return None
-    labels = _idx_array(path, 1)
-    if len(labels) != count:
-        raise UserError(f"{path} has {len(labels)} labels for the {count} images of {images_path.name}")
-    return labels.astype(np.int32)
-
-
-def _idx_array(path: Path, dimensions: int) -> np.ndarray:
-    """The unsigned bytes of an idx file: 0, 0, 8 (unsigned byte), number of dimensions; big-endian sizes; values."""
-    start = 4 + 4 * dimensions
-    header = _bytes(path, start)
-    if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < start:
-        raise UserError(f"{path} is not an idx file of bytes with {dimensions} dimensions; download it again")
-    shape = tuple(int(size) for size in np.frombuffer(header[4:], dtype=">u4"))
-    memory.require(math.prod(shape), f"{path}, whose header says {shape},", "if that is not so, download it again")
-    data = _bytes(path, start + math.prod(shape) + 1)
-    if len(data) - start != math.prod(shape):
-        more = len(data) - start > math.prod(shape)
-        raise UserError(
-            f"{path} is truncated or damaged: its header says {shape}, {math.prod(shape)} bytes, "
-            f"but {'more' if more else len(data) - start} follow; download it again"
-        )
-    return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
-
-
-def _bytes(path: Path, limit: int) -> bytearray:
-    """The first ``limit`` bytes of ``path``, unzipped where it is gzip by its first bytes."""
-    try:
-        untrusted.check_regular(path)
-        with open(path, "rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        data = bytearray()
-        with gzip.open(path) if zipped else open(path, "rb") as file:
-            # Piece by piece: Python takes memory for all that is asked for, there or not.
-            while len(data) < limit and (piece := file.read(min(limit - len(data), 1 << 24))):
-                data += piece
-        return data
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is truncated or unreadable ({_one_line(error)}); download it again") from None
-
-
-def _read_cifar10(path: Path) -> Pixels | None:
-    return _read_cifar(path, "data_batch_*.bin", "cifar-10-batches-bin", label_bytes=1)
-
-
-def _read_cifar100(path: Path) -> Pixels | None:
-    """Labels are the fine ones."""
-    return _read_cifar(path, "train.bin", "cifar-100-binary", label_bytes=2)
-
-
-def _read_cifar(path: Path, pattern: str, subfolder: str, label_bytes: int) -> Pixels | None:
-    if path.is_dir():
-        files = sorted(path.glob(pattern)) or sorted((path / subfolder).glob(pattern))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels: their range is unknown")
+    key = image.info.get("transparency")
+    if _is_16_bit_grey(image):
+        values, depth = _grey_of_16_bits(image)[..., None], 65535
+    elif layout == "LA;16B":
+        parts = np.asarray(_read(path, "RGBA")[0], np.uint16)
+        values, depth, key = 256 * parts[..., ::2] + parts[..., 1::2], 65535, None
+    elif layout in _LOW_BYTES:
+        values, depth = 256 * np.asarray(image, np.uint16) + np.asarray(_read(path, _LOW_BYTES[layout])[0]), 65535
     else:
-        files = [path] if path.match(pattern) else []
-    if not files:
-        return None
-    records = np.concatenate([_cifar_records(file, label_bytes + _CIFAR_PIXELS) for file in files])
-    images = records[:, label_bytes:].reshape(-1, 3, 32, 32)
-    return Pixels(np.ascontiguousarray(images), records[:, label_bytes - 1].astype(np.int32))
+        grey, transparent = image.mode in ("1", "L", "LA", "La"), _is_transparent(image)
+        mode = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
+        values, depth, key = np.asarray(image.convert("RGBA" if mode == "LA" else mode)), 255, None
+        values = values[..., [0, 3]] if mode == "LA" else values.reshape(*values.shape[:2], -1)
+    bands = values.shape[-1]
+    exact = np.divide(values, depth, dtype=np.float32)
+    if key is not None and bands in (1, 3):
+        return exact, (values != np.asarray(key)).any(axis=-1, keepdims=True).astype(np.float32)
+    return (exact[..., :-1], exact[..., -1:]) if bands in (2, 4) else (exact, None)
 
 
-def _cifar_records(path: Path, record: int) -> np.ndarray:
-    data = _bytes(path, _CIFAR_BYTES + 1)
-    if len(data) > _CIFAR_BYTES:
-        raise UserError(f"{path} holds more than {_CIFAR_BYTES} bytes, which no CIFAR file does; download it again")
-    if not data or len(data) % record:
-        raise UserError(
-            f"{path} is truncated or not a CIFAR file: {len(data)} bytes are not whole records of {record}; "
-            "download it again"
-        )
-    return np.frombuffer(data, dtype=np.uint8).reshape(-1, record)
-
-
-def _refuse_pickled_cifar(path: Path) -> None:
-    """The python version of CIFAR is a pickle, and unpickling runs whatever code the file brings."""
-    folders = [path, path / "cifar-10-batches-py", path / "cifar-100-python"] if path.is_dir() else [path.parent]
-    files = {file.name for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()}
-    pickled = "data_batch_1" in files or {"train", "meta"} <= files
-    if pickled and (path.is_dir() or path.name.startswith(("data_batch_", "train", "test"))):
-        raise UserError(
-            f"{path} is the python version of CIFAR, which is pickled, and nothing is unpickled here; "
-            "take the binary version (cifar-10-binary.tar.gz or cifar-100-binary.tar.gz)"
-        )
-
-
-def _one_line(error: BaseException) -> str:
-    """The type and the first line of what ``error`` says."""
-    lines = str(error).strip().splitlines()
-    return one_line(f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__)
-
-
-READERS: dict[str, Callable[[Path], Pixels | None]] = {
-    "npz": _read_npz,
-    "MNIST": _read_idx,
-    "CIFAR-10": _read_cifar10,
-    "CIFAR-100": _read_cifar100,
-    "pickled CIFAR": _refuse_pickled_cifar,
-}
+def _channels_of(colour: np.ndarray, alpha: np.ndarray | None, channels: int, background: Colour) -> np.ndarray:
+    """`_exact_values` as float32 (``channels``, H, W), before ``background`` unless there is an alpha channel."""
+    behind = np.array(background) / 255
+    if channels == 1:
+        behind = LUMA @ behind
+        colour = colour if colour.shape[-1] == 1 else (colour @ LUMA)[..., None]
+    else:
+        colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
+    if channels == 4:
+        colour = np.concatenate([colour, np.ones_like(colour[..., :1]) if alpha is None else alpha], axis=-1)
+    elif alpha is not None:
+        colour = colour * alpha + behind * (1 - alpha)
+    return np.ascontiguousarray(colour.transpose(2, 0, 1), np.float32)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import colours
+
 MAX_NUMBER = 3.4e38  # of float32, in which everything is computed
 
 
@@ -45,6 +47,11 @@ def _name(value: Any) -> str:
     if not _string(value).strip():
         raise ValueError
     return value
+
+
+def _colour(value: Any) -> str:
+    colours.parse(_string(value))
+    return value.strip()
 
 
 def _list_of(read):
@@ -94,6 +101,7 @@ READERS = {
     "float": (_float, "a number that float32 can hold"),
     "str": (_string, "a text"),
     "name": (_name, "a text that is not empty"),
+    "colour": (_colour, colours.EXPECTED),
     "bool": (_boolean, "true or false"),
     "ints": (_list_of(_int), "a list of integers"),
     "floats": (_list_of(_float), "a list of numbers"),

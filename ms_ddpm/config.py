@@ -42,6 +42,14 @@ class Config:
     )
     image_size: Any = _option(8, "size", "side of the images, or height and width", low=1)
     channels: int = _option(1, "int", "1 grayscale, 3 RGB, 4 RGBA", low=1)
+    background: str = _option(
+        "white", "colour", "seen through transparent pixels (1 or 3 channels): a colour's name, or #rrggbb"
+    )
+    full_depth: bool = _option(False, "bool", "keep what PNG and TIFF of 16 bits hold; otherwise 8 bits of it")
+    labels_from: str = _option(
+        "files", "str", "files: labels of MNIST, CIFAR, .npz; folders: each folder of images is a class",
+        choices=("files", "folders"),
+    )  # fmt: skip
     flip: bool = _option(False, "bool", "mirror each image with probability 1/2")
     validation_images: int = _option(128, "int", "images held out for the validation loss; 0: none", low=0)
     workers: int = _option(1, "int", "threads that load images", low=1, high=1024)
@@ -300,7 +308,8 @@ def from_yaml(path: str | Path) -> dict[str, Any]:
     return from_mapping(values, f"--config {path}")
 
 
-_SCALARS = {"int": "INT", "float": "FLOAT", "str": "STR", "name": "STR"}  # kinds of one value -> how help shows it
+# Kinds of one value -> how help shows it.
+_SCALARS = {"int": "INT", "float": "FLOAT", "str": "STR", "name": "STR", "colour": "COLOUR"}
 
 
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:

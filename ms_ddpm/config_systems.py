@@ -21,9 +21,9 @@ _DIFFUSION = (
     "min_snr_gamma", "p2_loss_weight_gamma", "p2_loss_weight_k", "immiscible",
 )  # fmt: skip
 _SCORE_AND_LATENT = (
-    "num_classes", "class_dropout", "guidance_scale", "sde", "sigma", "sde_beta_min", "sde_beta_max", "channel_widths",
-    "embed_dim", "fourier_scale", "text_dim", "num_heads", "sigma_data", "data_mean", "time_power", "score_sampler",
-    "sampling_eps", "sampling_denoise", "corrector_snr",
+    "num_classes", "labels_from", "class_dropout", "guidance_scale", "sde", "sigma", "sde_beta_min", "sde_beta_max",
+    "channel_widths", "embed_dim", "fourier_scale", "text_dim", "num_heads", "sigma_data", "data_mean", "time_power",
+    "score_sampler", "sampling_eps", "sampling_denoise", "corrector_snr",
 )  # fmt: skip
 SYSTEMS_OF = {  # key -> the systems that read it; the other keys are everybody's
     **dict.fromkeys(_DIFFUSION, ("diffusion",)),

@@ -163,10 +163,10 @@ def _unseen(trainer: Trainer, config: Config) -> data.ImageSource:
     """Images that were not trained on: those held out, MNIST-like files' test images, or else some that were."""
     if trainer.validation_set is not None:
         return trainer.validation_set
-    folder = Path(config.dataset).expanduser()
-    for path in sorted(folder.glob("t10k-images*idx3-ubyte*")) if folder.is_dir() else []:
-        return data.open_images(path, image_size=trainer.cell.image_size, channels=trainer.cell.channels)
-    return trainer.train_set
+    path = data.test_file(Path(config.dataset).expanduser())
+    if path is None:
+        return trainer.train_set
+    return data.open_images(path, image_size=trainer.cell.image_size, channels=trainer.cell.channels)
 
 
 def report(trainer: Trainer, config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""Images in, batches out: any of six kinds of data set -> uint8 (C, H, W) -> float32 (B, C, H, W) in [0, 1].
+"""Images in, batches out: a data set of any kind -> (C, H, W) -> float32 (B, C, H, W) in [0, 1].
 
 Arrays that are no pictures (latents) go the same way as float32, unchanged.
 
@@ -14,226 +14,137 @@ come from `ms_ddpm.random.stream`. Importing this module imports neither MindSpo
 
 from __future__ import annotations
 
-import logging
-import math
 import os
-import threading
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from . import _files
-from .errors import UserError, one_line, quoted
+from . import _datasets, _folders, colours, given, sizes
+from ._datasets import test_file
+from .config import Config
+from .errors import UserError, quoted
 from .pipeline import iterate, to_dataset
 from .random import Stream, stream
+from .sources import (
+    ImageSource,
+    array_source,
+    as_bytes,
+    as_float,
+    channels_first,
+    fitted_source,
+    folder_source,
+)
 
 __all__ = [
     "Batches",
     "ImageSource",
     "array_source",
+    "as_bytes",
     "as_float",
     "check_labels",
     "iterate",
+    "open_configured",
     "open_images",
     "prepare",
     "split",
+    "test_file",
     "to_dataset",
 ]
 
-log = logging.getLogger("ms_ddpm")
-
 CACHE_BYTES = 1 << 30  # fitted images are kept in memory up to this many bytes
-_UNSEEN, _READY, _UNREADABLE = 0, 1, 2
+LABELS_FROM = ("files", "folders")
 
 
-def open_images(dataset: str | Path, *, image_size: tuple[int, int], channels: int) -> ImageSource:
+def open_images(
+    dataset: str | Path, *, image_size: tuple[int, int], channels: int, background: str = "white",
+    full_depth: bool = False, labels_from: str = "files",
+) -> ImageSource:  # fmt: skip
     """The images of ``dataset`` at one size.
 
     Args:
         dataset: "digits" (scikit-learn's 1,797 digits, 8x8), "digits28" (the same drawn as 28x28), or the path of a
             folder of images (searched to the bottom), of MNIST idx files (gzipped or not), of CIFAR-10/100 files in the
-            binary version (for these two the folder or the file), or of an .npz file. A folder that is really called
-            digits is given as ./digits.
+            binary version (for these two the folder, one above it that torchvision made, or the file), or of an .npz
+            file. A folder that is really called digits is given as ./digits.
         image_size: (H, W). Images of another size are scaled to cover it and cropped in the centre.
         channels: 1, 3 or 4. Image files are converted; arrays must have that many.
+        background: what is seen through transparent pixels of image files with 1 or 3 channels: a colour's name or
+            #rrggbb. With 4 channels they stay transparent.
+        full_depth: keeps what image files of 16 bits hold, as float32; otherwise they are rounded to 8 bits.
+        labels_from: "files": the labels that MNIST, CIFAR and .npz files bring; "folders": in a folder of images each
+            folder is a class.
 
     Raises:
-        UserError: for a path that is missing, empty, truncated or of another kind, and for channels that do not match.
+        UserError: for a path that is missing, empty, truncated or of another kind, for channels that do not match, and
+            for images that are in no class folder.
     """
     height, width = image_size
     if min(height, width) < 1:
         raise UserError(f"image_size is {tuple(image_size)}, expected a height and a width of at least 1")
-    if str(dataset) in _files.DIGITS:
-        return _array_source(str(dataset), _files.DIGITS[str(dataset)](), (height, width), channels)
+    if labels_from not in LABELS_FROM:
+        raise UserError(f"labels_from is {quoted(labels_from)}, expected one of: {', '.join(LABELS_FROM)}")
     try:
-        path = Path(dataset).expanduser()
-    except RuntimeError:  # ~somebody who is not known here
-        path = Path(dataset)
+        behind = colours.parse(background)
+    except ValueError as error:
+        raise UserError(f"background is {quoted(background)}, {error}") from None
+    name, pixels = str(dataset), None
+    if name in _datasets.DIGITS:
+        pixels = _datasets.DIGITS[name]()
     try:
-        if not path.exists():
-            raise UserError(f"data set {path} does not exist; expected {_files.EXPECTED}; check the path")
-        pixels = _files.read_pixels(path)
-        if pixels is not None:
-            return _array_source(str(path), pixels, (height, width), channels)
-        return _folder_source(_files.image_paths(path), (height, width), channels)
+        if pixels is None:
+            path = _existing(dataset)
+            name, pixels = str(path), _datasets.read_pixels(path)
+        if pixels is None:
+            return folder_source(
+                path, (height, width), channels, background=behind, full_depth=full_depth,
+                class_folders=labels_from == "folders", keep_bytes=CACHE_BYTES,
+            )  # fmt: skip
     except OSError as error:
-        raise UserError(f"data set {path} cannot be read ({error.strerror}); check the path and its rights") from None
-
-
-def _folder_source(paths: list[Path], image_size: tuple[int, int], channels: int) -> ImageSource:
-    if channels not in _files.MODES:
-        raise UserError(f"channels is {channels}, expected 1 (grey), 3 (RGB) or 4 (RGBA) for a folder of images")
-    load = partial(_files.load_image, image_size=image_size, channels=channels)
-    return ImageSource(_Store((channels, *image_size), list(map(str, paths)), lambda index: load(paths[index])))
-
-
-def _array_source(name: str, pixels: _files.Pixels, image_size: tuple[int, int], channels: int) -> ImageSource:
+        which = "" if error.filename in (None, name) else f" at {error.filename}"
+        raise UserError(
+            f"data set {name} cannot be read{which} ({error.strerror}); check the path and its rights"
+        ) from None
+    if labels_from == "folders":
+        raise UserError(f"labels_from is folders, but {name} is no folder of images; set labels_from to files")
     images = pixels.images
+    if not pixels.layout_known:
+        images = channels_first(name, images, channels, (height, width), default=2)
     if images.shape[1] != channels:
         raise UserError(
             f"the images of {name} have {images.shape[1]} channel(s), but channels is {channels}; "
             f"set channels to {images.shape[1]}"
         )
-    names = range(len(images))
-    if images.shape[2:] == image_size:
-        store = _Store(images.shape[1:], names, lambda index: images[index], pixels=images)
-    else:
-        store = _Store((channels, *image_size), names, lambda index: _files.fit_array(images[index], image_size))
-    return ImageSource(store, pixels.labels)
+    return fitted_source(name, images, pixels.labels, (height, width), CACHE_BYTES)
 
 
-def array_source(name: str, arrays: np.ndarray, labels: np.ndarray | None = None) -> ImageSource:
-    """``arrays`` as a source: uint8 images, or float32 values that training gets as they are.
+def _existing(dataset: str | Path) -> Path:
+    try:
+        path = Path(dataset).expanduser()
+    except RuntimeError:  # ~somebody who is not known here
+        path = Path(dataset)
+    if not path.exists():
+        raise UserError(f"data set {path} does not exist; expected {_datasets.EXPECTED}; check the path")
+    return path
 
-    Args:
-        name: what messages call it.
-        arrays: (N, C, H, W) uint8 or float32.
-        labels: (N,) integers, or None.
+
+def open_configured(
+    config: Config, dataset: str | Path | None = None, image_size: tuple[int, int] | None = None
+) -> ImageSource:
+    """`open_images` as a configuration says, or of another ``dataset`` or ``image_size`` with its other options.
 
     Raises:
-        UserError: for arrays of another type or shape, none, and labels of another number.
+        UserError: as `open_images`, and for another number of class folders than ``num_classes``.
     """
-    if arrays.ndim != 4 or arrays.dtype not in (np.uint8, np.float32) or not arrays.size:
-        raise UserError(f"{name} is {arrays.dtype} {arrays.shape}, expected uint8 or float32 (N, C, H, W)")
-    if labels is not None and labels.shape != arrays.shape[:1]:
-        raise UserError(f"{name} has {len(arrays)} arrays, but labels of shape {labels.shape}")
-    store = _Store(arrays.shape[1:], range(len(arrays)), lambda index: arrays[index], pixels=arrays)
-    return ImageSource(store, None if labels is None else labels.astype(np.int32))
-
-
-def as_float(images: np.ndarray) -> np.ndarray:
-    """What training gets of a source's batch: uint8 in [0, 1], float32 unchanged."""
-    return np.divide(images, 255, dtype=np.float32) if images.dtype == np.uint8 else images
-
-
-class _Store:
-    """Every image by number, made when first asked for and kept where they all fit into `CACHE_BYTES`."""
-
-    def __init__(self, shape, names: Sequence, load: Callable[[int], np.ndarray], pixels: np.ndarray | None = None):
-        self.shape = tuple(shape)
-        self.names = names
-        self.load = load
-        self.skipped: dict[str, str] = {}
-        self.state = np.full(len(names), _UNSEEN if pixels is None else _READY, np.uint8)
-        if pixels is None and len(names) * math.prod(self.shape) <= CACHE_BYTES:
-            pixels = np.empty((len(names), *self.shape), np.uint8)
-        self.pixels = pixels
-        self.dtype = np.uint8 if pixels is None else pixels.dtype
-        self._lock = threading.Lock()
-
-    def read(self, index: int) -> np.ndarray | None:
-        """uint8 (C, H, W), not to be written to; None for an unreadable image."""
-        if self.state[index] == _READY:
-            return self.pixels[index]
-        if self.state[index] == _UNREADABLE:
-            return None
-        try:
-            image = self.load(index)
-        except Exception as error:  # Pillow's decoders raise exceptions of any type on damaged files
-            self._skip(index, error)
-            return None
-        if self.pixels is not None:
-            self.pixels[index] = image
-            self.state[index] = _READY  # after the pixels: another thread may be reading
-        return image
-
-    def _skip(self, index: int, error: Exception) -> None:
-        with self._lock:
-            if self.state[index] == _UNREADABLE:
-                return
-            self.state[index] = _UNREADABLE
-            name, reason = str(self.names[index]), _files._one_line(error)
-            self.skipped[name] = reason
-            log.warning(
-                "skipped unreadable image %s (%s); %d skipped so far", one_line(name), reason, len(self.skipped)
-            )
-
-
-class ImageSource:
-    """Images of one shape, by number; safe to read from several threads. Made by `open_images`.
-
-    Attributes:
-        shape: (C, H, W).
-        labels: int32 (N,), or None where the files have none.
-        skipped: path -> reason, of the files found unreadable so far (shared by all subsets).
-    """
-
-    def __init__(self, store: _Store, labels: np.ndarray | None = None, indices: np.ndarray | None = None):
-        self._store = store
-        self._indices = np.arange(len(store.names)) if indices is None else indices
-        self.labels = labels
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        return self._store.shape
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """Unreadable images met so far: path -> reason."""
-        return self._store.skipped
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def get(self, index: int) -> np.ndarray:
-        """Image ``index``, uint8 (C, H, W), a copy. In place of an unreadable one: the next readable one, cyclically.
-
-        Raises:
-            UserError: when no image is readable.
-        """
-        return self._read(index).copy()
-
-    def batch(self, indices: Sequence[int]) -> np.ndarray:
-        """Images ``indices``, uint8 (or the array's type) (B, C, H, W); unreadable ones replaced as in `get`."""
-        out = np.empty((len(indices), *self.shape), self._store.dtype)
-        for row, index in zip(out, indices, strict=True):
-            row[:] = self._read(index)
-        return out
-
-    def subset(self, indices: Sequence[int]) -> ImageSource:
-        """The images ``indices`` in that order. Pixels are shared; replacements come from within the subset."""
-        indices = np.asarray(indices, dtype=np.int64)
-        return ImageSource(self._store, None if self.labels is None else self.labels[indices], self._indices[indices])
-
-    def _read(self, index: int) -> np.ndarray:
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        image = self._store.read(int(self._indices[index]))
-        while image is None:  # every turn finds one more unreadable, and none is looked at twice
-            readable = np.flatnonzero(self._store.state[self._indices] != _UNREADABLE)
-            if not len(readable):
-                break
-            place = readable[np.searchsorted(readable, index) % len(readable)]
-            image = self._store.read(int(self._indices[place]))
-        if image is not None:
-            return image
-        first, reason = next(iter(self.skipped.items()))
-        raise UserError(
-            f"none of the {len(self)} images can be read; the first is {first} ({reason}); check the data set"
-        )
+    source = open_images(
+        config.dataset if dataset is None else dataset,
+        image_size=sizes.image_sides(config) if image_size is None else image_size, channels=config.channels,
+        background=config.background, full_depth=config.full_depth, labels_from=config.labels_from,
+    )  # fmt: skip
+    if source.class_names is not None:
+        _folders.check_classes(source.class_names, config.num_classes)
+    return source
 
 
 def split(source: ImageSource, validation_images: int, seed: int) -> tuple[ImageSource, ImageSource]:
@@ -251,19 +162,23 @@ def split(source: ImageSource, validation_images: int, seed: int) -> tuple[Image
     return source.subset(order[validation_images:]), source.subset(order[:validation_images])
 
 
-def prepare(
-    dataset: ImageSource | str | Path, cell, validation_images: int, seed: int
-) -> tuple[ImageSource, ImageSource | None]:
+def prepare(dataset, cell, validation_images: int, seed: int) -> tuple[ImageSource, ImageSource | None]:
     """What ``cell`` trains on, and what is held out (None with ``validation_images`` 0).
 
-    ``dataset`` is a source, or what `open_images` takes.
+    ``dataset`` is a source, or what `open_images` or `given.as_source` takes.
 
     Raises:
-        UserError: as `open_images` and `split`, and where a conditional cell finds no labels, or some it does not know.
+        UserError: as these and `split`, and where a conditional cell finds no labels, or some it does not know.
     """
+    conditional = getattr(cell, "conditional", False)
     if isinstance(dataset, (str, os.PathLike)):
         dataset = open_images(dataset, image_size=tuple(cell.image_size), channels=cell.channels)
-    if getattr(cell, "conditional", False):
+    elif not isinstance(dataset, ImageSource):
+        dataset = given.as_source(
+            dataset, image_size=tuple(cell.image_size), channels=cell.channels, labelled=conditional,
+            keep_bytes=CACHE_BYTES,
+        )  # fmt: skip
+    if conditional:
         if dataset.labels is None:
             raise UserError("the data set has no labels, which a model of num_classes above 0 needs; set num_classes 0")
         check_labels(dataset.labels, cell.num_classes)

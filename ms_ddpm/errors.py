@@ -35,6 +35,12 @@ def reason_of(error: BaseException) -> str:
     return line if len(line) <= 200 else f"{line[:200]}..."
 
 
+def described(error: BaseException) -> str:
+    """The type of ``error`` and the first line of what it says, in one line."""
+    lines = str(error).strip().splitlines()
+    return one_line(f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__)
+
+
 def quoted(value: Any) -> str:
     """``repr(value)``, short whatever the value is: a nest of aliases, a number of ten thousand digits."""
     try:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from . import data, memory
 from .copies import memorisation
 from .errors import UserError
 from .files import atomic
@@ -186,6 +188,37 @@ def evaluate_fid(samples: np.ndarray, reference: np.ndarray, weights: str | Path
         "reference_images": len(reference),
         "memorisation": memorisation(samples, reference),
     }
+
+
+# Whichever fits the data set
+
+
+def evaluate(
+    samples: np.ndarray, labels: np.ndarray | None, dataset: str, *, background: str = "white",
+    weights: str | Path | None = None,
+) -> dict:  # fmt: skip
+    """``evaluate_digits`` where ``dataset`` is "digits" or "digits28", otherwise ``evaluate_fid`` against its images.
+
+    Args:
+        samples: (N, H, W, C) uint8.
+        labels: (N,) classes that were asked for, or None; digits alone are judged by them.
+        dataset: what `data.open_images` takes.
+        background: as the model's training images were read.
+        weights: see ``evaluate_fid``.
+
+    Raises:
+        UserError: as these, and as `data.open_images`.
+    """
+    if dataset in ("digits", "digits28"):
+        return evaluate_digits(samples, labels)
+    _, height, width, channels = samples.shape
+    source = data.open_images(dataset, image_size=(height, width), channels=channels, background=background)
+    memory.require(len(source) * math.prod(source.shape), f"{dataset} as one array", "give fewer images")
+    reference = np.empty((len(source), height, width, channels), np.uint8)
+    for first in range(0, len(source), 256):
+        rows = range(first, min(first + 256, len(source)))
+        reference[first : rows.stop] = data.as_bytes(source.batch(rows)).transpose(0, 2, 3, 1)
+    return evaluate_fid(samples, reference, weights=weights)
 
 
 # The report

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import untrusted
+from ._datasets import LABEL_NAMES, npz_labels
 from .errors import UserError, reason_of
 from .files import atomic, write_atomically
 
@@ -108,10 +109,13 @@ def save_gif(
         first.save(file, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
 
-def save_npz(images: np.ndarray, path: str | Path, labels: np.ndarray | None = None) -> None:
+def save_npz(
+    images: np.ndarray, path: str | Path, labels: np.ndarray | None = None, trained_on: np.ndarray | None = None
+) -> None:
     """Write ``arr_0``: uint8 (B, H, W, C), what guided-diffusion's evaluators read. Grey stays (B, H, W, 1).
 
-    ``labels``, the class of each, is written as ``labels``, int32 (B,).
+    ``labels``, the class of each, is written as ``labels``, int32 (B,); ``trained_on``, `origin.Origin.as_array` of
+    what the model was trained on, under its own name.
 
     Layout: https://github.com/openai/guided-diffusion/tree/main/evaluations
 
@@ -119,7 +123,9 @@ def save_npz(images: np.ndarray, path: str | Path, labels: np.ndarray | None = N
         UserError: as ``to_uint8``, or ``path`` cannot be written.
     """
     whole = io.BytesIO()  # zipfile's own clean-up after a full disk prints a traceback
-    np.savez(whole, arr_0=to_uint8(images), **({} if labels is None else {"labels": labels.astype(np.int32)}))
+    more = {} if labels is None else {"labels": labels.astype(np.int32)}
+    more |= {} if trained_on is None else {"trained_on": trained_on}
+    np.savez(whole, arr_0=to_uint8(images), **more)
     write_atomically(path, whole.getbuffer())
 
 
@@ -140,11 +146,11 @@ def load_labelled_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     def choose(names: list[str]) -> list[str]:
         if "arr_0" not in names:
             raise KeyError(f"it has no arr_0, only {', '.join(names[:10]) or 'nothing'}")
-        return [name for name in ("arr_0", "labels") if name in names]
+        return [name for name in ("arr_0", *LABEL_NAMES) if name in names]
 
     try:
         arrays = untrusted.read_npz(Path(path), choose)[1]
-        pixels, labels = arrays["arr_0"], arrays.get("labels")
+        pixels = arrays.pop("arr_0")
     except FileNotFoundError:
         raise UserError(f"no file {path}; expected an npz file with arr_0, as sample.py writes it") from None
     except UserError:
@@ -157,9 +163,7 @@ def load_labelled_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise UserError(
             f"arr_0 of {path} is {pixels.dtype} {pixels.shape}, expected uint8 (B, H, W, C), C in {{1, 3, 4}}"
         )
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]):
-        raise UserError(f"labels of {path} is {labels.dtype} {labels.shape}, expected integers ({len(pixels)},)")
-    return pixels, labels
+    return pixels, npz_labels(Path(path), arrays, len(pixels))
 
 
 def _picture(pixels: np.ndarray, columns: int | None, scale: int | None, padding: int) -> Image:

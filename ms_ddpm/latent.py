@@ -137,11 +137,11 @@ class LatentDiffusion(nn.Cell):
             loaded = checkpoint.load(path, ("model",))
             resuming.check_same_config(loaded, to_dict(config), ("gradient_accumulate_every",))
             set_parameters(self.autoencoder, _of_autoencoder(loaded.arrays["model"]), f"checkpoint {path}")
-        images = data.open_images(config.dataset, image_size=self.autoencoder.image_size, channels=config.channels)
+        images = data.open_configured(config, image_size=self.autoencoder.image_size)
         found = latents.prepare(Path(config.output_dir) / latents.FILE, self.autoencoder, images, config.dataset)
         self.use_statistics(found.statistics)
         self.opened = found
-        return found.source()
+        return found.source(images.class_names)
 
     def keep_data(self, folder: str | Path) -> None:
         """Writes what `open_data` gave to ``folder``/latents.npz, unless there is one. For whoever holds its lock."""

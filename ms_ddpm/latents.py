@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,9 +78,9 @@ class Latents:
     images: str
     digest: str
 
-    def source(self) -> data.ImageSource:
-        """What the Trainer reads: the latents as they are, with their labels."""
-        return data.array_source(f"latents of {self.images}", self.values, self.labels)
+    def source(self, class_names: Sequence[str] | None = None) -> data.ImageSource:
+        """What the Trainer reads: the latents as they are, with their labels, and what the classes are called."""
+        return data.array_source(f"latents of {self.images}", self.values, self.labels, class_names)
 
 
 def digest_of(source: data.ImageSource) -> str:

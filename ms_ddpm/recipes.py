@@ -99,7 +99,7 @@ def open_data(config: Config, cell: nn.Cell) -> data.ImageSource:
     """
     if hasattr(cell, "open_data"):
         return cell.open_data(config)
-    return data.open_images(config.dataset, image_size=image_shape(config), channels=config.channels)
+    return data.open_configured(config)
 
 
 def load(path: Path, weights: str = "ema") -> tuple[nn.Cell, Config]:

@@ -52,7 +52,8 @@ class Trainer:
     Args:
         cell: has ``draw(rng, batch)`` and ``construct(*batch, *draws) -> loss``; with a ``sample`` method (or
             ``sample_fn``) pictures are drawn too.
-        dataset: a `data.ImageSource`, or what `data.open_images` takes, at the cell's ``image_size`` and ``channels``.
+        dataset: a `data.ImageSource`, or what `data.open_images` takes, at the cell's ``image_size`` and ``channels``;
+            or an array of images, a list of them, or a data set as PyTorch knows it; see `given.as_source`.
         train_batch_size, gradient_accumulate_every: images per batch, batches per step.
         augment_horizontal_flip: mirrors images with probability 1/2.
         train_lr, adam_betas, optimizer, weight_decay, max_grad_norm: the update; the norm is clipped.

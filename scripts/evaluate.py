@@ -2,8 +2,10 @@
 """Measure samples against the images they should look like.
 
   python scripts/evaluate.py --samples runs/quickstart
-  python scripts/evaluate.py --samples runs/flowers/samples.npz --dataset ~/flowers
+  python scripts/evaluate.py --samples runs/flowers/samples-700000
+  python scripts/evaluate.py --samples somebody-elses.npz --dataset ~/flowers
 
+They are compared with what their model was trained on, which samples.npz or the run that it lies in says.
 For the built-in digits, 8x8 or drawn as 28x28: Frechet distance in a small classifier's hidden layer, histogram of the
 digits it reads, the distance to the nearest training image (memorisation) and, of a class-conditional model, how many
 are taken for the digit that was asked for. Real against real gives 0.1 to 0.2, uniform noise 43.
@@ -28,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates and writes metrics.json."""
     parser = Parser(prog="evaluate.py", description=__doc__)
     parser.add_argument("--samples", required=True, metavar="PATH", help="samples.npz, or the directory it is in")
-    parser.add_argument("--dataset", default="digits", help="'digits' or the images to compare with [digits]")
+    parser.add_argument(
+        "--dataset", help="'digits', 'digits28' or the path of real images [what the model was trained on]"
+    )
     parser.add_argument("--output_dir", metavar="DIR", help="where metrics.json goes [beside the samples]")
     parser.add_argument("--fid_weights", metavar="FILE", help="InceptionV3 weights of torch-fidelity [its cache]")
     add_options(
@@ -39,23 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.lower() not in ("cpu", "gpu", "ascend"):
         raise UserError(f"device_target is {device!r}, expected one of: CPU, GPU, Ascend")
 
-    import math
-
-    from ms_ddpm import data, evaluation, images, memory
+    from ms_ddpm import evaluation, images, origin
     from ms_ddpm.cli import output_directory
 
     path = Path(args.samples)
     path = path / "samples.npz" if path.is_dir() else path
     samples, labels = images.load_labelled_npz(path)
-    if args.dataset in ("digits", "digits28"):
-        metrics = evaluation.evaluate_digits(samples, labels)
-    else:
-        _, height, width, channels = samples.shape
-        source = data.open_images(args.dataset, image_size=(height, width), channels=channels)
-        size = len(source) * math.prod(source.shape)
-        memory.require(size, f"{args.dataset} as one array", "give fewer images")
-        reference = source.batch(range(len(source))).transpose(0, 2, 3, 1)
-        metrics = evaluation.evaluate_fid(samples, reference, weights=args.fid_weights)
+    real = origin.choose(path, samples.shape[1:], args.dataset)
+    metrics = evaluation.evaluate(samples, labels, real.dataset, background=real.background, weights=args.fid_weights)
     folder = output_directory(args.output_dir or str(path.parent))
     evaluation.write_metrics(metrics, folder / "metrics.json")
     print(evaluation.describe(metrics))

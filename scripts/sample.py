@@ -6,8 +6,9 @@
   python scripts/sample.py --checkpoint runs/digits --interpolate 8 --dataset digits
   python scripts/sample.py --checkpoint runs/score_classes --labels 3 7 --guidance_scale 2 --sampler pc
 
-Writes grid.png and samples.npz (arr_0, uint8, NHWC), and samples.gif or interpolation.png where asked for. Of a
-class-conditional model also classes.png, a row for each class, class-K.png, embedding.png, and labels in samples.npz.
+Writes grid.png and samples.npz (arr_0, uint8, NHWC; what the model was trained on, for evaluate.py), and samples.gif
+or interpolation.png where asked for. Of a class-conditional model also classes.png, a row for each class, class-K.png,
+embedding.png, and labels in samples.npz.
 Image i of a seed is the same picture whatever --num and --batch_size are.
 """
 
@@ -79,16 +80,14 @@ def build_parser() -> Parser:
 
 def interpolation_ends(config, args: dict):
     """Two sets of data set images to go between: (2, pairs, C, H, W) float32 in [0, 1]."""
-    import numpy as np
-
-    from ms_ddpm import data, recipes
+    from ms_ddpm import data
 
     name = args["dataset"] or config.dataset
-    source = data.open_images(name, image_size=recipes.image_shape(config), channels=config.channels)
+    source = data.open_configured(config, name)
     pairs = min(6, len(source) // 2)
     if pairs < 1:
         raise UserError(f"--interpolate needs 2 images, {name} has {len(source)}")
-    return source.batch(range(2 * pairs)).reshape(2, pairs, *source.shape).astype(np.float32) / 255
+    return data.as_float(source.batch(range(2 * pairs))).reshape(2, pairs, *source.shape)
 
 
 def draw_interpolation(diffusion, ends, args: dict):
@@ -151,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import images, recipes, samplers, sampling, sizes
+    from ms_ddpm import images, origin, recipes, samplers, sampling, sizes
 
     asked = recipes.config_of(path)
     asked.device_target = args.get("device_target", "CPU")
@@ -178,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     common = {"seed": args["seed"], **options}
     drawn = sampling.draw_images(cell, args["num"], batch_size=args["batch_size"], labels=labels, **common)
     npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
-    images.save_npz(drawn, npz, labels)
+    trained_on = origin.Origin.of_checkpoint(state, path)
+    images.save_npz(drawn, npz, labels, trained_on and trained_on.as_array())
     columns = args["grid"] or (sampling.columns_of(labels[:GRID_MAX]) if labels is not None else None)
     images.save_grid(drawn[:GRID_MAX], folder / "grid.png", columns=columns)
     print(f"{len(drawn)} images from step {state['step']}: {npz}, {folder / 'grid.png'}")

@@ -9,7 +9,8 @@
   msrun --worker_num 2 --local_worker_num 2 scripts/train.py --distribute --config configs/digits.yaml
 
 A flag overrides the YAML file. The same command again continues the run where it stopped, bit for bit; Ctrl-C saves a
-checkpoint first. What is written to --output_dir: checkpoints/, samples/, log.jsonl, config.yaml.
+checkpoint first. What is written to --output_dir: checkpoints/, samples/, log.jsonl, config.yaml, and classes.txt where
+folders are classes (--labels_from folders).
 """
 
 from __future__ import annotations
@@ -139,6 +140,19 @@ def show_data(trainer) -> None:
     save_grid(np.clip(real, 0, 1), trainer.folder / "samples" / "real.png")
 
 
+def show_classes(trainer) -> None:
+    """classes.txt: the names of the classes 0, 1, ..., a line each, where folders give them."""
+    from ms_ddpm.errors import one_line
+    from ms_ddpm.files import write_atomically
+
+    names = trainer.train_set.class_names
+    if names is None:
+        return
+    write_atomically(trainer.folder / "classes.txt", "".join(f"{one_line(name)}\n" for name in names).encode())
+    shown = ", ".join(f"{number} {one_line(name)}" for number, name in enumerate(names[:20]))
+    print(f"{len(names)} classes: {shown}{', ...' if len(names) > 20 else ''} (all in classes.txt)", flush=True)
+
+
 def introduce(trainer, config: Config) -> None:
     """Writes config.yaml and samples/real.png, and says what is going to be trained."""
     import yaml
@@ -150,6 +164,7 @@ def introduce(trainer, config: Config) -> None:
     if hasattr(trainer.cell, "keep_data"):
         trainer.cell.keep_data(trainer.folder)
     show_data(trainer)
+    show_classes(trainer)
     parameters = sum(p.size for p in trainer.cell.trainable_params())
     workers = f"{trainer.group.world} workers, " if trainer.group.world > 1 else ""
     print(

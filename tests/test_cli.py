@@ -111,7 +111,7 @@ def test_sampling_needs_nothing_but_the_directory(run, tmp_path):
 def test_evaluation_writes_its_metrics_beside_the_samples(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
     np.savez(tmp_path / "samples.npz", arr_0=noise)
-    result = script("evaluate", "--samples", tmp_path)
+    result = script("evaluate", "--samples", tmp_path, "--dataset", "digits")
     assert result.returncode == 0, result.stderr[-2000:]
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["frechet_distance"] > 20

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ms_ddpm import config, memory, sizes
+from ms_ddpm import colours, config, memory, sizes
 from ms_ddpm.errors import UserError, one_line, quoted
 
 from .fuzz import check_complaint, count, watched
@@ -64,6 +64,7 @@ TYPES = {
     "float": _real,
     "str": lambda v: type(v) is str and "\0" not in v,
     "name": lambda v: type(v) is str and "\0" not in v and v.strip(),
+    "colour": lambda v: type(v) is str and len(colours.parse(v)) == 3,
     "bool": lambda v: type(v) is bool,
     "ints": _all(_whole),
     "floats": _all(_real),

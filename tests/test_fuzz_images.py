@@ -53,6 +53,10 @@ SAMPLES = {
     "png grey": lambda: encoded(picture("L"), "PNG"),
     "png alpha": lambda: encoded(picture("RGBA"), "PNG"),
     "png 16 bit": lambda: encoded(Image.fromarray(np.arange(300, dtype=np.uint16).reshape(15, 20) * 200), "PNG"),
+    "png 16 bit colour": lambda: png(9, 7, depth=16, pixels=bytes(range(55)) * 7),
+    "png 16 bit, a colour": lambda: png(
+        9, 7, chunk(b"tRNS", bytes(range(1, 7))), depth=16, pixels=bytes(range(55)) * 7
+    ),
     "png 1 bit": lambda: encoded(picture("1"), "PNG"),
     "png animated": lambda: animated("PNG"),
     "jpeg": lambda: encoded(picture(), "JPEG"),
@@ -122,15 +126,16 @@ STRANGE = {
 }
 
 
-def read_all(path, *, channels=3, image_size=(8, 8), caplog=None):
+def read_all(path, *, channels=3, image_size=(8, 8), caplog=None, **options):
     """The ImageSource of ``path`` after every item was asked for, or None where a line said why not."""
     with watched(path):
         try:
-            source = data.open_images(path, image_size=image_size, channels=channels)
+            source = data.open_images(path, image_size=image_size, channels=channels, **options)
             for index in range(len(source)):
                 image = source.get(index)
                 assert image.shape == (channels, *image_size)
-                assert image.dtype == np.uint8
+                assert image.dtype == source.dtype
+                assert source.dtype == np.uint8 or (image.min() >= 0 and image.max() <= 1)
         except UserError as error:
             check_complaint(error, path, "images", "channels")
             return None
@@ -161,7 +166,8 @@ def folder(tmp_path):
 def test_undamaged_samples_are_read(folder, kind):
     (folder / "sample.png").write_bytes(SAMPLES[kind]())
     for channels in (1, 3, 4):
-        assert not read_all(folder, channels=channels).skipped
+        for full_depth in (False, True):
+            assert not read_all(folder, channels=channels, full_depth=full_depth).skipped
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -173,7 +179,7 @@ def test_mutated_images_are_read_or_skipped_by_name(folder, kind, caplog):
             (folder / f"{seed:06d}.png").write_bytes(damaged(content, seed))
         caplog.clear()
         with caplog.at_level(logging.INFO, "ms_ddpm"):
-            source = read_all(folder, channels=(1, 3, 4)[first // 250 % 3])
+            source = read_all(folder, channels=(1, 3, 4)[first // 250 % 3], full_depth=first % 500 > 0)
         logged_lines(caplog, source)
         for file in folder.glob("0*.png"):
             file.unlink()

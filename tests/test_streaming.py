@@ -7,7 +7,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from ms_ddpm import data
+from ms_ddpm import _files, data
 
 from .conftest import ROOT
 
@@ -17,7 +17,7 @@ READ = """
 import gc, os, sys
 sys.path.insert(0, {root!r})
 import numpy as np
-from ms_ddpm import data
+from ms_ddpm import _files, data
 
 data.CACHE_BYTES = {cache}
 
@@ -59,8 +59,8 @@ def test_each_worker_reads_its_share_of_the_files_and_no_other(tmp_path, monkeyp
     for number in range(24):
         Image.fromarray(np.full((4, 4), number, np.uint8)).save(tmp_path / f"{number:02}.png")
     opened = []
-    real = data._files.load_image
-    monkeypatch.setattr(data._files, "load_image", lambda path, **more: opened.append(path.name) or real(path, **more))
+    real = _files.load_image
+    monkeypatch.setattr(_files, "load_image", lambda path, **more: opened.append(path.name) or real(path, **more))
     shares = []
     for rank in range(3):
         source = data.open_images(tmp_path, image_size=(4, 4), channels=1)

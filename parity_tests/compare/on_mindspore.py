@@ -32,7 +32,7 @@ class MindSporeSide:
         from ms_ddpm.optim import OPTIMIZERS
         from ms_ddpm.train_step import TrainStep
 
-        source = data.open_images(config.dataset, image_size=sides.image_size(config), channels=config.channels)
+        source = data.open_configured(config)
         self.images, _ = data.split(source, config.validation_images, config.seed)
         self.diffusion = recipes.build_diffusion(config).set_train(True)
         self.names = convert.unet_names(self.diffusion.model)

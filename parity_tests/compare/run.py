@@ -127,14 +127,12 @@ class _Comparing:
 
 def quality(samples: np.ndarray, config: Config) -> dict:
     """scripts/evaluate.py's figures, or {"missing": why there are none}."""
-    from ms_ddpm import data, evaluation, images
+    from ms_ddpm import evaluation, images, origin
 
     try:
         pixels = images.to_uint8(samples)
-        if config.dataset == "digits":
-            return evaluation.evaluate_digits(pixels)
-        source = data.open_images(config.dataset, image_size=sides.image_size(config), channels=config.channels)
-        return evaluation.evaluate_fid(pixels, source.batch(range(len(source))).transpose(0, 2, 3, 1))
+        origin.check_size(config.dataset, pixels.shape[1:], "what was drawn")
+        return evaluation.evaluate(pixels, None, config.dataset, background=config.background)
     except UserError as error:
         return {"missing": str(error)}
 
