@@ -49,6 +49,9 @@ class GaussianDiffusion(nn.Cell):
         beta_schedule, schedule_fn_kwargs: see `ms_ddpm.schedules`.
         loss_type: "l2" or "l1".
         ddim_sampling_eta: 0 deterministic ... 1 as noisy as DDPM.
+        rederive_pred_noise: where "pred_noise" gives an x_0 that DDIM clips, eps follows from the clipped one
+            (lucidrains 2.x, Glide). False keeps the network's own eps (its releases of 2022 and their MindSpore port,
+            diffusers); the other objectives derive eps from x_0 either way.
         auto_normalize: images come and go in [0, 1]; False: already in [-1, 1].
         offset_noise_strength: adds one random number per image and channel to the noise, this strong.
         min_snr_loss_weight, min_snr_gamma: clips the SNR in the loss weight (https://arxiv.org/abs/2303.09556).
@@ -71,6 +74,7 @@ class GaussianDiffusion(nn.Cell):
         schedule_fn_kwargs: dict | None = None,
         loss_type: str = "l2",
         ddim_sampling_eta: float = 0.0,
+        rederive_pred_noise: bool = True,
         auto_normalize: bool = True,
         offset_noise_strength: float = 0.0,
         min_snr_loss_weight: bool = False,
@@ -108,6 +112,7 @@ class GaussianDiffusion(nn.Cell):
             raise UserError(f"sampling_timesteps is {sampling_timesteps}, expected 1 to timesteps ({timesteps})")
         self.is_ddim_sampling = self.sampling_timesteps < timesteps
         self.ddim_sampling_eta = ddim_sampling_eta
+        self.rederive_pred_noise = rederive_pred_noise
         self.auto_normalize = auto_normalize
         self.offset_noise_strength = offset_noise_strength
         self.immiscible = immiscible
@@ -257,7 +262,7 @@ class GaussianDiffusion(nn.Cell):
 
         ``coefficients`` (3,) multiply x_0, eps and noise: sqrt(abar'), sqrt(1 - abar' - sigma^2), sigma.
         """
-        eps, x_start, _ = self.predictions(x, t, x_self_cond, True, True)
+        eps, x_start, _ = self.predictions(x, t, x_self_cond, True, self.rederive_pred_noise)
         of_start, of_eps, of_noise = ops.split(coefficients, 1, 0)
         return x_start * of_start + eps * of_eps + noise * of_noise, x_start
 

@@ -122,7 +122,7 @@ def ddim(
     """Denoising diffusion implicit model in ``steps`` steps (Song et al., https://arxiv.org/abs/2010.02502, eq. 12).
 
     ``steps`` and ``eta`` default to the diffusion's ``sampling_timesteps`` and ``ddim_sampling_eta``. x_0 is clipped
-    and eps derived again from it.
+    and, where ``rederive_pred_noise`` says so, eps derived again from it.
     """
     steps = diffusion.sampling_timesteps if steps is None else steps
     eta = diffusion.ddim_sampling_eta if eta is None else eta
