@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 from mindspore import Tensor, nn, ops
-from tqdm.auto import tqdm
 
 from .arrays import TakesArrays, takes_arrays
+from .bars import bar
 from .config import Config
 from .config_systems import MAX_STEPS
 from .errors import UserError, quoted
@@ -290,7 +290,7 @@ class Corruption(TakesArrays):
         arrays = start_tape(self.noise_kind, seed, shape, first_image) if noise is None else noise
         x, step = self.start(next(Tape(arrays, shape))), self.compiled_step()
         states, predictions = [x], []
-        for i in tqdm(range(steps), desc=f"corruption {steps}", disable=not progress, leave=False):
+        for i in bar(range(steps), f"corruption {steps}", show=progress, leave=False):
             x, prediction = step(x, Tensor(np.float32(1 / (steps - i))))
             if keep:
                 states.append(x)

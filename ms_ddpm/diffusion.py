@@ -401,12 +401,13 @@ class GaussianDiffusion(TakesArrays):
         )
 
     def interpolate(
-        self, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, seed: int | None = None, noise=None
-    ) -> Tensor:
+        self, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, seed: int | None = None, noise=None,
+        progress: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Images between x1 and x2 (Ho et al., section 4.3): see `ms_ddpm.samplers.interpolate`."""
         from . import samplers
 
-        return samplers.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise)
+        return samplers.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise, progress=progress)
 
 
 def _p_sample_of(diffusion: GaussianDiffusion) -> Callable:

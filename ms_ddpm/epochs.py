@@ -72,8 +72,10 @@ class Progress:
         )  # fmt: skip
 
     def tell(self, **values: str) -> None:
-        """Shows ``values`` behind the bar of steps."""
-        (self.bar if self.epochs is None else self.inner or self.bar).set_postfix(**values, refresh=False)
+        """Shows ``values`` behind the bar of steps, the next time that it is drawn."""
+        if self.epochs is not None and self.inner is None:
+            self._open_inner()
+        (self.inner or self.bar).set_postfix(**values, refresh=False)
 
     def advance(self) -> None:
         """One more step is done."""
@@ -84,7 +86,10 @@ class Progress:
         if self.inner is None:
             self._open_inner()
         self.step += 1
+        first = self.inner.n == self.inner.initial
         self.inner.update(1)
+        if first:  # the bar was opened a moment ago, and tqdm would not draw it again so soon
+            self.inner.refresh()
         if self.step % self.epochs.steps == 0 or self.step == self.total:
             self.inner.close()
             self.inner = None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from mindspore import nn
-from tqdm.auto import tqdm
 
-from . import samplers
+from . import bars, samplers
 from .config_systems import SAMPLERS
 from .diffusion import GaussianDiffusion
 from .errors import UserError
@@ -90,7 +89,7 @@ def draw_images(
     labels = None if labels is None else labels_of_images(cell, labels, num)
     found = []
     batches = range(0, num, batch_size)
-    for first in tqdm(batches, desc="sampling", unit="batch", disable=not progress or len(batches) == 1):
+    for first in bars.bar(batches, "sampling", show=progress and len(batches) > 1, unit="batch"):
         # The last batch is filled up and cut, so that one compiled graph serves all.
         if labels is not None:
             options["labels"] = np.resize(labels[first : first + batch_size], batch_size)
