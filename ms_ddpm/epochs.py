@@ -52,7 +52,7 @@ class Progress:
 
     def __init__(self, step: int, total: int, epochs: Epochs | None, show: bool):
         self.step, self.total, self.epochs, self.show = step, total, epochs, show
-        self.inner = None
+        self.inner, self.opened = None, False
         if epochs is None:
             self.bar = tqdm(
                 total=total, initial=step, desc="training", unit="step", disable=not show, dynamic_ncols=True
@@ -66,6 +66,7 @@ class Progress:
     def _open_inner(self) -> None:
         epoch = self.epochs.number(self.step + 1)
         first = (epoch - 1) * self.epochs.steps
+        self.opened = True
         self.inner = tqdm(
             total=min(self.epochs.steps, self.total - first), initial=self.step - first, unit="step", leave=False,
             desc=f"epoch {epoch}/{self.bar.total}", disable=not self.show, dynamic_ncols=True,
@@ -86,10 +87,10 @@ class Progress:
         if self.inner is None:
             self._open_inner()
         self.step += 1
-        first = self.inner.n == self.inner.initial
         self.inner.update(1)
-        if first:  # the bar was opened a moment ago, and tqdm would not draw it again so soon
+        if self.opened:  # a moment ago, and tqdm would not draw it again so soon
             self.inner.refresh()
+            self.opened = False
         if self.step % self.epochs.steps == 0 or self.step == self.total:
             self.inner.close()
             self.inner = None
