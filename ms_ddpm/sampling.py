@@ -24,10 +24,13 @@ OPTIONS = {  # what may be asked of the systems' samplers
 
 def check_options(system: str, options: dict) -> dict:
     """``options`` without those that are None. Raises UserError for one that the system's samplers do not take."""
-    if system == "autoencoder":
-        raise UserError("an autoencoder draws no images; train the latent system on it, and sample that")
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
+        if system == "autoencoder":
+            raise UserError(
+                f"{name} is an option of samplers, and an autoencoder only gives images back; for new ones train the "
+                "latent system on it, and sample that"
+            )
         if name not in OPTIONS[system]:
             raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(OPTIONS[system])}")
     if "sampler" in given and given["sampler"] not in SAMPLERS[system]:
