@@ -27,7 +27,7 @@ WIDEST = 1600  # pixels of a row of pictures
 
 
 def in_a_row(height: int, width: int) -> int:
-    """How many images of that size stand side by side in a labelled picture: 8, or as many as are to be seen at once."""
+    """How many images of that size stand side by side in a labelled picture: 8, fewer of large ones."""
     return max(1, min(IN_A_ROW, WIDEST // (width * enlargement(height, width))))
 
 

@@ -8,6 +8,8 @@ import pytest
 from ms_ddpm.errors import UserError
 
 RNG = np.random.default_rng
+
+
 @pytest.fixture(scope="module", autouse=True)
 def pynative(mindspore):
     """Operator by operator: nothing to compile, so that everything can be called."""

@@ -350,7 +350,7 @@ def test_bars_are_shown_or_not_those_of_anybodys_pictures_too(train, make_cell, 
     train(2, folder="silent", cell=Painter(), sample_fn=sample_fn)
     assert capsys.readouterr().err == ""
     losses = []
-    trainer, _ = train(
+    train(
         3, folder="shown", cell=Painter(), progress=True, log_every=100, train_lr=1.0,
         on_step=lambda record: losses.append(record["loss"]),
     )  # fmt: skip
