@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from . import checkpoint, data, sizes
+from .arrays import TakesArrays, takes_arrays
 from .config import Config
 from .errors import UserError, require_positive
 from .nets.autoencoder import AutoEncoder, latent_size
@@ -49,7 +50,7 @@ def in_batches(call: Callable, arrays: np.ndarray, batch_size: int = BATCH) -> n
     return np.concatenate(found)
 
 
-class ImageAutoencoder(nn.Cell):
+class ImageAutoencoder(TakesArrays):
     """Trains an `AutoEncoder`: ``cell(images)`` with images (B, C, H, W) in [0, 1] is the scalar loss.
 
     mean (x - x')^2 + perceptual_weight * perceptual(x, x'), x' the reconstruction. Nothing in it is random.
@@ -90,6 +91,7 @@ class ImageAutoencoder(nn.Cell):
         """Nothing is random."""
         return ()
 
+    @takes_arrays
     def loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """The loss of images and their reconstructions."""
         difference = x - reconstruction

@@ -82,6 +82,9 @@ class Config:
     schedule_fn_kwargs: dict = _option({}, "mapping", "arguments of the schedule, as name=value")
     loss_type: str = _option("l2", "str", "loss", choices=("l2", "l1"))
     ddim_sampling_eta: float = _option(0.0, "float", "0 deterministic ... 1 as noisy as DDPM", low=0)
+    rederive_pred_noise: bool = _option(
+        True, "bool", "DDIM: noise of a clipped x_0 is computed again from it; no: it stays as predicted, as in 2022"
+    )
     offset_noise_strength: float = _option(0.0, "float", "offset noise", low=0)
     min_snr_loss_weight: bool = _option(False, "bool", "min-SNR loss weight")
     min_snr_gamma: float = _option(5.0, "float", "its gamma", low=0)
@@ -208,6 +211,7 @@ FREE_ON_RESUME = frozenset(
         "matmul_precision",
         "sampling_timesteps",
         "ddim_sampling_eta",
+        "rederive_pred_noise",
         "guidance_scale",
         "score_sampler",
         "sampling_eps",

@@ -17,8 +17,8 @@ _DIFFUSION = (
     "dim", "init_dim", "dim_mults", "self_condition", "learned_variance", "learned_sinusoidal_cond",
     "random_fourier_features", "learned_sinusoidal_dim", "sinusoidal_pos_emb_theta", "dropout", "attn_dim_head",
     "attn_heads", "full_attn", "flash_attn", "norm", "downsample", "timesteps", "objective", "beta_schedule",
-    "schedule_fn_kwargs", "loss_type", "ddim_sampling_eta", "offset_noise_strength", "min_snr_loss_weight",
-    "min_snr_gamma", "p2_loss_weight_gamma", "p2_loss_weight_k", "immiscible",
+    "schedule_fn_kwargs", "loss_type", "ddim_sampling_eta", "rederive_pred_noise", "offset_noise_strength",
+    "min_snr_loss_weight", "min_snr_gamma", "p2_loss_weight_gamma", "p2_loss_weight_k", "immiscible",
 )  # fmt: skip
 _SCORE_AND_LATENT = (
     "num_classes", "labels_from", "class_dropout", "guidance_scale", "sde", "sigma", "sde_beta_min", "sde_beta_max",

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 from mindspore import Tensor, nn, ops
-from tqdm.auto import tqdm
 
+from .arrays import TakesArrays, takes_arrays
+from .bars import bar
 from .config import Config
 from .config_systems import MAX_STEPS
 from .errors import UserError, quoted
@@ -35,6 +36,7 @@ def _per_image(amount: Tensor) -> Tensor:
     return amount.reshape(-1, 1, 1, 1)
 
 
+@takes_arrays
 def corrupt(x: Tensor, amount: Tensor, noise: Tensor) -> Tensor:
     """x (1 - a) + noise a: x and noise (B, C, H, W), amount (B,) in [0, 1] -> (B, C, H, W).
 
@@ -49,6 +51,7 @@ def corrupt(x: Tensor, amount: Tensor, noise: Tensor) -> Tensor:
 # --- the kinds of noise: apply(x, a, z) -> corrupted, and draw(rng, x, a) -> z ----------------------------------------
 
 
+@takes_arrays
 def uniform(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """`corrupt` with z uniform in [0, 1): mean x (1 - a) + a/2, variance a^2 / 12, all of it noise at a = 1.
 
@@ -57,6 +60,7 @@ def uniform(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     return corrupt(x, amount, z)
 
 
+@takes_arrays
 def gaussian(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """x + a z, z standard normal: mean x, standard deviation a, not clipped. At a = 1 as strong as the image's range.
 
@@ -66,6 +70,7 @@ def gaussian(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     return x + _per_image(amount) * z
 
 
+@takes_arrays
 def salt_and_pepper(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """Each value becomes 0 (pepper) with probability a/2 and 1 (salt) with a/2: z uniform in [0, 1) decides.
 
@@ -79,6 +84,7 @@ def salt_and_pepper(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     return ops.select(z < 0.5 * a, ops.zeros_like(x), ops.select(z < a, ops.ones_like(x), x))
 
 
+@takes_arrays
 def poisson(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """z photons, z ~ Poisson(x / a^2), shown as z a^2: mean x, standard deviation a sqrt(x).
 
@@ -92,6 +98,7 @@ def poisson(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     return ops.select(ops.broadcast_to(a < NO_SHOT_NOISE, x.shape), x, z * a * a)
 
 
+@takes_arrays
 def multiplicative(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """x + x a z = x (1 + a z), z standard normal: mean x, standard deviation a x, none where the image is black.
 
@@ -157,7 +164,7 @@ def start_tape(kind: str, seed: int | None, shape: tuple[int, ...], first_image:
 # --- training and sampling --------------------------------------------------------------------------------------------
 
 
-class Corruption(nn.Cell):
+class Corruption(TakesArrays):
     """Trains and samples a network that undoes corruption.
 
     ``corruption(img, amount, z)`` with img (B, C, H, W) in [0, 1] gives the mean squared error of the network's answer
@@ -211,6 +218,7 @@ class Corruption(nn.Cell):
         error = ops.cast(self.model(self.corruption(img, amount, z)), img.dtype) - img
         return (error * error).mean()
 
+    @takes_arrays
     def step(self, x: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
         """One step towards the network's answer: (x (1 - mix) + prediction mix, prediction).
 
@@ -282,7 +290,7 @@ class Corruption(nn.Cell):
         arrays = start_tape(self.noise_kind, seed, shape, first_image) if noise is None else noise
         x, step = self.start(next(Tape(arrays, shape))), self.compiled_step()
         states, predictions = [x], []
-        for i in tqdm(range(steps), desc=f"corruption {steps}", disable=not progress, leave=False):
+        for i in bar(range(steps), f"corruption {steps}", show=progress, leave=False):
             x, prediction = step(x, Tensor(np.float32(1 / (steps - i))))
             if keep:
                 states.append(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from .config import Config
 from .corruption import NOISES, Corruption
 from .errors import UserError
 from .images import save_grid
+from .looking import check_amounts, unseen
 from .published import read_log
 from .random import stream
 from .runtime import compiled
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 LEVELS = 8
+AMOUNTS = (0.25, 0.5, 0.75, 1.0)
 LOSS_RANGE = (0.0, 0.1)  # of the y axis, as in the document
 PICTURE_STREAM = 1 << 20  # beside the images of a sample, which are counted from 0
 
@@ -71,24 +73,77 @@ def predictions(corruption: Corruption, images: np.ndarray, seed: int = 0) -> Im
     )  # fmt: skip
 
 
-def history(corruption: Corruption, batch_size: int = 8, steps: int = 5, seed: int = 0) -> Image:
+def restorations(
+    corruption: Corruption, images: np.ndarray, amounts: Sequence[float] = AMOUNTS, seed: int = 0
+) -> Image:
+    """Images in the first row; then, for every amount, the same with that much noise above what the network answers.
+
+    Args:
+        corruption: trained, or not.
+        images: (N, C, H, W) float32 in [0, 1].
+        amounts: of noise, from 0 to 1, as many as wanted.
+        seed: of the noise.
+
+    Raises:
+        UserError: for amounts out of range, or none.
+    """
+    rows, mix = [("original", images)], Tensor(np.float32(1.0))
+    for amount in check_amounts(amounts):
+        each = np.full(len(images), amount, np.float32)
+        z = corruption.noise.draw(stream(seed, PICTURE_STREAM), images, each)
+        noised = corruption.corruption(images, each, z)
+        _, answer = corruption.compiled_step()(noised, mix)  # the graph that samples are made with
+        rows += [(f"amount {amount:g}", _shown(noised)), ("prediction", _shown(answer))]
+    kind = corruption.noise_kind.replace("_", " ")
+    return figures.page(
+        figures.sheet(rows), f"Images with {kind} noise, and what the network makes of them in one step",
+        "The less of the image is left, the more the answer is the mean of all images that fit.",
+    )  # fmt: skip
+
+
+def history(corruption: Corruption, batch_size: int = 8, steps: int = 5, seed: int = 0, most: int = 12) -> Image:
     """A row per sampling step: left what the network is given, right what it answers.
 
-    Raises UserError as `Corruption.sample`.
+    Args:
+        corruption: trained, or not.
+        batch_size: images in a row.
+        steps: of the chain, any number.
+        seed: of the noise.
+        most: rows at most; of more steps so many are shown, evenly chosen, the first and the last among them.
+
+    Raises:
+        UserError: as `Corruption.sample`.
     """
     states, answers = (_shown(a) for a in corruption.chain(batch_size, seed=seed, steps=steps))
+    shown = np.unique(np.linspace(0, steps - 1, min(steps, max(most, 2))).round().astype(int)).tolist()
     scale = max(1, figures.enlargement(*corruption.image_size) - 1)
     left = figures.sheet(
-        [(f"step {i + 1}", states[:, i]) for i in range(steps)], heading="what the network is given", scale=scale
+        [(f"step {i + 1}", states[:, i]) for i in shown], heading="what the network is given", scale=scale
     )
     right = figures.sheet(
-        [(f"1/{steps - i} of the way", answers[:, i]) for i in range(steps)], heading="what it answers", scale=scale
+        [(f"1/{steps - i} of the way", answers[:, i]) for i in shown], heading="what it answers", scale=scale
     )
+    some = "" if len(shown) == steps else f" {len(shown)} of the {steps} steps are shown."
     return figures.page(
         figures.beside([left, right], gap=24, align=0.0), f"From noise to images in {steps} steps",
         "In step i of n the image goes 1/(n - i) of the way towards the answer: the noise that the answer implies "
-        "shrinks in equal parts, and the last step is the answer itself.",
+        f"shrinks in equal parts, and the last step is the answer itself.{some}",
     )  # fmt: skip
+
+
+def look_at_corruption(
+    corruption: Corruption, images: np.ndarray, folder: Path, *, steps: int | None = None,
+    amounts: Sequence[float] | None = None, seed: int = 0,
+) -> list[Path]:  # fmt: skip
+    """restorations.png of ``images`` (N, C, H, W) and history.png of as many samples in ``folder``; gives their paths.
+
+    ``steps`` and ``amounts`` are by default the model's, and `AMOUNTS`. Raises UserError as the two.
+    """
+    steps = corruption.sampling_timesteps if steps is None else steps
+    return [
+        figures.save(restorations(corruption, images, amounts or AMOUNTS, seed), folder / "restorations.png"),
+        figures.save(history(corruption, len(images), steps, seed), folder / "history.png"),
+    ]
 
 
 def noise_strip(image: np.ndarray, amounts: tuple[float, ...] = (0, 0.1, 0.25, 0.5, 0.75, 1), seed: int = 0) -> Image:
@@ -159,16 +214,6 @@ def write_pictures(
     return [*paths, path]
 
 
-def _unseen(trainer: Trainer, config: Config) -> data.ImageSource:
-    """Images that were not trained on: those held out, MNIST-like files' test images, or else some that were."""
-    if trainer.validation_set is not None:
-        return trainer.validation_set
-    path = data.test_file(Path(config.dataset).expanduser())
-    if path is None:
-        return trainer.train_set
-    return data.open_images(path, image_size=trainer.cell.image_size, channels=trainer.cell.channels)
-
-
 def report(trainer: Trainer, config: Config) -> list[str]:
     """What train.py does at the end of a run of the system corruption: pictures, and the published losses beside ours.
 
@@ -176,7 +221,8 @@ def report(trainer: Trainer, config: Config) -> list[str]:
 
     Raises UserError as `write_pictures`.
     """
-    source, log = _unseen(trainer, config), trainer.folder / "log.jsonl"
+    source = unseen(trainer.train_set, trainer.validation_set, config)
+    log = trainer.folder / "log.jsonl"
     images = data.as_float(source.batch(range(min(LEVELS, len(source)))))
     if len(images) < 2:
         return []

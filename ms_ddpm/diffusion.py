@@ -15,6 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from . import schedules
+from .arrays import TakesArrays, takes_arrays
 from .errors import UserError
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
 from .ops.elementary import exp
@@ -33,11 +34,12 @@ class ModelPrediction(NamedTuple):
     variance: Tensor | None = None
 
 
-class GaussianDiffusion(nn.Cell):
+class GaussianDiffusion(TakesArrays):
     """Trains and samples a network as a denoising diffusion model.
 
     ``diffusion(img, t, noise)`` with img (B, C, H, W) in [0, 1], t (B,) int32 and noise like img gives the scalar
-    loss; `draw` makes t and noise; `sample` makes images. Everything random comes in as an argument.
+    loss; `draw` makes t and noise; `sample` makes images. Everything random comes in as an argument. Arguments of this
+    and of the methods below are tensors or numpy arrays, results are tensors.
 
     Args:
         model: called as ``model(x, t, x_self_cond)``; has ``channels``, ``out_dim``, ``self_condition``. With
@@ -49,6 +51,9 @@ class GaussianDiffusion(nn.Cell):
         beta_schedule, schedule_fn_kwargs: see `ms_ddpm.schedules`.
         loss_type: "l2" or "l1".
         ddim_sampling_eta: 0 deterministic ... 1 as noisy as DDPM.
+        rederive_pred_noise: where "pred_noise" gives an x_0 that DDIM clips, eps follows from the clipped one
+            (lucidrains 2.x, Glide). False keeps the network's own eps (its releases of 2022 and their MindSpore port,
+            diffusers); the other objectives derive eps from x_0 either way.
         auto_normalize: images come and go in [0, 1]; False: already in [-1, 1].
         offset_noise_strength: adds one random number per image and channel to the noise, this strong.
         min_snr_loss_weight, min_snr_gamma: clips the SNR in the loss weight (https://arxiv.org/abs/2303.09556).
@@ -71,6 +76,7 @@ class GaussianDiffusion(nn.Cell):
         schedule_fn_kwargs: dict | None = None,
         loss_type: str = "l2",
         ddim_sampling_eta: float = 0.0,
+        rederive_pred_noise: bool = True,
         auto_normalize: bool = True,
         offset_noise_strength: float = 0.0,
         min_snr_loss_weight: bool = False,
@@ -108,6 +114,7 @@ class GaussianDiffusion(nn.Cell):
             raise UserError(f"sampling_timesteps is {sampling_timesteps}, expected 1 to timesteps ({timesteps})")
         self.is_ddim_sampling = self.sampling_timesteps < timesteps
         self.ddim_sampling_eta = ddim_sampling_eta
+        self.rederive_pred_noise = rederive_pred_noise
         self.auto_normalize = auto_normalize
         self.offset_noise_strength = offset_noise_strength
         self.immiscible = immiscible
@@ -133,18 +140,22 @@ class GaussianDiffusion(nn.Cell):
 
     # --- the forward process -------------------------------------------------------------------------------------
 
+    @takes_arrays
     def extract(self, table: Tensor, t: Tensor) -> Tensor:
         """table[t], shaped (B, 1, 1, 1)."""
         return ops.gather(table, t, 0).reshape(-1, 1, 1, 1)
 
+    @takes_arrays
     def normalize(self, img: Tensor) -> Tensor:
         """[0, 1] -> [-1, 1]."""
         return img * 2 - 1 if self.auto_normalize else img
 
+    @takes_arrays
     def unnormalize(self, x: Tensor) -> Tensor:
         """[-1, 1] -> [0, 1]."""
         return (x + 1) * 0.5 if self.auto_normalize else x
 
+    @takes_arrays
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps (Ho et al., eq. 4)."""
         return (
@@ -152,6 +163,7 @@ class GaussianDiffusion(nn.Cell):
             + self.extract(self.sqrt_one_minus_alphas_cumprod, t) * noise
         )
 
+    @takes_arrays
     def predict_start_from_noise(self, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_0 from x_t and eps (eq. 4 solved for x_0)."""
         return (
@@ -159,12 +171,14 @@ class GaussianDiffusion(nn.Cell):
             - self.extract(self.sqrt_recipm1_alphas_cumprod, t) * noise
         )
 
+    @takes_arrays
     def predict_noise_from_start(self, x_t: Tensor, t: Tensor, x0: Tensor) -> Tensor:
         """eps from x_t and x_0 (eq. 4 solved for eps)."""
         return (self.extract(self.sqrt_recip_alphas_cumprod, t) * x_t - x0) / self.extract(
             self.sqrt_recipm1_alphas_cumprod, t
         )
 
+    @takes_arrays
     def predict_v(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """v = sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho, https://arxiv.org/abs/2202.00512, section 4)."""
         return (
@@ -172,10 +186,12 @@ class GaussianDiffusion(nn.Cell):
             - self.extract(self.sqrt_one_minus_alphas_cumprod, t) * x_start
         )
 
+    @takes_arrays
     def predict_start_from_v(self, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """x_0 = sqrt(abar) x_t - sqrt(1 - abar) v."""
         return self.extract(self.sqrt_alphas_cumprod, t) * x_t - self.extract(self.sqrt_one_minus_alphas_cumprod, t) * v
 
+    @takes_arrays
     def q_posterior(self, x_start: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, variance and clipped log-variance of q(x_{t-1} | x_t, x_0) (eqs. 6 and 7)."""
         mean = self.extract(self.posterior_mean_coef1, t) * x_start + self.extract(self.posterior_mean_coef2, t) * x_t
@@ -183,6 +199,7 @@ class GaussianDiffusion(nn.Cell):
 
     # --- the reverse process -------------------------------------------------------------------------------------
 
+    @takes_arrays
     def split_output(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """The network's output as (prediction, raw variance or None)."""
         if self.learned_variance:
@@ -190,6 +207,7 @@ class GaussianDiffusion(nn.Cell):
             return prediction, variance
         return output, None
 
+    @takes_arrays
     def interpret(
         self, output: Tensor, x: Tensor, t: Tensor, clip_x_start: bool, rederive_pred_noise: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -210,12 +228,14 @@ class GaussianDiffusion(nn.Cell):
             return prediction, x_start, variance
         return self.predict_noise_from_start(x, t, x_start), x_start, variance
 
+    @takes_arrays
     def predictions(
         self, x: Tensor, t: Tensor, x_self_cond: Tensor | None, clip_x_start: bool, rederive_pred_noise: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Runs the network on x_t: `interpret` of its output."""
         return self.interpret(self.model(x, t, x_self_cond), x, t, clip_x_start, rederive_pred_noise)
 
+    @takes_arrays
     def model_predictions(
         self,
         x: Tensor,
@@ -227,12 +247,14 @@ class GaussianDiffusion(nn.Cell):
         """Runs the network on x_t; with both flags eps is computed again from the clipped x_0, as DDIM needs."""
         return ModelPrediction(*self.predictions(x, t, x_self_cond, clip_x_start, rederive_pred_noise))
 
+    @takes_arrays
     def learned_log_variance(self, variance: Tensor, t: Tensor) -> Tensor:
         """Between log beta-tilde (raw -1) and log beta (raw +1) (Nichol & Dhariwal, eq. 15)."""
         fraction = (variance + 1) * 0.5
         smallest = self.extract(self.posterior_log_variance_clipped, t)
         return fraction * self.extract(self.log_betas, t) + (1 - fraction) * smallest
 
+    @takes_arrays
     def p_mean_variance(
         self, x: Tensor, t: Tensor, x_self_cond: Tensor | None = None, clip_denoised: bool = True
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -244,12 +266,14 @@ class GaussianDiffusion(nn.Cell):
             variance = exp(log_variance)
         return mean, variance, log_variance, x_start
 
+    @takes_arrays
     def p_sample(self, x: Tensor, t: Tensor, noise: Tensor, x_self_cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of ancestral sampling (Algorithm 2): (x_{t-1}, x_0). ``noise`` is ignored where t = 0."""
         mean, _, log_variance, x_start = self.p_mean_variance(x, t, x_self_cond, True)
         adds_noise = ops.cast(t > 0, x.dtype).reshape(-1, 1, 1, 1)
         return mean + adds_noise * exp(0.5 * log_variance) * noise, x_start
 
+    @takes_arrays
     def ddim_step(
         self, x: Tensor, t: Tensor, coefficients: Tensor, noise: Tensor, x_self_cond: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -257,7 +281,7 @@ class GaussianDiffusion(nn.Cell):
 
         ``coefficients`` (3,) multiply x_0, eps and noise: sqrt(abar'), sqrt(1 - abar' - sigma^2), sigma.
         """
-        eps, x_start, _ = self.predictions(x, t, x_self_cond, True, True)
+        eps, x_start, _ = self.predictions(x, t, x_self_cond, True, self.rederive_pred_noise)
         of_start, of_eps, of_noise = ops.split(coefficients, 1, 0)
         return x_start * of_start + eps * of_eps + noise * of_noise, x_start
 
@@ -286,15 +310,18 @@ class GaussianDiffusion(nn.Cell):
         dropout_key = np.int32(rng.integers(-(2**31), 2**31)) if drops else None
         return t, noise, self_cond, offset_noise, dropout_key
 
+    @takes_arrays
     def elementwise_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """l2 or l1, of the shape of its arguments."""
         difference = output - target
         return ops.abs(difference) if self.loss_type == "l1" else difference * difference
 
+    @takes_arrays
     def per_image(self, loss: Tensor) -> Tensor:
         """Mean over everything but the batch: (B,)."""
         return loss.reshape(loss.shape[0], -1).mean(axis=1)
 
+    @takes_arrays
     def variational_bound(self, x_start: Tensor, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """The term of the bound at t in bits per dimension, mean detached (Nichol & Dhariwal, section 3.1): (B,)."""
         true_mean, _, true_log_variance = self.q_posterior(x_start, x_t, t)
@@ -306,6 +333,7 @@ class GaussianDiffusion(nn.Cell):
         likelihood = discretized_gaussian_log_likelihood(x_start, mean, 0.5 * log_variance)
         return ops.select(t == 0, -self.per_image(likelihood) / LOG2, kl)
 
+    @takes_arrays
     def p_losses(
         self,
         x_start: Tensor,
@@ -373,12 +401,13 @@ class GaussianDiffusion(nn.Cell):
         )
 
     def interpolate(
-        self, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, seed: int | None = None, noise=None
-    ) -> Tensor:
+        self, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, seed: int | None = None, noise=None,
+        progress: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Images between x1 and x2 (Ho et al., section 4.3): see `ms_ddpm.samplers.interpolate`."""
         from . import samplers
 
-        return samplers.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise)
+        return samplers.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise, progress=progress)
 
 
 def _p_sample_of(diffusion: GaussianDiffusion) -> Callable:

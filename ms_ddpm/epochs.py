@@ -56,7 +56,7 @@ class Progress:
 
     def __init__(self, step: int, total: int, epochs: Epochs | None, show: bool):
         self.step, self.total, self.epochs, self.show = step, total, epochs, show
-        self.inner = None
+        self.inner, self.opened = None, False
         if epochs is None:
             self.bar = tqdm(
                 total=total, initial=step, desc="training", unit="step", disable=not show, dynamic_ncols=True
@@ -70,14 +70,17 @@ class Progress:
     def _open_inner(self) -> None:
         epoch = self.epochs.number(self.step + 1)
         first = (epoch - 1) * self.epochs.steps
+        self.opened = True
         self.inner = tqdm(
             total=min(self.epochs.steps, self.total - first), initial=self.step - first, unit="step", leave=False,
             desc=f"epoch {epoch}/{self.bar.total}", disable=not self.show, dynamic_ncols=True,
         )  # fmt: skip
 
     def tell(self, **values: str) -> None:
-        """Shows ``values`` behind the bar of steps."""
-        (self.bar if self.epochs is None else self.inner or self.bar).set_postfix(**values, refresh=False)
+        """Shows ``values`` behind the bar of steps, the next time that it is drawn."""
+        if self.epochs is not None and self.inner is None:
+            self._open_inner()
+        (self.inner or self.bar).set_postfix(**values, refresh=False)
 
     def advance(self) -> None:
         """One more step is done."""
@@ -89,6 +92,9 @@ class Progress:
             self._open_inner()
         self.step += 1
         self.inner.update(1)
+        if self.opened:  # a moment ago, and tqdm would not draw it again so soon
+            self.inner.refresh()
+            self.opened = False
         if self.step % self.epochs.steps == 0 or self.step == self.total:
             self.inner.close()
             self.inner = None

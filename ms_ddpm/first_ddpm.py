@@ -1,6 +1,6 @@
 """A first DDPM in two methods: the class that beginners' articles write, as a view on `GaussianDiffusion`.
 
-    x_t = ddpm.forward(x0, t, eta)       # noise is added
+    x_t = ddpm.forward(x0, t, eta)       # noise is added; ddpm(x0, t) is the same with noise of its own
     eta_theta = ddpm.backward(x_t, t)    # the network says which
     loss = ((eta_theta - eta) ** 2).mean()
 
@@ -17,7 +17,7 @@ from mindspore import Tensor, nn
 
 from .diffusion import GaussianDiffusion
 from .errors import UserError, quoted
-from .random import normal
+from .random import host_rng, normal
 
 Array = Tensor | np.ndarray
 
@@ -48,6 +48,8 @@ class FirstDDPM(nn.Cell):
         min_beta, max_beta: first and last beta, exactly. With T = 200 and 0.02 the last abar is 0.13: x_T still shows
             36 % of the image, while sampling begins with none of it (docs/first_ddpm.md).
         image_chw: channels, height and width of the images, whose pixels lie in [-1, 1].
+        rng: numpy Generator or seed of the noise that `forward` draws where it is given none; by default another one
+            in every run.
 
     Attributes:
         betas, alphas, alpha_bars: (T,) float32 Tensors.
@@ -64,6 +66,8 @@ class FirstDDPM(nn.Cell):
         min_beta: float = 1e-4,
         max_beta: float = 0.02,
         image_chw: tuple[int, int, int] = (1, 28, 28),
+        *,
+        rng: np.random.Generator | int | None = None,
     ):
         super().__init__()
         if not (isinstance(image_chw, Sequence) and len(image_chw) == 3 and all(map(_is_count, image_chw))):
@@ -79,6 +83,7 @@ class FirstDDPM(nn.Cell):
             )
         self.n_steps, self.image_chw = n_steps, tuple(image_chw)
         self.network = network
+        self.rng = host_rng(rng)
         diffusion = GaussianDiffusion(
             _Model(network, image_chw[0]),
             image_size=tuple(image_chw[1:]),
@@ -125,20 +130,23 @@ class FirstDDPM(nn.Cell):
         Args:
             x0: (n, C, H, W) in [-1, 1].
             t: (n,) or (n, 1) whole numbers in 0 ... n_steps - 1.
-            eta: standard normal noise like x0; without it, it is drawn from ``rng``.
-            rng: a numpy Generator, where ``eta`` is not given.
+            eta: standard normal noise like x0; without it, it is drawn.
+            rng: the numpy Generator that it is drawn from, where ``eta`` is not given (default: the model's own, so
+                that every call draws other noise).
         """
         x0 = self._images(x0, "x0")
-        if (eta is None) == (rng is None):
-            raise UserError("forward takes the noise as eta= or a Generator as rng=, expected exactly one of them")
-        eta = self._images(normal(rng, x0.shape) if eta is None else eta, "eta")
+        if eta is not None and rng is not None:
+            raise UserError("forward takes the noise as eta= or a Generator as rng=, expected one of them, or neither")
+        eta = self._images(normal(rng or self.rng, x0.shape) if eta is None else eta, "eta")
         if eta.shape != x0.shape:
             raise UserError(f"eta has {eta.shape[0]} images, expected as many as x0 ({x0.shape[0]})")
         return self.diffusion.q_sample(x0, self._times(t, x0.shape[0]), eta)
 
-    def construct(self, x0: Array, t: Array, eta: Array) -> Tensor:
-        """``ddpm(x0, t, eta)`` is `forward`."""
-        return self.forward(x0, t, eta)
+    def __call__(
+        self, x0: Array, t: Array, eta: Array | None = None, *, rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """``ddpm(x0, t)`` is `forward`, whatever the mode: there is nothing to compile in it."""
+        return self.forward(x0, t, eta, rng=rng)
 
     def backward(self, x: Array, t: Array) -> Tensor:
         """What the network takes for the noise in ``x`` (n, C, H, W) at times ``t`` (n,) or (n, 1): like x."""

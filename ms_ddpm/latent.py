@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from . import checkpoint, data, latents, resuming, sizes
+from .arrays import TakesArrays, takes_arrays
 from .autoencoder import NET, ImageAutoencoder, load_autoencoder
 from .config import Config, to_dict
 from .errors import UserError
@@ -27,8 +28,10 @@ from .tensorfile import digest
 AUTOENCODER = "autoencoder."  # what the names of a `LatentDiffusion`'s autoencoder begin with
 
 
-class OneClass(nn.Cell):
+class OneClass(TakesArrays):
     """A conditional network of one class as an unconditional one: ``net(x, t)``."""
+
+    whole_numbers = frozenset()
 
     def __init__(self, net: nn.Cell):
         super().__init__()
@@ -39,7 +42,7 @@ class OneClass(nn.Cell):
         return self.net(x, t, ops.zeros((x.shape[0],), ms.int32))
 
 
-class LatentDiffusion(nn.Cell):
+class LatentDiffusion(TakesArrays):
     """Trains ``model`` on latents, and makes images with it.
 
     ``cell(z, *labels, *draws)`` with latents z (B, C, h, w) as the encoder gave them is the scalar loss of ``model`` on
@@ -54,6 +57,8 @@ class LatentDiffusion(nn.Cell):
     Raises:
         UserError: where the two do not fit.
     """
+
+    whole_numbers = ScoreModel.whole_numbers
 
     def __init__(self, model: ScoreModel, autoencoder: ImageAutoencoder):
         super().__init__()
@@ -80,9 +85,14 @@ class LatentDiffusion(nn.Cell):
         """The model's."""
         return self.model.draw(rng, batch)
 
+    @takes_arrays
     def normalised(self, z: Tensor) -> Tensor:
         """Latents as the encoder gave them -> mean 0 and deviation 1 in every channel."""
         return (z - self.latent_mean) / self.latent_std
+
+    def argument_names(self) -> tuple[str, ...]:
+        """The model's, of latents."""
+        return ("z", *self.model.argument_names()[1:])
 
     def construct(self, z: Tensor, *inputs: Tensor) -> Tensor:
         return self.model(self.normalised(z), *inputs)

@@ -6,9 +6,11 @@ import math
 
 from mindspore import Tensor, ops
 
+from .arrays import takes_arrays
 from .ops.elementary import exp, wide
 
 
+@takes_arrays
 def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
     """KL divergence between two diagonal Gaussians, elementwise, in nats."""
     return 0.5 * (
@@ -20,6 +22,7 @@ def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2
     )
 
 
+@takes_arrays
 def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """Log-probability of x, of 256 levels in [-1, 1], under a Gaussian binned to the levels (Ho et al., eq. 13)."""
 

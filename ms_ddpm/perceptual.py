@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
+from .arrays import TakesArrays
 from .config import Config
 from .errors import UserError
 from .nets.lpips import LPIPS, load_lpips, smallest_side
 from .sizes import image_sides
 
 
-class GradientLoss(nn.Cell):
+class GradientLoss(TakesArrays):
     """Multi-scale gradient loss: two image arrays (B, C, H, W) -> scalar. It needs no weights.
 
     With r = x - y at full size, halved, quartered ... (averages of 2x2 squares; four sizes, or as many as have two
@@ -19,6 +20,8 @@ class GradientLoss(nn.Cell):
     (Charbonnier), whose gradient does not jump where two images agree. It punishes edges that are blurred or out of
     place, as LPIPS does, and knows nothing of what people see: a stand-in, not an approximation, of LPIPS.
     """
+
+    whole_numbers = frozenset()  # both are images
 
     def __init__(self, scales: int = 4, eps: float = 1e-3):
         super().__init__()
@@ -46,8 +49,10 @@ class GradientLoss(nn.Cell):
         return total / count
 
 
-class PerceptualLoss(nn.Cell):
+class PerceptualLoss(TakesArrays):
     """Mean LPIPS distance of two batches in [0, 1], (B, 1 or 3, H, W): scalar."""
+
+    whole_numbers = frozenset()  # both are images
 
     def __init__(self, lpips: LPIPS):
         super().__init__()

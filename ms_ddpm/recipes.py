@@ -59,6 +59,7 @@ def build_diffusion(config: Config) -> GaussianDiffusion:
         schedule_fn_kwargs=config.schedule_fn_kwargs,
         loss_type=config.loss_type,
         ddim_sampling_eta=config.ddim_sampling_eta,
+        rederive_pred_noise=config.rederive_pred_noise,
         offset_noise_strength=config.offset_noise_strength,
         min_snr_loss_weight=config.min_snr_loss_weight,
         min_snr_gamma=config.min_snr_gamma,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
-from tqdm.auto import tqdm
 
+from .bars import bar
 from .errors import UserError
 from .random import Tape, noise_tape
 from .schedules import ddim_row, ddim_times
@@ -53,7 +53,7 @@ def _run_chain(
     chain = [x]
     silence = Tensor(np.zeros(tape.shape, np.float32))
     x_start = silence if diffusion.self_condition else None
-    for i, time in enumerate(tqdm(times, desc=description, disable=not progress, leave=False)):
+    for i, time in enumerate(bar(times, description, show=progress, leave=False)):
         t = Tensor(np.full(batch_size, time, np.int32))
         noise = silence if i == len(times) - 1 else Tensor(next(tape))
         x, predicted = step(i, x, t, noise, x_start)
@@ -122,7 +122,7 @@ def ddim(
     """Denoising diffusion implicit model in ``steps`` steps (Song et al., https://arxiv.org/abs/2010.02502, eq. 12).
 
     ``steps`` and ``eta`` default to the diffusion's ``sampling_timesteps`` and ``ddim_sampling_eta``. x_0 is clipped
-    and eps derived again from it.
+    and, where ``rederive_pred_noise`` says so, eps derived again from it.
     """
     steps = diffusion.sampling_timesteps if steps is None else steps
     eta = diffusion.ddim_sampling_eta if eta is None else eta
@@ -185,9 +185,7 @@ def sample_images(
         raise UserError(f"the number of images is {num}, expected at least 1")
     batch_size = min(batch_size, num)
     batches = []
-    for first in tqdm(
-        range(0, num, batch_size), desc="sampling", unit="batch", disable=not progress or num <= batch_size
-    ):
+    for first in bar(range(0, num, batch_size), "sampling", show=progress and num > batch_size, unit="batch"):
         # The last batch is filled up and cut, so that one compiled graph serves all.
         images = SAMPLERS[sampler](
             diffusion, batch_size, steps=steps, eta=eta, seed=seed, progress=progress, first_image=first

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from mindspore import nn
-from tqdm.auto import tqdm
 
-from . import samplers
+from . import bars, samplers
 from .config_systems import SAMPLERS
 from .diffusion import GaussianDiffusion
 from .errors import UserError
@@ -25,10 +24,13 @@ OPTIONS = {  # what may be asked of the systems' samplers
 
 def check_options(system: str, options: dict) -> dict:
     """``options`` without those that are None. Raises UserError for one that the system's samplers do not take."""
-    if system == "autoencoder":
-        raise UserError("an autoencoder draws no images; train the latent system on it, and sample that")
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
+        if system == "autoencoder":
+            raise UserError(
+                f"{name} is an option of samplers, and an autoencoder only gives images back; for new ones train the "
+                "latent system on it, and sample that"
+            )
         if name not in OPTIONS[system]:
             raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(OPTIONS[system])}")
     if "sampler" in given and given["sampler"] not in SAMPLERS[system]:
@@ -90,7 +92,7 @@ def draw_images(
     labels = None if labels is None else labels_of_images(cell, labels, num)
     found = []
     batches = range(0, num, batch_size)
-    for first in tqdm(batches, desc="sampling", unit="batch", disable=not progress or len(batches) == 1):
+    for first in bars.bar(batches, "sampling", show=progress and len(batches) > 1, unit="batch"):
         # The last batch is filled up and cut, so that one compiled graph serves all.
         if labels is not None:
             options["labels"] = np.resize(labels[first : first + batch_size], batch_size)

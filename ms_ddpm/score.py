@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from .arrays import TakesArrays, takes_arrays
 from .config_systems import SMALLEST_EPS
 from .data import check_labels
 from .errors import UserError, quoted
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_STEPS = 500
 
 
-class ScoreModel(nn.Cell):
+class ScoreModel(TakesArrays):
     """Trains and samples ``net`` as the score of images under ``sde``.
 
     ``model(img, t, z)``, with ``conditional`` ``model(img, labels, t, z[, dropped])``, gives the scalar loss; `draw`
@@ -58,6 +59,7 @@ class ScoreModel(nn.Cell):
         UserError: for a value that does not exist or does not fit the network.
     """
 
+    whole_numbers = frozenset({"labels", "y", "dropped"})
     named_as_torch = True  # the twin's names, "net." before the network's: see `ms_ddpm.convert`
 
     def __init__(
@@ -129,11 +131,13 @@ class ScoreModel(nn.Cell):
             return t, z
         return t, z, (rng.random(len(img)) < self.class_dropout).astype(np.int32)
 
+    @takes_arrays
     def perturb(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """x_t = marginal_prob_coeff(t) x_0 + marginal_prob_std(t) z (Song et al., eq. 29)."""
         coeff = self.sde.marginal_prob_coeff(t).reshape(-1, 1, 1, 1)
         return coeff * x + self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1) * z
 
+    @takes_arrays
     def p_losses(self, x: Tensor, t: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Mean over images of sum((std(t) score(x_t, t) + z)^2): scalar.
 
@@ -146,6 +150,12 @@ class ScoreModel(nn.Cell):
         else:
             error = self.score(noised, t, y) * self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1) + z
         return (error * error).reshape(x.shape[0], -1).sum(axis=1).mean()
+
+    def argument_names(self) -> tuple[str, ...]:
+        """Of a call: the batch's, then those of `draw`."""
+        if not self.conditional:
+            return "img", "t", "z"
+        return ("img", "labels", "t", "z") if self.class_dropout == 0 else ("img", "labels", "t", "z", "dropped")
 
     def construct(self, img: Tensor, *inputs: Tensor) -> Tensor:
         """Loss of one batch, ``(*batch, *draw(rng, batch))``: scalar."""
@@ -160,10 +170,12 @@ class ScoreModel(nn.Cell):
 
     # --- the score -----------------------------------------------------------------------------------------------
 
+    @takes_arrays
     def score(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The network's estimate of grad log p_t(x), or of grad log p_t(x | y): of x's shape."""
         return self.net(x, t) if y is None else self.net(x, t, y)
 
+    @takes_arrays
     def guided_score(self, x: Tensor, t: Tensor, y: Tensor, scale: Tensor) -> Tensor:
         """s_none + scale (s_class - s_none) (Ho & Salimans, eq. 6, scale = 1 + w), both in one call of the network."""
         none = ops.zeros_like(y) + self.num_classes

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
-from tqdm.auto import tqdm
 
+from .bars import bar
 from .config_systems import SMALLEST_EPS
 from .errors import UserError, quoted
 from .labels import labels_of_images
@@ -127,7 +127,7 @@ def bits_per_dim(
     options = {"labels": labels, "method": method, "steps": steps, "eps": eps, "rtol": rtol, "atol": atol}
     found = [
         log_likelihood(model, x, PROBES[probe](rng, x.shape), **options)
-        for _ in tqdm(range(probes), desc=f"likelihood {method}", disable=not progress, leave=False)
+        for _ in bar(range(probes), f"likelihood {method}", show=progress, leave=False)
     ]
     nats = np.mean(found, axis=0)
     offset = math.log2(levels) if levels else 0.0

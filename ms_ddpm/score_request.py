@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
-from tqdm.auto import tqdm
 
+from .bars import bar
 from .config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS
 from .errors import UserError, quoted
 from .labels import labels_of_images
@@ -130,7 +130,7 @@ class Run:
 
     def bar(self, items, description: str):
         """``items``, counted by a progress bar."""
-        return tqdm(items, desc=description, disable=not self.progress, leave=False)
+        return bar(items, description, show=self.progress, leave=False)
 
     def result(self) -> Tensor:
         """The images, or all states."""

@@ -19,6 +19,7 @@ from mindspore import nn
 
 from . import checkpoint, data, precision, resuming
 from .amp import DynamicLossScale, apply_amp, needs_loss_scale
+from .bars import silenced
 from .checkpoint import log
 from .distributed import ALONE, Group
 from .ema import EMA
@@ -75,7 +76,7 @@ class Trainer:
             by which the loss scale finds its size, overflows above a scale of 1 whose loss is finite, do not count.
         sample_fn: ``sample_fn(cell, num) -> (num, C, H, W)`` images in [0, 1]; may say the grid's ``columns``.
         config: configuration to keep in checkpoints (`config.Config` as a dict).
-        workers: threads that load images. progress: show progress bars.
+        workers: threads that load images. progress: show progress bars, those of the sample pictures too.
         on_step: called as ``on_step(record)`` after every step, with a dict of step, loss, lr and grad_norm.
         group: the workers that share a step's images; see `ms_ddpm.distributed`. Worker 0 alone writes.
 
@@ -266,7 +267,7 @@ class Trainer:
         """Draws ``num_samples`` pictures at a fixed seed with the averaged weights."""
         if self.sample_fn is None and not hasattr(self.cell, "sample"):
             return
-        with self.ema.swapped():
+        with self.ema.swapped(), silenced(not self.progress):
             draw = self.sample_fn or (lambda cell, num: cell.sample(num, seed=self.seed))
             images = draw(self.cell, self.num_samples)
         try:
@@ -357,7 +358,7 @@ class Trainer:
 
     def _loop(self, inputs: Iterator[list[tuple]], stops: StopRequests) -> None:
         images_per_step = self.batch_size * self.per_step
-        losses, since, images = [], time.perf_counter(), 0
+        losses, since, images, speed = [], time.perf_counter(), 0, {}
         stop = False  # of several workers all stop after the same step
         remaining = Remaining()
         while self.step < self.total_steps and not (stops if self.group.world == 1 else stop):
@@ -379,6 +380,7 @@ class Trainer:
             record = {"step": self.step, "loss": loss, "lr": lr, "grad_norm": norm}
             if self.on_step is not None:
                 self.on_step(record)
+            self.bar.tell(loss=f"{sum(losses) / len(losses) if losses else loss:.4f}", lr=f"{lr:.1e}", **speed)
             due = self.step % self.every == 0 or self.step == self.total_steps
             if self.step % self.log_every == 0 or due:
                 rate = images / (time.perf_counter() - since)
@@ -389,7 +391,7 @@ class Trainer:
                     **({"loss_scale": scale} if self.scaler.enabled else {}),
                     **({"skipped_steps": self.skipped} if self.skipped else {}),
                 }
-                self.bar.tell(loss=f"{record['loss']:.4f}", lr=f"{lr:.1e}", img_s=f"{rate:.0f}")
+                speed = {"img_s": f"{rate:.0f}"}
             if self.by_epochs and self.step % self.epochs.steps == 0:
                 record |= {"epoch": self.epochs.number(self.step), "epoch_loss": self.epochs.finish()}
             if due and self.bad_in_a_row == 0:

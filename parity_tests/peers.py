@@ -150,7 +150,8 @@ DIFFERENCES = (
     Difference(
         DIFFUSERS, "eps of a DDIM step whose x_0 was clipped",
         "stays what the network gave (`use_clipped_model_output=False`); for v and x_0 it comes from the unclipped x_0",
-        "derived again from the clipped x_0, as in Glide and lucidrains; `DDIMScheduler`: as theirs",
+        "derived again from the clipped x_0, as in Glide and lucidrains 2.x; with `rederive_pred_noise=False` what the "
+        "network gave, as in lucidrains' releases of 2022; `DDIMScheduler`: as theirs",
         "x differs by {} of its rms after one step 500 -> 400 in which half of the pixels were clipped", 0.205,
         "ddim_rederives",
     ),

@@ -5,10 +5,15 @@
   python scripts/sample.py --checkpoint runs/digits --sampler ddim --sampling_steps 50 --eta 0.5 --gif
   python scripts/sample.py --checkpoint runs/digits --interpolate 8 --dataset digits
   python scripts/sample.py --checkpoint runs/score_classes --labels 3 7 --guidance_scale 2 --sampler pc
+  python scripts/sample.py --checkpoint runs/corruption_digits --sampling_steps 100 --amounts 0.2 0.6 1
+  python scripts/sample.py --checkpoint runs/latent_autoencoder
 
 Writes grid.png and samples.npz (arr_0, uint8, NHWC; what the model was trained on, for evaluate.py), and samples.gif
 or interpolation.png where asked for. Of a class-conditional model also classes.png, a row for each class, class-K.png,
 embedding.png, and labels in samples.npz.
+Of a corruption model also restorations.png (images, the same with noise, and what the network makes of them) and
+history.png (the steps of sampling). Of an autoencoder reconstructions.png, images above what it gives back, and these
+in samples.npz.
 Image i of a seed is the same picture whatever --num and --batch_size are.
 """
 
@@ -16,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -37,7 +42,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--which", choices=("last", "best"), default="last", help="which checkpoint of an output directory [last]"
     )
-    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or raw weights [ema]")
+    parser.add_argument("--weights", choices=("ema", "model"), help="averaged or raw weights [ema; autoencoder: model]")
     parser.add_argument("--output_dir", metavar="DIR", help="where to write [DIR of --checkpoint]/samples-STEP")
     parser.add_argument(
         "--sampler",
@@ -73,7 +78,15 @@ def build_parser() -> Parser:
         help="also interpolation.png: rows of K steps between two images of --dataset",
     )
     parser.add_argument("--interpolate_t", type=int, metavar="T", help="how far the two are noised [T/2]")
-    parser.add_argument("--dataset", help="where --interpolate takes its images [the one trained on]")
+    parser.add_argument(
+        "--amounts", type=float, nargs="+", metavar="A",
+        help="corruption: how much noise restorations.png shows, from 0 (none) to 1 (nothing else) [0.25 0.5 0.75 1]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset",
+        help="where --interpolate and the pictures of autoencoders and corruption models take their images [the one "
+        "trained on; the latter two: what was held out of it]",
+    )
     add_machine_options(parser)
     return parser
 
@@ -114,6 +127,48 @@ def draw_classes(cell, drawn, labels, folder: Path) -> Path:
     return folder / "classes.png"
 
 
+def draw_autoencoder(path: Path, args: dict, output_folder: Callable[[], Path]) -> list[str]:
+    """reconstructions.png and samples.npz of the autoencoder in the checkpoint ``path``; what to say of them."""
+    from ms_ddpm import autoencoder, checkpoint, images, labels, looking, origin, recipes
+
+    cell = autoencoder.load_autoencoder(path, args["weights"] or "model")
+    if args["labels"]:
+        labels.require_conditional(cell)
+    shown = looking.images_for(cell, recipes.config_of(path), args["num"], args["dataset"])
+    folder = output_folder()
+    decoded, picture = looking.look_at_autoencoder(cell, shown, folder, args["grid"])
+    npz = Path(args["npz"]) if args["npz"] else folder / "samples.npz"
+    trained_on = origin.Origin.of_checkpoint(checkpoint.read_state(path), path)
+    images.save_npz(decoded, npz, None, trained_on and trained_on.as_array())
+    return [f"{len(decoded)} reconstructions: {npz}, {picture}"]
+
+
+def draw_corruption(cell, config, args: dict, folder: Path) -> list[str]:
+    """restorations.png and history.png of a corruption model; what to say of them.
+
+    Sampling needs no data set: where that of training is gone, a line says so.
+    """
+    from ms_ddpm import corruption_pictures, looking
+
+    try:
+        shown = looking.images_for(cell, config, looking.in_a_row(*cell.image_size), args["dataset"])
+    except UserError as error:
+        if args["dataset"] is not None:
+            raise
+        return [f"no restorations.png and history.png: {error}"]
+    options = {"steps": args["sampling_steps"], "amounts": args["amounts"], "seed": args["seed"]}
+    paths = corruption_pictures.look_at_corruption(cell, shown, folder, **options)
+    return [f"with and without noise: {paths[0]}", f"steps of sampling: {paths[1]}"]
+
+
+def check_system_options(system: str, args: dict) -> None:
+    """Raises UserError for an option that the models of ``system`` have no picture for."""
+    pictures = {"amounts": ("corruption",), "interpolate": ("diffusion",), "gif": (*SAMPLERS, "corruption")}
+    for name, systems in pictures.items():
+        if args[name] and system not in systems:
+            raise UserError(f"--{name} is for {', '.join(systems)} models; this one is of the system {system}")
+
+
 def first_chain(cell, num: int, labels, options: dict):
     """Every state of the first ``num`` images: (num, S + 1, C, H, W), not clipped."""
     from ms_ddpm import samplers
@@ -143,8 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--{name} is {quoted(args[name])}, expected at least {low}")
         if args[name] is not None and high is not None and args[name] > high:
             raise UserError(f"--{name} is {quoted(args[name])}, expected at most {high}")
-    from ms_ddpm import checkpoint
+    from ms_ddpm import checkpoint, looking
 
+    looking.check_amounts(args["amounts"] or ())
     path = checkpoint.locate(Path(args["checkpoint"]), args["which"])
     state = checkpoint.read_state(path)
     start_machine(args)
@@ -159,20 +215,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "guidance_scale": args["guidance_scale"], "denoise": args["denoise"], "eps": args["eps"],
         "snr": args["snr"],
     })  # fmt: skip
+    check_system_options(asked.system, args)
     sizes.check_sampling(asked, args["num"], min(args["batch_size"], args["num"]))
+    run_folder = path.parent.parent if path.parent.name == "checkpoints" else path
 
-    cell, config = recipes.load(path, args["weights"])
+    def output_folder() -> Path:
+        return output_directory(args["output_dir"] or str(run_folder / f"samples-{state['step']}"))
+
+    if asked.system == "autoencoder":
+        print("\n".join(draw_autoencoder(path, args, output_folder)))
+        return 0
+    cell, config = recipes.load(path, args["weights"] or "ema")
     labels = sampling.labels_for(cell, args["num"], args["labels"])
     if config.system == "diffusion":
         options.setdefault("sampler", samplers.default_sampler(cell, args["sampling_steps"]))
         if args["interpolate_t"] is not None and args["interpolate_t"] >= cell.num_timesteps:
             raise UserError(f"--interpolate_t is {args['interpolate_t']}, expected 1 to {cell.num_timesteps - 1}")
-    elif args["interpolate"]:
-        raise UserError(f"--interpolate is for diffusion models; this one is of the system {config.system}")
     sampling.check_request(cell, **options)
     ends = interpolation_ends(config, args) if args["interpolate"] else None
-    run_folder = path.parent.parent if path.parent.name == "checkpoints" else path
-    folder = output_directory(args["output_dir"] or str(run_folder / f"samples-{state['step']}"))
+    folder = output_folder()
 
     common = {"seed": args["seed"], **options}
     drawn = sampling.draw_images(cell, args["num"], batch_size=args["batch_size"], labels=labels, **common)
@@ -184,6 +245,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(drawn)} images from step {state['step']}: {npz}, {folder / 'grid.png'}")
     if labels is not None:
         print(f"classes: {draw_classes(cell, drawn, labels, folder)}")
+    if config.system == "corruption":
+        print("\n".join(draw_corruption(cell, config, args, folder)))
     if args["gif"]:
         chain = first_chain(cell, min(16, args["num"]), labels, common)
         images.save_gif(np.clip(chain, 0, 1), folder / "samples.gif")

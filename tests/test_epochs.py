@@ -105,12 +105,15 @@ def test_the_bars_are_nested_and_the_epochs_are_told(train, capsys):
     assert any("| 3/3 [" in line for line in outer)  # epochs, not steps
     assert "epoch 1: mean loss" in shown.out + shown.err
     assert "best so far" in shown.out + shown.err
+    assert re.search(r"epoch 1/3: +33%[^\r\n]* 1/3 \[[^\r\n]*loss=", shown.err)  # from the first step on
 
 
 def test_a_bar_of_a_run_that_goes_on_stands_where_it_was():
     bar = Progress(7, 9, Epochs(IMAGES, 8), show=True)
     assert bar.bar.total == 3
+    bar.tell(loss="0.1")
     bar.advance()
+    assert "loss=0.1" in bar.inner.postfix
     assert (bar.inner.initial, bar.inner.total) == (1, 3)
     bar.advance()
     assert bar.inner is None

@@ -47,6 +47,21 @@ def test_forward_and_backward_are_the_two_lines_of_the_article(ddpm):
     )
 
 
+def test_without_noise_it_is_drawn_from_the_models_own_stream(ddpm):
+    from ms_ddpm import FirstDDPM
+
+    x0, t = numbers(2), np.array([3, 150])
+    for seed in (7, np.random.default_rng(7)):
+        own, expected = FirstDDPM(ddpm.network, rng=seed), np.random.default_rng(7)
+        for call in (own, own.forward, own):  # every call draws other noise
+            eta = expected.standard_normal(x0.shape, dtype=np.float32)
+            assert np.array_equal(call(x0, t).asnumpy(), ddpm(x0, t, eta).asnumpy())
+    assert not np.array_equal(ddpm(x0, t).asnumpy(), ddpm(x0, t).asnumpy())
+    assert np.array_equal(ddpm(x0, t, eta).asnumpy(), ddpm.forward(x0, t, eta).asnumpy())
+    before = ddpm(x0, t, rng=np.random.default_rng(7)).asnumpy()
+    assert np.array_equal(before, ddpm(x0, t, rng=np.random.default_rng(7)).asnumpy())
+
+
 def test_it_is_a_view_on_a_diffusion_and_its_weights_are_the_networks(ddpm):
     assert [name for name, _ in ddpm.parameters_and_names()] == ["network.gain"]
     assert len(ddpm.trainable_params()) == 1
@@ -105,7 +120,7 @@ def test_the_documents_last_noise_level_is_no_noise(ddpm):
         (lambda d, x: d.forward(x, [1], x), "t has shape (1,) and dtype int64, expected 2 whole numbers"),
         (lambda d, x: d.backward(x, np.array([0.5, 1.0])), "expected 2 whole numbers, one per image: (2,) or (2, 1)"),
         (lambda d, x: d.backward(x, np.array([[0, 1]])), "t has shape (1, 2)"),
-        (lambda d, x: d.forward(x, [0, 1]), "expected exactly one of them"),
+        (lambda d, x: d.forward(x, [0, 1], x, rng=np.random.default_rng(0)), "expected one of them, or neither"),
         (lambda d, x: d.forward(x, [0, 1], x[:1]), "eta has 1 images, expected as many as x0 (2)"),
         (lambda d, x: d.forward(x[:, :, :8], [0, 1], x), "x0 is (2, 1, 8, 28), expected (n, 1, 28, 28)"),
         (lambda d, x: d.backward("x", [0, 1]), "x is str, expected (n, 1, 28, 28)"),

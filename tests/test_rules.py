@@ -125,3 +125,9 @@ def test_public_definitions_have_docstrings_and_types():
                 if not any(a.annotation for a in arguments) and node.returns is None:
                     missing.append(f"{where}: no types")
     assert missing == []
+
+
+def test_bars_are_made_where_they_can_be_silenced():
+    """`bars.bar` of loops, and `epochs.Progress`, which a Trainer shows or does not."""
+    makers = {str(path.relative_to(ROOT)) for path in SOURCES if "tqdm" in set(imports(tree_of(path)))}
+    assert {path for path in makers if path.startswith("ms_ddpm/")} == {"ms_ddpm/bars.py", "ms_ddpm/epochs.py"}

@@ -191,3 +191,42 @@ def test_impossible_interpolations_are_named(diffusion, options):
         samplers.interpolate(diffusion, x, x, **options)
     with pytest.raises(UserError, match="shapes"):
         samplers.interpolate(diffusion, x, x[:2])
+
+
+@pytest.mark.parametrize("rederives", [True, False])
+def test_ddim_keeps_the_networks_noise_where_it_is_told_to(diffusion, rederives):
+    """One step 9 -> 4 in float64: x_0 is clipped in a part of the pixels, and eps is the network's 0.8 x, or is not."""
+    from mindspore import Tensor
+
+    from ms_ddpm import GaussianDiffusion, samplers
+
+    made = GaussianDiffusion(
+        diffusion.model, image_size=4, timesteps=T, objective="pred_noise", beta_schedule="cosine",
+        rederive_pred_noise=rederives,
+    )  # fmt: skip
+    abar = made.tables["alphas_cumprod"]
+    (x,) = tape(1)
+    x0 = np.clip((x - np.sqrt(1 - abar[9]) * 0.8 * x) / np.sqrt(abar[9]), -1, 1)
+    eps = (x - np.sqrt(abar[9]) * x0) / np.sqrt(1 - abar[9]) if rederives else 0.8 * x
+    expected = np.sqrt(abar[4]) * x0 + np.sqrt(1 - abar[4]) * eps
+    assert 0.05 < np.mean(np.abs(x0) == 1) < 0.95
+    row = samplers.ddim_coefficients(abar, [9, 4], 0.0)[0]
+    t = Tensor(np.full(len(x), 9, np.int32))
+    found, _ = made.ddim_step(Tensor(x), t, Tensor(row), Tensor(np.zeros_like(x)))
+    np.testing.assert_allclose(found.asnumpy(), expected, atol=2e-6)
+
+
+def test_the_flowers_recipes_keep_it_and_a_run_of_before_derives_it():
+    from ms_ddpm import recipes
+    from ms_ddpm.config import FREE_ON_RESUME, Config, from_mapping, resolve
+
+    from .conftest import ROOT
+
+    names = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+    kept = [name for name in names if not resolve({}, str(ROOT / "configs" / name)).rederive_pred_noise]
+    assert kept == ["flowers128.yaml", "flowers64.yaml"]
+    assert "rederive_pred_noise" in FREE_ON_RESUME  # a question of sampling alone
+    small = {"image_size": 8, "dim": 8, "dim_mults": [1], "objective": "pred_noise"}
+    for stored, expected in (({}, True), ({"rederive_pred_noise": False}, False)):
+        config = Config(**from_mapping({**small, **stored}, "checkpoint"))
+        assert recipes.build_diffusion(config).rederive_pred_noise is expected

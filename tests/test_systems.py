@@ -125,7 +125,8 @@ def test_images_are_the_same_whatever_the_batch_and_labels_go_with_them(mindspor
 @pytest.mark.parametrize(
     ("system", "options", "words"),
     [("score", {"eta": 0.5}, "eta belongs to other systems"), ("score", {"sampler": "ddim"}, "expected one of a score"),
-     ("corruption", {"guidance_scale": 2.0}, "guidance_scale belongs"), ("autoencoder", {}, "draws no images"),
+     ("corruption", {"guidance_scale": 2.0}, "guidance_scale belongs"),
+     ("autoencoder", {"steps": 5}, "steps is an option of samplers"),
      ("diffusion", {"sampler": "euler"}, "ddpm, ddim")],
 )  # fmt: skip
 def test_what_a_system_does_not_take_is_said(mindspore, system, options, words):

@@ -129,13 +129,14 @@ def test_a_run_with_everything_on_resumes_bit_for_bit(mindspore, tmp_path):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_a_model_can_be_sampled_before_it_is_trained(mindspore, tmp_path, sampler):
+def test_a_model_can_be_sampled_before_it_is_trained(mindspore, tmp_path, capsys, sampler):
     from ms_ddpm import GaussianDiffusion, Trainer, Unet, samplers
 
     diffusion = GaussianDiffusion(Unet(8, dim_mults=(1,), channels=1, rng=0), image_size=8, timesteps=4)
     before = samplers.SAMPLERS[sampler](diffusion, 2, steps=4, seed=0, progress=False).asnumpy()
     options = {"train_batch_size": 4, "train_num_steps": 2, "train_lr": 1e-2, "progress": False}
     Trainer(diffusion, "digits", results_folder=tmp_path, **options).train()
+    assert capsys.readouterr().err == "", "a bar, of the training or of its pictures"
     after = samplers.SAMPLERS[sampler](diffusion, 2, steps=4, seed=0, progress=False).asnumpy()
     assert not np.array_equal(before, after), "the sampler kept the old weights"
 
@@ -344,3 +345,30 @@ def test_a_directory_in_use_is_refused(train, make_cell):
 def test_impossible_settings_are_named(train, options, words):
     with pytest.raises(UserError, match=words):
         train(**options)
+
+
+def test_bars_are_shown_or_not_those_of_anybodys_pictures_too(train, make_cell, capsys):
+    from ms_ddpm.bars import bar
+
+    class Painter(make_cell):
+        def sample(self, num, *, seed, progress=True):
+            list(bar(range(3), "painting", show=progress))
+            return np.zeros((num, 1, 8, 8), np.float32)
+
+    def sample_fn(cell, num):
+        return cell.sample(num, seed=0, progress=True)
+
+    train(2, folder="silent", cell=Painter(), sample_fn=sample_fn)
+    assert capsys.readouterr().err == ""
+    losses = []
+    train(
+        3, folder="shown", cell=Painter(), progress=True, log_every=100, train_lr=1.0,
+        on_step=lambda record: losses.append(record["loss"]),
+    )  # fmt: skip
+    shown = capsys.readouterr().err
+    assert "painting" in shown
+    assert f"loss={losses[0]:.4f}, lr=1.0e+00]" in shown  # after the first step
+    assert f"loss={np.mean(losses):.4f}, lr=1.0e+00" in shown
+    assert len({f"{loss:.3f}" for loss in losses}) == 3
+    list(bar(range(2), "afterwards"))
+    assert "afterwards" in capsys.readouterr().err

@@ -87,6 +87,7 @@ class GaussianDiffusion(nn.Module):
         schedule_fn_kwargs: dict[str, Any] | None = None,
         loss_type: str = "l2",
         ddim_sampling_eta: float = 0.0,
+        rederive_pred_noise: bool = True,
         auto_normalize: bool = True,
         offset_noise_strength: float = 0.0,
         min_snr_loss_weight: bool = False,
@@ -113,6 +114,7 @@ class GaussianDiffusion(nn.Module):
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.objective, self.loss_type = objective, loss_type
         self.ddim_sampling_eta, self.auto_normalize = ddim_sampling_eta, auto_normalize
+        self.rederive_pred_noise = rederive_pred_noise  # of DDIM; False as in the library's releases of 2022
         self.offset_noise_strength, self.immiscible = offset_noise_strength, immiscible
         betas = schedules.beta_schedule(beta_schedule, timesteps, **(schedule_fn_kwargs or {}))
         self.tables = schedules.diffusion_tables(betas)  # float64: what the buffers are rounded from
@@ -227,7 +229,7 @@ class GaussianDiffusion(nn.Module):
         sigma = eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar').
         """
         t = torch.full((len(x),), time, device=x.device)
-        eps, x_start = self.model_predictions(x, t, x_self_cond, clip_x_start=True, rederive_pred_noise=True)
+        eps, x_start = self.model_predictions(x, t, x_self_cond, True, self.rederive_pred_noise)
         if time_next < 0:
             return x_start, x_start
         abar, abar_next = (float(self.tables["alphas_cumprod"][i]) for i in (time, time_next))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..arrays import TakesArrays, takes_arrays
 from ..errors import UserError
 from ..random import host_rng
 from .activations import Sigmoid, SiLU
@@ -32,7 +33,7 @@ def latent_size(image_size: tuple[int, int]) -> tuple[int, int]:
     return tuple((side - 4) // SHRINKS - 2 for side in image_size)
 
 
-class AutoEncoder(nn.Cell):
+class AutoEncoder(TakesArrays):
     """Three convolutions to a latent, three transposed ones back, batch normalisation and SiLU between them.
 
     Images (B, in_channels, H, W) in [0, 1] -> reconstructions, of the same shape, in (0, 1). H and W as of
@@ -89,10 +90,12 @@ class AutoEncoder(nn.Cell):
             ]
         )
 
+    @takes_arrays
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, in_channels, H, W) -> latents (B, channels[2], h, w), see `latent_size`."""
         return self.encoder(x)
 
+    @takes_arrays
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, channels[2], h, w) -> images (B, in_channels, H, W) in (0, 1)."""
         return self.decoder(z)

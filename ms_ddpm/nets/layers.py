@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..arrays import TakesArrays
 from ..errors import UserError
 from ..ops import conv_kernels, kernels
 from ..random import host_rng, normal
@@ -40,8 +41,8 @@ def use_channels_last(cell: nn.Cell, on: bool) -> None:
                 layer.prepare_channels_last()
 
 
-class KernelNet(nn.Cell):
-    """A whole network that runs by the C++ kernels or without them."""
+class KernelNet(TakesArrays):
+    """A whole network, called with tensors or numpy arrays, that runs by the C++ kernels or without them."""
 
     def choose_kernels(self, use_kernels: bool | None) -> None:
         """The last line of a constructor: as it was told, by default where the kernels are there."""

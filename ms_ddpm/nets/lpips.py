@@ -18,6 +18,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .. import tensorfile
+from ..arrays import TakesArrays
 from ..errors import UserError
 from ..ops.assign import set_parameters
 from ..ops.sums import channel_sum
@@ -157,7 +158,7 @@ def unit_length(x: Tensor) -> Tensor:
     return x / (ops.sqrt(ops.maximum(channel_sum(x * x), TINY)) + EPS)
 
 
-class LPIPS(nn.Cell):
+class LPIPS(TakesArrays):
     """d(x, y) = sum_l mean_hw sum_c w_lc (x'_lchw - y'_lchw)^2, x' the layer's features at unit length: (B,).
 
     The images are in [0, 1], of 3 channels or of 1, which is taken three times; the network sees them in [-1, 1] and
@@ -171,6 +172,7 @@ class LPIPS(nn.Cell):
         UserError: another network.
     """
 
+    whole_numbers = frozenset()  # both are images
     named_as_torch = True  # see `ms_ddpm.convert`
 
     def __init__(self, net: str = "squeeze", *, rng: np.random.Generator | int | None = None):

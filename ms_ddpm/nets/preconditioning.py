@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from mindspore import Tensor, nn, ops
 
+from ..arrays import TakesArrays, takes_arrays
 from ..errors import UserError, quoted
 
 if TYPE_CHECKING:
     from ..sde import SDE
 
 
-class PreconditionedScore(nn.Cell):
+class PreconditionedScore(TakesArrays):
     """``net`` within the preconditioning of Karras et al., https://arxiv.org/abs/2206.00364, eq. 7 and table 1.
 
     Theirs is D(x) = c_skip x + c_out F(c_in x) for x = x_0 + std z. With the data's mean m and deviation sigma_data, of
@@ -38,6 +39,7 @@ class PreconditionedScore(nn.Cell):
         UserError: for a sigma_data of 0 or less.
     """
 
+    whole_numbers = frozenset({"y"})
     named_as_torch = True  # see `ms_ddpm.convert`
 
     def __init__(self, net: nn.Cell, sde: SDE, sigma_data: float, data_mean: float = 0.0):
@@ -71,6 +73,7 @@ class PreconditionedScore(nn.Cell):
         """x without the data's mean."""
         return x - self.per_image(self.sde.marginal_prob_coeff(t)) * self.data_mean
 
+    @takes_arrays
     def error(self, x_0: Tensor, x: Tensor, t: Tensor, z: Tensor, *y: Tensor) -> Tensor:
         """F - (std (x_0 - m) / sigma_data - coeff sigma_data z) / sqrt(total), of x's shape, for x = coeff x_0 + std z.
 

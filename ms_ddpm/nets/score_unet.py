@@ -49,6 +49,7 @@ class TimeScoreNet(KernelNet):
     et al., https://arxiv.org/abs/2011.13456, appendix C).
     """
 
+    whole_numbers = frozenset({"y"})
     named_as_torch = True  # see `ms_ddpm.convert`
 
     def __init__(

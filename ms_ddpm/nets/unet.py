@@ -79,8 +79,8 @@ def _per_stage(value, stages: int, name: str) -> tuple:
 class Unet(KernelNet):
     """U-Net that predicts what `GaussianDiffusion` asks it to.
 
-    Called as ``unet(x, time, x_self_cond=None)`` with x (B, channels, H, W) float and time (B,) int or float;
-    returns (B, out_dim, H, W). H and W must be divisible by ``unet.downsample_factor``.
+    Called as ``unet(x, time, x_self_cond=None)``, with tensors or numpy arrays: x (B, channels, H, W) float and time
+    (B,) int or float; returns (B, out_dim, H, W). H and W must be divisible by ``unet.downsample_factor``.
 
     Args:
         dim: width of the first stage; stage i has ``dim * dim_mults[i]`` channels.
@@ -106,6 +106,8 @@ class Unet(KernelNet):
     Raises:
         UserError: for a value that does not exist or does not fit.
     """
+
+    any_numbers = frozenset({"time"})
 
     def __init__(
         self,

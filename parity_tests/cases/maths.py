@@ -162,15 +162,21 @@ def tier1(seed: int = 0) -> Iterator[Case]:
             {"clip_x_start": clip, "rederive_pred_noise": rederive},
         )  # fmt: skip
         yield from cases("1", made)
-    pairs = ((999, 899), (500, 400), (2, 1), (1, 0), (0, -1))
     for objective, self_cond, eta in product(OBJECTIVES, (False, True), (0.0, 0.5, 1.0)):
-        spec = {
-            "affine": (SHAPE[0], SHAPE[0], self_cond), "pairs": pairs, "eta": eta,
-            "diffusion": {"image_size": 4, "objective": objective, "beta_schedule": "cosine"},
-        }  # fmt: skip
-        made = computation(
-            f"step/ddim-{objective}-{'selfcond' if self_cond else 'plain'}-eta{eta:g}", "ddim_step", spec,
-            partial(step_inputs, out_dim=SHAPE[0], self_cond=self_cond, times=(0, 0)), truth="numpy", seed=seed,
-            scales=leg("numpy", "ddim_scales", spec),
-        )  # fmt: skip
-        yield from cases("1", made)
+        yield from _ddim("ddim", objective, self_cond, eta, seed)
+    for objective in OBJECTIVES:  # the option is about pred_noise alone, and must leave the others as they are
+        yield from _ddim("ddim_as_is", objective, False, 1.0, seed, rederive_pred_noise=False)
+
+
+def _ddim(kind, objective, self_cond, eta, seed, **options):
+    pairs = ((999, 899), (500, 400), (2, 1), (1, 0), (0, -1))
+    spec = {
+        "affine": (SHAPE[0], SHAPE[0], self_cond), "pairs": pairs, "eta": eta,
+        "diffusion": {"image_size": 4, "objective": objective, "beta_schedule": "cosine", **options},
+    }  # fmt: skip
+    made = computation(
+        f"step/{kind}-{objective}-{'selfcond' if self_cond else 'plain'}-eta{eta:g}", "ddim_step", spec,
+        partial(step_inputs, out_dim=SHAPE[0], self_cond=self_cond, times=(0, 0)), truth="numpy", seed=seed,
+        scales=leg("numpy", "ddim_scales", spec),
+    )  # fmt: skip
+    return cases("1", made)

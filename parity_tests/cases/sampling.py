@@ -48,7 +48,9 @@ def tier5(seed: int = 0) -> Iterator[Case]:
                 truth="numpy", rule="envelope", seed=seed,
             )  # fmt: skip
             yield from cases("5", made)
-    for name, more, arrays in (("ddpm", {}, 50), ("ddim", {"sampling_timesteps": 12, "ddim_sampling_eta": 1.0}, 12)):
+    short = {"sampling_timesteps": 12, "ddim_sampling_eta": 1.0}
+    as_is = {**short, "objective": "pred_noise", "rederive_pred_noise": False}  # as the flowers recipes sample
+    for name, more, arrays in (("ddpm", {}, 50), ("ddim", short, 12), ("ddim_as_is", as_is, 12)):
         diffusion = {"image_size": 4, "timesteps": 50, "beta_schedule": "cosine", **more}
         spec = {"affine": (SHAPE[0], SHAPE[0], False), "diffusion": diffusion, "sampler": "sample"}
         inputs = partial(tape_inputs, arrays=arrays, batch=2, out_dim=SHAPE[0])

@@ -94,6 +94,7 @@ class Diffusion(Process):
         schedule_fn_kwargs: dict | None = None,
         loss_type: str = "l2",
         ddim_sampling_eta: float = 0.0,
+        rederive_pred_noise: bool = True,
         auto_normalize: bool = True,
         offset_noise_strength: float = 0.0,
         min_snr_loss_weight: bool = False,
@@ -110,6 +111,7 @@ class Diffusion(Process):
         self.objective = objective
         self.loss_type = loss_type
         self.ddim_sampling_eta = ddim_sampling_eta
+        self.rederive_pred_noise = rederive_pred_noise
         self.auto_normalize = auto_normalize
         self.offset_noise_strength = offset_noise_strength
         self.learned_variance = model.out_dim == 2 * model.channels
@@ -196,14 +198,14 @@ class Diffusion(Process):
         eta: float,
         x_self_cond: ArrayLike | None = None,
     ) -> tuple[Array, Array]:
-        """(x at time_next, x_start) by DDIM eq. 12; x_0 is clipped and eps re-derived from it.
+        """(x at time_next, x_start) by DDIM eq. 12; x_0 is clipped, eps re-derived from it if ``rederive_pred_noise``.
 
         ``time`` and ``time_next``: int or (B,); at time_next < 0 the coefficients are 1, 0, 0, so x_start comes out.
         ``noise`` may be None where its coefficient is zero.
         """
         x = as_float64(x)
         t, of_x0, of_eps, of_noise = self.ddim_plan(len(x), time, time_next, eta)
-        eps, x_start = self.model_predictions(x, t, x_self_cond, clip_x_start=True, rederive_pred_noise=True)
+        eps, x_start = self.model_predictions(x, t, x_self_cond, True, self.rederive_pred_noise)
         noise = used_noise(noise, of_noise.reshape(-1) != 0, x.shape)
         return of_x0 * x_start + of_eps * eps + of_noise * noise, x_start
 

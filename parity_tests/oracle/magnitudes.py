@@ -130,9 +130,9 @@ def ddim_step(
     eta: float,
     x_self_cond: ArrayLike | None = None,
 ) -> Magnitudes:
-    """Of of_x0 x_0 + of_eps eps + of_noise noise, with eps derived from the clipped x_0."""
+    """Of of_x0 x_0 + of_eps eps + of_noise noise, with eps as `Diffusion.ddim_step` takes it."""
     t, of_x0, of_eps, of_noise = d.ddim_plan(len(x), time, time_next, eta)
-    found = model_predictions(d, x, t, x_self_cond, clip_x_start=True, rederive_pred_noise=True)
+    found = model_predictions(d, x, t, x_self_cond, True, d.rederive_pred_noise)
     noise = used_noise(noise, of_noise.reshape(-1) != 0, np.shape(x))
     x_start = found["pred_x_start"]
     x_next = _largest(of_x0 * x_start, of_eps * found["pred_noise"], of_noise * noise)
