@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from .config import Config
 from .config_systems import MAX_STEPS
 from .errors import UserError, quoted
+from .fingerprint import remembers
 from .nets.basic import BasicNet
 from .random import Stream, Tape, normal, stream
 from .runtime import compiled
@@ -157,6 +158,7 @@ def start_tape(kind: str, seed: int | None, shape: tuple[int, ...], first_image:
 # --- training and sampling --------------------------------------------------------------------------------------------
 
 
+@remembers()
 class Corruption(nn.Cell):
     """Trains and samples a network that undoes corruption.
 

@@ -77,16 +77,20 @@ def open_images(dataset: str | Path, *, image_size: tuple[int, int], channels: i
         pixels = _files.read_pixels(path)
         if pixels is not None:
             return _array_source(str(path), pixels, (height, width), channels)
-        return _folder_source(_files.image_paths(path), (height, width), channels)
+        return _folder_source(_files.image_paths(path), (height, width), channels, root=path)
     except OSError as error:
         raise UserError(f"data set {path} cannot be read ({error.strerror}); check the path and its rights") from None
 
 
-def _folder_source(paths: list[Path], image_size: tuple[int, int], channels: int) -> ImageSource:
+def _folder_source(
+    paths: list[Path], image_size: tuple[int, int], channels: int, root: Path | None = None
+) -> ImageSource:
     if channels not in _files.MODES:
         raise UserError(f"channels is {channels}, expected 1 (grey), 3 (RGB) or 4 (RGBA) for a folder of images")
     load = partial(_files.load_image, image_size=image_size, channels=channels)
-    return ImageSource(_Store((channels, *image_size), list(map(str, paths)), lambda index: load(paths[index])))
+    store = _Store((channels, *image_size), list(map(str, paths)), lambda index: load(paths[index]))
+    store.root = root
+    return ImageSource(store)
 
 
 def _array_source(name: str, pixels: _files.Pixels, image_size: tuple[int, int], channels: int) -> ImageSource:
@@ -134,6 +138,8 @@ class _Store:
     def __init__(self, shape, names: Sequence, load: Callable[[int], np.ndarray], pixels: np.ndarray | None = None):
         self.shape = tuple(shape)
         self.names = names
+        self.root: Path | None = None  # of names that are files: the folder that was given
+        self.is_array = pixels is not None
         self.load = load
         self.skipped: dict[str, str] = {}
         self.state = np.full(len(names), _UNSEEN if pixels is None else _READY, np.uint8)
@@ -178,12 +184,16 @@ class ImageSource:
         shape: (C, H, W).
         labels: int32 (N,), or None where the files have none.
         skipped: path -> reason, of the files found unreadable so far (shared by all subsets).
+        identity: by what a checkpoint knows the data set, where that is not its images; see `ms_ddpm.data_identity`.
+        origin: the source that this is a `subset` of, or None.
     """
 
     def __init__(self, store: _Store, labels: np.ndarray | None = None, indices: np.ndarray | None = None):
         self._store = store
         self._indices = np.arange(len(store.names)) if indices is None else indices
         self.labels = labels
+        self.identity: dict | None = None
+        self.origin: ImageSource | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -216,7 +226,27 @@ class ImageSource:
     def subset(self, indices: Sequence[int]) -> ImageSource:
         """The images ``indices`` in that order. Pixels are shared; replacements come from within the subset."""
         indices = np.asarray(indices, dtype=np.int64)
-        return ImageSource(self._store, None if self.labels is None else self.labels[indices], self._indices[indices])
+        found = ImageSource(self._store, None if self.labels is None else self.labels[indices], self._indices[indices])
+        found.origin = self
+        return found
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the images lie in memory as they are, and cost nothing to look at."""
+        return self._store.is_array
+
+    def repeats(self) -> bool:
+        """Whether an image that is made twice is the same one: not so where it is changed by chance each time."""
+        first, second = (self._store.load(int(self._indices[0])) for _ in range(2))
+        return np.array_equal(first, second)
+
+    def files(self) -> dict[str, Path] | None:
+        """The image files by their names below the data set's folder; None for images that are no files."""
+        root = self._store.root
+        if root is None:
+            return None
+        paths = (Path(self._store.names[index]) for index in self._indices)
+        return {path.relative_to(root).as_posix(): path for path in paths}
 
     def _read(self, index: int) -> np.ndarray:
         if not 0 <= index < len(self):

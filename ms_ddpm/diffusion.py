@@ -16,6 +16,7 @@ from mindspore import Tensor, nn, ops
 
 from . import schedules
 from .errors import UserError
+from .fingerprint import remembers
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
 from .ops.elementary import exp
 from .random import immiscible_assignment, normal
@@ -33,6 +34,7 @@ class ModelPrediction(NamedTuple):
     variance: Tensor | None = None
 
 
+@remembers()
 class GaussianDiffusion(nn.Cell):
     """Trains and samples a network as a denoising diffusion model.
 

@@ -17,6 +17,7 @@ from . import checkpoint, data, latents, resuming, sizes
 from .autoencoder import NET, ImageAutoencoder, load_autoencoder
 from .config import Config, to_dict
 from .errors import UserError
+from .fingerprint import remembers
 from .nets.autoencoder import AutoEncoder
 from .nets.conditional_unet import LatentScoreUnet
 from .ops.assign import set_parameters, set_value
@@ -27,6 +28,7 @@ from .tensorfile import digest
 AUTOENCODER = "autoencoder."  # what the names of a `LatentDiffusion`'s autoencoder begin with
 
 
+@remembers()
 class OneClass(nn.Cell):
     """A conditional network of one class as an unconditional one: ``net(x, t)``."""
 
@@ -39,6 +41,7 @@ class OneClass(nn.Cell):
         return self.net(x, t, ops.zeros((x.shape[0],), ms.int32))
 
 
+@remembers()
 class LatentDiffusion(nn.Cell):
     """Trains ``model`` on latents, and makes images with it.
 

@@ -78,8 +78,13 @@ class Latents:
     digest: str
 
     def source(self) -> data.ImageSource:
-        """What the Trainer reads: the latents as they are, with their labels."""
-        return data.array_source(f"latents of {self.images}", self.values, self.labels)
+        """What the Trainer reads: the latents as they are, with their labels.
+
+        They are known by their images: encoded anew on another machine, they may differ in the last digits.
+        """
+        source = data.array_source(f"latents of {self.images}", self.values, self.labels)
+        source.identity = {"images": len(source), "shape": list(source.shape), "digest of the images": self.digest}
+        return source
 
 
 def digest_of(source: data.ImageSource) -> str:

@@ -16,6 +16,7 @@ from mindspore import Tensor, nn, ops
 from .config_systems import SMALLEST_EPS
 from .data import check_labels
 from .errors import UserError, quoted
+from .fingerprint import remembers
 from .nets.preconditioning import PreconditionedScore
 from .random import Stream, normal, stream
 from .runtime import compiled
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_STEPS = 500
 
 
+@remembers(free=("sampler", "denoise"))
 class ScoreModel(nn.Cell):
     """Trains and samples ``net`` as the score of images under ``sde``.
 

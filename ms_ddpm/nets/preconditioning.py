@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from mindspore import Tensor, nn, ops
 
 from ..errors import UserError, quoted
+from ..fingerprint import remembers
 
 if TYPE_CHECKING:
     from ..sde import SDE
 
 
+@remembers()
 class PreconditionedScore(nn.Cell):
     """``net`` within the preconditioning of Karras et al., https://arxiv.org/abs/2206.00364, eq. 7 and table 1.
 
