@@ -95,6 +95,7 @@ READERS = {
     "str": (_string, "a text"),
     "name": (_name, "a text that is not empty"),
     "bool": (_boolean, "true or false"),
+    "names": (_list_of(_name), "one name or more"),
     "ints": (_list_of(_int), "a list of integers"),
     "floats": (_list_of(_float), "a list of numbers"),
     "bools": (_list_of(_boolean), "a list of true/false"),

@@ -80,6 +80,14 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
     return facts | (_of_images(source) if files is None else _of_files(files))
 
 
+def unreadable(source: ImageSource) -> dict[str, list[str]]:
+    """Names of files that were skipped so far, for when one of them is gone: people delete what a warning names."""
+    files = source.files()
+    if not files or not source.skipped:
+        return {}
+    return {"unreadable": [name for name, path in files.items() if str(path) in source.skipped][:LOOKED_INTO]}
+
+
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], source: ImageSource) -> list[str]:
     """What is different about ``source``, whose facts are ``now``, in phrases; the most telling ones first."""
     named = [
@@ -88,7 +96,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], source: ImageSour
         if key in before and key in now and before[key] != now[key]
     ]
     files = source.files()
-    if files is not None and isinstance(before.get("files"), dict):
+    if files is not None and isinstance(before.get("files"), dict) and "files" in now:
         named += _changed_files(before, now, files)
     if named:
         return named
@@ -100,10 +108,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], source: ImageSour
 
 def _changed_files(before: Mapping[str, Any], now: Mapping[str, Any], files: Mapping[str, Path]) -> list[str]:
     old, new = before["files"], now["files"]
-    known = [*old, *(name for name in before.get("unreadable", []) if name not in old)]
+    skipped = before.get("unreadable")
+    known = [*old, *(name for name in skipped if name not in old)] if isinstance(skipped, list) else list(old)
     gone = [name for name in known if name not in files]
     # Of more files than are looked into, a new one is known by its rank: it would have been among the chosen.
-    last = max(map(_rank, old), default=(0, "")) if before.get("images", 0) > len(old) else None
+    last = max(map(_rank, old), default=(0, "")) if len(old) >= LOOKED_INTO else None
     come = [name for name in new if name not in old and (last is None or _rank(name) < last)]
     other = [name for name in new if name in old and old[name] != new[name]]
     found = []

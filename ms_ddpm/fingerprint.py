@@ -22,7 +22,7 @@ from .errors import quoted
 
 HOW_NOT_WHAT = {"channels_last", "compute_dtype", "rng", "use_kernels"}  # the machine's business, or the first weights'
 LONGEST = 200  # of a text or a list that is kept as it is
-_UNKNOWN = object()
+UNKNOWN = object()  # what `plain_fact` gives of a value that is no fact
 _MARK = "remembers_its_arguments"
 
 
@@ -52,7 +52,7 @@ def remembers(*, free: Sequence[str] = (), apart: Sequence[str] = ()) -> Callabl
             kept = {name: _kept(value) for name, value in given}
             # Past MindSpore's own __setattr__, which would look for parameters in it. The outermost constructor of a
             # chain is the last to come here.
-            object.__setattr__(self, "_arguments", {name: v for name, v in kept.items() if v is not _UNKNOWN})
+            object.__setattr__(self, "_arguments", {name: v for name, v in kept.items() if v is not UNKNOWN})
 
         setattr(init, _MARK, _Settings(frozenset(free), frozenset(apart)))
         cls.__init__ = init
@@ -83,8 +83,8 @@ def arguments_of(thing: object) -> dict[str, Any] | None:
         return None
     found = dict(thing._arguments)
     for name, value in found.items():
-        now = plain_fact(vars(thing).get(name, _UNKNOWN))
-        if value is not None and name not in settings.apart and now is not _UNKNOWN:
+        now = plain_fact(vars(thing).get(name, UNKNOWN))
+        if value is not None and name not in settings.apart and now is not UNKNOWN:
             found[name] = now
     return found
 
@@ -104,7 +104,7 @@ def _array_fact(array: np.ndarray) -> str:
 
 
 def plain_fact(value: Any) -> Any:
-    """``value`` as JSON can hold it: numbers, texts, lists, mappings; of arrays a digest. `_UNKNOWN` for the rest."""
+    """``value`` as JSON can hold it: numbers, texts, lists, mappings; of arrays a digest. `UNKNOWN` for the rest."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int)):
@@ -119,15 +119,15 @@ def plain_fact(value: Any) -> Any:
         return _array_fact(value)
     if isinstance(value, (list, tuple)):
         items = [plain_fact(item) for item in value]
-        if any(item is _UNKNOWN for item in items):
-            return _UNKNOWN
+        if any(item is UNKNOWN for item in items):
+            return UNKNOWN
         return items if len(items) <= LONGEST else f"{len(items)} values {_digest(repr(items).encode())}"
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         items = {key: plain_fact(item) for key, item in value.items()}
-        if any(item is _UNKNOWN for item in items.values()):
-            return _UNKNOWN
+        if any(item is UNKNOWN for item in items.values()):
+            return UNKNOWN
         return items or None  # no arguments of a schedule are none
-    return _UNKNOWN
+    return UNKNOWN
 
 
 @functools.cache
@@ -168,7 +168,7 @@ def _collect(thing: object, prefix: str, facts: dict[str, Any], seen: set[int]) 
         if name in free:
             continue
         fact = plain_fact(value)
-        if fact is not _UNKNOWN:
+        if fact is not UNKNOWN:
             facts[f"{prefix}{name}"] = fact
         elif isinstance(value, nn.Cell) or _settings(value) is not None:
             _collect(value, f"{prefix}{name}.", facts, seen)

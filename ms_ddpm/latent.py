@@ -58,6 +58,8 @@ class LatentDiffusion(nn.Cell):
         UserError: where the two do not fit.
     """
 
+    of_its_data = (AUTOENCODER, "latent_mean", "latent_std")  # a run that begins with other weights keeps them
+
     def __init__(self, model: ScoreModel, autoencoder: ImageAutoencoder):
         super().__init__()
         shape = (model.channels, *model.image_size)
@@ -72,6 +74,7 @@ class LatentDiffusion(nn.Cell):
         self.latent_mean = Parameter(np.zeros(per_channel, np.float32), name="latent_mean", requires_grad=False)
         self.latent_std = Parameter(np.ones(per_channel, np.float32), name="latent_std", requires_grad=False)
         self.opened: latents.Latents | None = None  # what `open_data` gave
+        self._data_may_differ = self._latents_are_new = False  # see `open_data`
 
     def set_train(self, mode: bool = True) -> LatentDiffusion:
         """Training mode for everything but the autoencoder."""
@@ -118,7 +121,8 @@ class LatentDiffusion(nn.Cell):
 
         Where ``output_dir`` holds a checkpoint to continue, they are by the autoencoder in that, whatever has become
         of the other since. Autoencoder and statistics are the Cell's from then on. Latents are read from
-        ``output_dir``/latents.npz where it is there; `keep_data` writes it.
+        ``output_dir``/latents.npz where it is there; `keep_data` writes it. Where ``accept_changes`` takes other data,
+        their latents are made anew, and normalised as those were that the weights were trained on.
 
         Raises:
             UserError: no autoencoder or one that does not fit, latents of another one, a checkpoint of another run, a
@@ -134,14 +138,20 @@ class LatentDiffusion(nn.Cell):
             raise UserError(
                 "flip mirrors images, and a mirrored latent is no latent of a mirrored image; set flip false"
             )
+        renew = False
         if path is None:
             self.use_autoencoder(load_autoencoder(config.autoencoder))
         else:
-            loaded = checkpoint.load(path, ("model",))
-            resuming.check_same_config(loaded, to_dict(config), ("gradient_accumulate_every",))
+            loaded, accept = checkpoint.load(path, ("model",)), config.accept_changes or ()
+            # Whether the images are others, wherever they lie, their own digest says.
+            free = ("gradient_accumulate_every", "dataset")
+            resuming.check_same_config(loaded, to_dict(config), free, accept)
+            renew, self._data_may_differ = resuming.accepts_data(loaded, accept)
             set_parameters(self.autoencoder, _of_autoencoder(loaded.arrays["model"]), f"checkpoint {path}")
         images = data.open_images(config.dataset, image_size=self.autoencoder.image_size, channels=config.channels)
-        found = latents.prepare(Path(config.output_dir) / latents.FILE, self.autoencoder, images, config.dataset)
+        file = Path(config.output_dir) / latents.FILE
+        found = latents.prepare(file, self.autoencoder, images, config.dataset, renew=renew)
+        self._latents_are_new = renew
         self.use_statistics(found.statistics)
         self.opened = found
         return found.source()
@@ -149,7 +159,7 @@ class LatentDiffusion(nn.Cell):
     def keep_data(self, folder: str | Path) -> None:
         """Writes what `open_data` gave to ``folder``/latents.npz, unless there is one. For whoever holds its lock."""
         path = Path(folder) / latents.FILE
-        if self.opened is not None and not path.exists():
+        if self.opened is not None and (self._latents_are_new or not path.exists()):
             latents.write(path, self.opened)
 
     def check_loaded(self, arrays: Mapping[str, np.ndarray], what: str) -> None:
@@ -171,7 +181,7 @@ class LatentDiffusion(nn.Cell):
             arrays["latent_mean"].reshape(-1).astype(np.float64), arrays["latent_std"].reshape(-1).astype(np.float64),
             own.scalar_mean, own.scalar_std,
         )  # fmt: skip
-        if not given.close_to(own):
+        if not self._data_may_differ and not given.close_to(own):
             raise UserError(
                 f"{what} was trained on latents of other mean and deviation than those that were opened: the data set "
                 "has changed since; give the former one, or another --output_dir to start afresh"

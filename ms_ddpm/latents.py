@@ -203,12 +203,15 @@ def check_origin(latents: Latents, path: str | Path, autoencoder: str, images: s
     if latents.digest != digest:
         raise UserError(
             f"{path} holds latents of other images or labels (of the data set {quoted(latents.images)}) than those of "
-            f"the data set {quoted(str(images))} now; give the former, or delete the file and train anew"
+            f"the data set {quoted(str(images))} now; give the former, or delete the file and train anew, or go on all "
+            "the same with --accept_changes data"
         )
 
 
-def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str) -> Latents:
+def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str, *, renew: bool = False) -> Latents:
     """The latents in ``path`` where it exists, otherwise those of ``source``; nothing is written.
+
+    With ``renew`` those in a file of other images are passed over.
 
     Raises:
         UserError: as `encode` and `read`, and for a file of another autoencoder or data set.
@@ -218,6 +221,8 @@ def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str) 
     path = Path(path)
     if not path.exists():
         return encode(autoencoder, source, name)
-    latents = read(path)
-    check_origin(latents, path, fingerprint(autoencoder.net), name, digest_of(source))
+    latents, digest = read(path), digest_of(source)
+    if renew and latents.digest != digest:
+        return encode(autoencoder, source, name)
+    check_origin(latents, path, fingerprint(autoencoder.net), name, digest)
     return latents
