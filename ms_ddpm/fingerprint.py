@@ -150,7 +150,7 @@ def facts_of(cell: nn.Cell) -> dict[str, Any]:
 
     A class may name such attributes in ``free_on_resume``.
     """
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"class": type(cell).__name__}
     _collect(cell, "", facts, set())
     return facts
 
@@ -159,7 +159,6 @@ def _collect(thing: object, prefix: str, facts: dict[str, Any], seen: set[int]) 
     if id(thing) in seen:
         return
     seen.add(id(thing))
-    facts[f"{prefix}class"] = type(thing).__name__
     settings = _settings(thing)
     free = FREE_ON_RESUME | HOW_NOT_WHAT | set(getattr(type(thing), "free_on_resume", ()))
     values = _attributes(thing) if settings is None else arguments_of(thing)
@@ -171,6 +170,7 @@ def _collect(thing: object, prefix: str, facts: dict[str, Any], seen: set[int]) 
         if fact is not UNKNOWN:
             facts[f"{prefix}{name}"] = fact
         elif isinstance(value, nn.Cell) or _settings(value) is not None:
+            facts[f"{prefix}{name}"] = type(value).__name__
             _collect(value, f"{prefix}{name}.", facts, seen)
 
 
