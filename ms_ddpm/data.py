@@ -237,7 +237,10 @@ class ImageSource:
 
     def repeats(self) -> bool:
         """Whether an image that is made twice is the same one: not so where it is changed by chance each time."""
-        first, second = (self._store.load(int(self._indices[0])) for _ in range(2))
+        try:
+            first, second = (self._store.load(int(self._indices[0])) for _ in range(2))
+        except Exception:  # of any type: the image is unreadable, which is said when it is needed
+            return False
         return np.array_equal(first, second)
 
     def files(self) -> dict[str, Path] | None:

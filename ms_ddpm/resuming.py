@@ -252,7 +252,13 @@ def note_accepted(loaded: checkpoint.Checkpoint, accepted: Mapping[str, str]) ->
 def accepts_data(loaded: checkpoint.Checkpoint, accept: Sequence[str]) -> tuple[bool, bool]:
     """Whether other data are accepted now, and whether they are or ever were."""
     now = "data" in map(_name_of, accept)
-    return now, now or any("data" in (item.get("names") or []) for item in accepted_before(loaded))
+    names = [item.get("names") for item in accepted_before(loaded)]
+    return now, now or any("data" in known for known in names if isinstance(known, list))
+
+
+def began_with_weights(path: str) -> bool:
+    """Whether the run of the checkpoint ``path`` began with the weights of another."""
+    return checkpoint.read_state(checkpoint.locate(Path(path))).get("started_from") is not None
 
 
 def check_arrays(loaded: checkpoint.Checkpoint, cell, names: Sequence[str]) -> None:

@@ -218,9 +218,9 @@ class Trainer:
 
     def _begin_with(self, path: str | Path, kind: str, resume: str) -> None:
         """Takes the weights of another run, unless there is one to go on with."""
-        if resume not in resuming.WAYS:
+        if resume not in resuming.WAYS and not resuming.began_with_weights(resume):
             raise UserError(f"resume {resume} continues a run, and init_from {path} begins one; give one of the two")
-        if checkpoint.steps(self.checkpoints):
+        if resume not in resuming.WAYS or checkpoint.steps(self.checkpoints):
             return
         found = weights.read_weights(path, kind)
         weights.begin_with(self.cell, found)
