@@ -20,7 +20,7 @@ OTHER = {  # values that are not made by changing the kind's default a little
     "dim": 16, "init_dim": 4, "dim_mults": [1, 1], "full_attn": [True, True], "schedule_fn_kwargs": {"start": -2.0},
     "channel_widths": [None, 64, 32, 32], "autoencoder_channels": [8, 4, 4], "sigma_data": 0.5, "image_size": 32,
     "attn_dim_head": 16, "attn_heads": 2, "downsample": "conv", "num_heads": 2, "channels": 3, "embed_dim": 16,
-    "text_dim": 16, "sampling_timesteps": 3,
+    "text_dim": 16, "sampling_timesteps": 3, "beta_schedule": "cosine",
 }  # fmt: skip
 WITH = {  # what a key needs beside it
     ("score", "score_net"): {"num_classes": 0, "score_net": "add"}, "data_mean": {"sigma_data": 1.0},
@@ -38,7 +38,7 @@ def other(name, base):
         return next(choice for choice in meta["choices"] if choice != value and choice != "lpips")
     if isinstance(value, bool):
         return not value
-    return value + 2 if isinstance(value, int) else value * 0.5 + 0.25
+    return value + 2 if isinstance(value, int) else value * 0.5 + 0.3
 
 
 def cases():

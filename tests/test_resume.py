@@ -234,7 +234,7 @@ def test_a_run_begins_with_the_weights_of_another(library, saved, tmp_path, kind
 
 def test_weights_that_do_not_fit_and_contradictions_are_one_line(library, saved, tmp_path):
     for options, words in (
-        ({"net": {"dim_mults": (1, 2)}}, "is of another architecture: missing model.downs.1"),
+        ({"net": {"dim_mults": (1, 2)}}, "is of another architecture: missing model.downs.0"),
         ({"net": {"self_condition": True}}, "model.init_conv.weight has shape (8, 1, 7, 7), expected (8, 2, 7, 7)"),
         ({"init_from": tmp_path / "nothing"}, "no checkpoint in"),
         ({"init_weights": "best"}, "the weights are 'best', expected one of: ema, model"),
