@@ -194,6 +194,9 @@ def test_a_moved_data_set_goes_on_and_a_deleted_file_is_named_and_accepted(confi
     assert configured(tmp_path / "run", moved).step == 3
     with pytest.raises(UserError, match=r"dim was 8, now 16; .*--accept_changes dim$"):
         configured(tmp_path / "run", moved, dim=16)
+    fine = configured(tmp_path / "fine", moved, init_from=str(tmp_path / "run"), init_weights="model", seed=4)
+    assert (fine.step, fine.config["init_from"]) == (0, str(tmp_path / "run"))
+    assert (fine.started_from["step"], fine.started_from["weights"]) == (3, "model")
 
 
 # --- beginning with weights -----------------------------------------------------------------------------------------
