@@ -38,7 +38,7 @@ _WITHOUT_MINDSPORE = {
 _MODULES = _WITHOUT_MINDSPORE | {
     "amp", "autoencoder", "convert", "corruption", "diffusion", "ema", "first_ddpm", "latent", "latents",
     "likelihood", "mindir", "nets", "ops", "optim", "perceptual", "recipes", "samplers", "sampling", "schedulers",
-    "score", "score_likelihood", "score_samplers", "sde", "train_step", "trainer",
+    "score", "score_likelihood", "score_samplers", "sde", "train_step", "trainer", "weights",
 }  # fmt: skip
 __all__ = [*_HOME, *sorted(_MODULES)]
 

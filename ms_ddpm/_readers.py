@@ -103,6 +103,7 @@ READERS = {
     "name": (_name, "a text that is not empty"),
     "colour": (_colour, colours.EXPECTED),
     "bool": (_boolean, "true or false"),
+    "names": (_list_of(_name), "one name or more"),
     "ints": (_list_of(_int), "a list of integers"),
     "floats": (_list_of(_float), "a list of numbers"),
     "bools": (_list_of(_boolean), "a list of true/false"),

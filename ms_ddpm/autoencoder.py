@@ -14,6 +14,7 @@ from . import checkpoint, data, sizes
 from .arrays import TakesArrays, takes_arrays
 from .config import Config
 from .errors import UserError, require_positive
+from .fingerprint import remembers
 from .nets.autoencoder import AutoEncoder, latent_size
 from .ops.assign import set_parameters
 from .perceptual import build_perceptual
@@ -50,6 +51,7 @@ def in_batches(call: Callable, arrays: np.ndarray, batch_size: int = BATCH) -> n
     return np.concatenate(found)
 
 
+@remembers()
 class ImageAutoencoder(TakesArrays):
     """Trains an `AutoEncoder`: ``cell(images)`` with images (B, C, H, W) in [0, 1] is the scalar loss.
 

@@ -173,6 +173,13 @@ class Config:
     resume: str = _option(
         "auto", "name", "auto: continue what is in output_dir; whole: also where its last is damaged; never; a path"
     )
+    accept_changes: Any = _option(
+        None, "names?", "continue although these have changed: the names that the refusal says (data: the data set)"
+    )
+    init_from: Any = _option(
+        None, "name?", "a new run begins with the weights of this run or checkpoint, at step 0 (fine-tuning)"
+    )
+    init_weights: str = _option("ema", "str", "init_from: its averaged or its raw weights", choices=("ema", "model"))
     # machine
     device_target: str = _option("CPU", "name", "CPU, GPU or Ascend")
     device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)
@@ -197,6 +204,9 @@ FREE_ON_RESUME = frozenset(
         "log_every",
         "tensorboard",
         "resume",
+        "accept_changes",
+        "init_from",  # a run that goes on has weights of its own
+        "init_weights",
         "device_target",
         "device_id",
         "mode",
@@ -353,16 +363,26 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] = ()) -> list[str]:
-    """What makes ``new`` another run than ``old``, one phrase per key; ``also_free`` may differ too.
+def free_on_resume(lr_schedule: str) -> frozenset[str]:
+    """The keys that may change: a run may be made longer, unless its learning rate depends on its length."""
+    return FREE_ON_RESUME - {"train_num_steps", "epochs"} if lr_schedule in ("cosine", "linear") else FREE_ON_RESUME
 
-    A run may be made longer, unless its learning rate depends on its length. What ``old`` lacks, because its version
-    did not know it, was as the default is.
+
+def changes(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] = ()) -> dict[str, str]:
+    """What makes ``new`` another run than ``old``, as key -> phrase; ``also_free`` may differ too.
+
+    What ``old`` lacks, because its version did not know it, was as the default is.
     """
-    fixed_length = new["lr_schedule"] in ("cosine", "linear")
-    free = FREE_ON_RESUME - {"train_num_steps", "epochs"} if fixed_length else FREE_ON_RESUME
+    free = free_on_resume(new["lr_schedule"])
     before = {**to_dict(Config()), **old} if old else {}
     fixed = [name for name in FIELDS if name not in free and name not in also_free and name in before and name in new]
-    return [
-        f"{name} was {quoted(before[name])}, now {quoted(new[name])}" for name in fixed if before[name] != new[name]
-    ]
+    return {
+        name: f"{name} was {quoted(before[name])}, now {quoted(new[name])}"
+        for name in fixed
+        if before[name] != new[name]
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] = ()) -> list[str]:
+    """The phrases of `changes`."""
+    return list(changes(old, new, also_free).values())

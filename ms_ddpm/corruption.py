@@ -22,6 +22,7 @@ from .bars import bar
 from .config import Config
 from .config_systems import MAX_STEPS
 from .errors import UserError, quoted
+from .fingerprint import remembers
 from .nets.basic import BasicNet
 from .random import Stream, Tape, normal, stream
 from .runtime import OwnGraphs, compiled
@@ -164,6 +165,7 @@ def start_tape(kind: str, seed: int | None, shape: tuple[int, ...], first_image:
 # --- training and sampling --------------------------------------------------------------------------------------------
 
 
+@remembers()
 class Corruption(TakesArrays):
     """Trains and samples a network that undoes corruption.
 

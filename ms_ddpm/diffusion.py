@@ -17,6 +17,7 @@ from mindspore import Tensor, nn, ops
 from . import schedules
 from .arrays import TakesArrays, takes_arrays
 from .errors import UserError
+from .fingerprint import remembers
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
 from .ops.elementary import exp
 from .random import immiscible_assignment, normal
@@ -34,6 +35,7 @@ class ModelPrediction(NamedTuple):
     variance: Tensor | None = None
 
 
+@remembers()
 class GaussianDiffusion(TakesArrays):
     """Trains and samples a network as a denoising diffusion model.
 

@@ -18,6 +18,7 @@ from .arrays import TakesArrays, takes_arrays
 from .autoencoder import NET, ImageAutoencoder, load_autoencoder
 from .config import Config, to_dict
 from .errors import UserError
+from .fingerprint import remembers
 from .nets.autoencoder import AutoEncoder
 from .nets.conditional_unet import LatentScoreUnet
 from .ops.assign import set_parameters, set_value
@@ -28,6 +29,7 @@ from .tensorfile import digest
 AUTOENCODER = "autoencoder."  # what the names of a `LatentDiffusion`'s autoencoder begin with
 
 
+@remembers()
 class OneClass(TakesArrays):
     """A conditional network of one class as an unconditional one: ``net(x, t)``."""
 
@@ -42,6 +44,7 @@ class OneClass(TakesArrays):
         return self.net(x, t, ops.zeros((x.shape[0],), ms.int32))
 
 
+@remembers()
 class LatentDiffusion(TakesArrays):
     """Trains ``model`` on latents, and makes images with it.
 
@@ -59,6 +62,7 @@ class LatentDiffusion(TakesArrays):
     """
 
     whole_numbers = ScoreModel.whole_numbers
+    of_its_data = (AUTOENCODER, "latent_mean", "latent_std")  # a run that begins with other weights keeps them
 
     def __init__(self, model: ScoreModel, autoencoder: ImageAutoencoder):
         super().__init__()
@@ -74,6 +78,7 @@ class LatentDiffusion(TakesArrays):
         self.latent_mean = Parameter(np.zeros(per_channel, np.float32), name="latent_mean", requires_grad=False)
         self.latent_std = Parameter(np.ones(per_channel, np.float32), name="latent_std", requires_grad=False)
         self.opened: latents.Latents | None = None  # what `open_data` gave
+        self._data_may_differ = self._latents_are_new = False  # see `open_data`
 
     def set_train(self, mode: bool = True) -> LatentDiffusion:
         """Training mode for everything but the autoencoder."""
@@ -125,7 +130,8 @@ class LatentDiffusion(TakesArrays):
 
         Where ``output_dir`` holds a checkpoint to continue, they are by the autoencoder in that, whatever has become
         of the other since. Autoencoder and statistics are the Cell's from then on. Latents are read from
-        ``output_dir``/latents.npz where it is there; `keep_data` writes it.
+        ``output_dir``/latents.npz where it is there; `keep_data` writes it. Where ``accept_changes`` takes other data,
+        their latents are made anew, and normalised as those were that the weights were trained on.
 
         Raises:
             UserError: no autoencoder or one that does not fit, latents of another one, a checkpoint of another run, a
@@ -141,14 +147,20 @@ class LatentDiffusion(TakesArrays):
             raise UserError(
                 "flip mirrors images, and a mirrored latent is no latent of a mirrored image; set flip false"
             )
+        renew = False
         if path is None:
             self.use_autoencoder(load_autoencoder(config.autoencoder))
         else:
-            loaded = checkpoint.load(path, ("model",))
-            resuming.check_same_config(loaded, to_dict(config), ("gradient_accumulate_every",))
+            loaded, accept = checkpoint.load(path, ("model",)), config.accept_changes or ()
+            # Whether the images are others, wherever they lie, their own digest says.
+            free = ("gradient_accumulate_every", "dataset")
+            resuming.check_same_config(loaded, to_dict(config), free, accept)
+            renew, self._data_may_differ = resuming.accepts_data(loaded, accept)
             set_parameters(self.autoencoder, _of_autoencoder(loaded.arrays["model"]), f"checkpoint {path}")
         images = data.open_configured(config, image_size=self.autoencoder.image_size)
-        found = latents.prepare(Path(config.output_dir) / latents.FILE, self.autoencoder, images, config.dataset)
+        file = Path(config.output_dir) / latents.FILE
+        found = latents.prepare(file, self.autoencoder, images, config.dataset, renew=renew)
+        self._latents_are_new = renew
         self.use_statistics(found.statistics)
         self.opened = found
         return found.source(images.class_names)
@@ -156,7 +168,7 @@ class LatentDiffusion(TakesArrays):
     def keep_data(self, folder: str | Path) -> None:
         """Writes what `open_data` gave to ``folder``/latents.npz, unless there is one. For whoever holds its lock."""
         path = Path(folder) / latents.FILE
-        if self.opened is not None and not path.exists():
+        if self.opened is not None and (self._latents_are_new or not path.exists()):
             latents.write(path, self.opened)
 
     def check_loaded(self, arrays: Mapping[str, np.ndarray], what: str) -> None:
@@ -178,7 +190,7 @@ class LatentDiffusion(TakesArrays):
             arrays["latent_mean"].reshape(-1).astype(np.float64), arrays["latent_std"].reshape(-1).astype(np.float64),
             own.scalar_mean, own.scalar_std,
         )  # fmt: skip
-        if not given.close_to(own):
+        if not self._data_may_differ and not given.close_to(own):
             raise UserError(
                 f"{what} was trained on latents of other mean and deviation than those that were opened: the data set "
                 "has changed since; give the former one, or another --output_dir to start afresh"

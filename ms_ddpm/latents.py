@@ -79,8 +79,13 @@ class Latents:
     digest: str
 
     def source(self, class_names: Sequence[str] | None = None) -> data.ImageSource:
-        """What the Trainer reads: the latents as they are, with their labels, and what the classes are called."""
-        return data.array_source(f"latents of {self.images}", self.values, self.labels, class_names)
+        """What the Trainer reads: the latents as they are, with their labels, and what the classes are called.
+
+        They are known by their images: encoded anew on another machine, they may differ in the last digits.
+        """
+        source = data.array_source(f"latents of {self.images}", self.values, self.labels, class_names)
+        source.identity = {"images": len(source), "shape": list(source.shape), "digest of the images": self.digest}
+        return source
 
 
 def digest_of(source: data.ImageSource) -> str:
@@ -199,12 +204,15 @@ def check_origin(latents: Latents, path: str | Path, autoencoder: str, images: s
     if latents.digest != digest:
         raise UserError(
             f"{path} holds latents of other images or labels (of the data set {quoted(latents.images)}) than those of "
-            f"the data set {quoted(str(images))} now; give the former, or delete the file and train anew"
+            f"the data set {quoted(str(images))} now; give the former, or delete the file and train anew, or go on all "
+            "the same with --accept_changes data"
         )
 
 
-def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str) -> Latents:
+def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str, *, renew: bool = False) -> Latents:
     """The latents in ``path`` where it exists, otherwise those of ``source``; nothing is written.
+
+    With ``renew`` those in a file of other images are passed over.
 
     Raises:
         UserError: as `encode` and `read`, and for a file of another autoencoder or data set.
@@ -214,6 +222,8 @@ def prepare(path: str | Path, autoencoder, source: data.ImageSource, name: str) 
     path = Path(path)
     if not path.exists():
         return encode(autoencoder, source, name)
-    latents = read(path)
-    check_origin(latents, path, fingerprint(autoencoder.net), name, digest_of(source))
+    latents, digest = read(path), digest_of(source)
+    if renew and latents.digest != digest:
+        return encode(autoencoder, source, name)
+    check_origin(latents, path, fingerprint(autoencoder.net), name, digest)
     return latents

@@ -7,10 +7,12 @@ from mindspore import Tensor, nn, ops
 from .arrays import TakesArrays
 from .config import Config
 from .errors import UserError
+from .fingerprint import remembers
 from .nets.lpips import LPIPS, load_lpips, smallest_side
 from .sizes import image_sides
 
 
+@remembers()
 class GradientLoss(TakesArrays):
     """Multi-scale gradient loss: two image arrays (B, C, H, W) -> scalar. It needs no weights.
 

@@ -10,10 +10,11 @@ from mindspore import nn
 from . import checkpoint, data, sizes
 from .config import Config, from_mapping
 from .diffusion import GaussianDiffusion
-from .errors import UserError
+from .errors import UserError, quoted
 from .nets.unet import Unet
 from .ops.assign import set_parameters
 from .random import Stream, stream
+from .weights import read_weights
 
 
 def image_shape(config: Config) -> tuple[int, int]:
@@ -73,7 +74,12 @@ def config_of(path: Path) -> Config:
     """The configuration inside a checkpoint directory."""
     state = checkpoint.read_state(path)
     if not isinstance(state.get("config"), dict):
-        raise UserError(f"checkpoint {path} holds no configuration; it was not made by scripts/train.py")
+        reason = state.get("no_config")
+        reason = f": {quoted(reason)}" if isinstance(reason, str) else ""
+        raise UserError(
+            f"checkpoint {path} holds no configuration to build its model from{reason}; build it in Python, and "
+            "ms_ddpm.weights.load_weights(cell, path) gives it these weights"
+        )
     return Config(**from_mapping(state["config"], f"checkpoint {path}"))
 
 
@@ -109,13 +115,10 @@ def load(path: Path, weights: str = "ema") -> tuple[nn.Cell, Config]:
     Raises UserError where the checkpoint is damaged or does not fit its own configuration.
     """
     config = config_of(path)
-    loaded = checkpoint.load(path, (("model", "ema") if weights == "ema" else ("model",)))
+    found = read_weights(path, weights)
     try:
         cell = build(config)
     except UserError as error:
         raise UserError(f"checkpoint {path}: {error}") from None
-    arrays = dict(loaded.arrays["model"])
-    if weights == "ema":
-        arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average
-    set_parameters(cell, arrays, f"checkpoint {path}")
+    set_parameters(cell, found.arrays, f"checkpoint {path}")
     return cell, config

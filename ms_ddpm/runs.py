@@ -6,7 +6,12 @@ import json
 import logging
 import math
 import signal
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from .errors import UserError, reason_of
 from .files import write_atomically
@@ -40,7 +45,12 @@ class StopRequests:
         self.received.append(number)
 
     def listen(self) -> dict:
-        """Takes the signals over (anew: MindSpore 2.10 takes Ctrl-C's when a graph runs); gives who had them."""
+        """Takes the signals over (anew: MindSpore 2.10 takes Ctrl-C's when a graph runs); gives who had them.
+
+        Outside the main thread, where Python lets nobody do that, it leaves them alone: they are the program's.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return {}
         return {number: signal.signal(number, self._on_signal) for number in stop_signals()}
 
     def __enter__(self) -> StopRequests:
@@ -52,25 +62,83 @@ class StopRequests:
             signal.signal(number, handler)
 
 
-def lock_directory(folder: Path):
-    """Creates ``folder`` and holds it for this process. Raises UserError where it cannot be written or is in use."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115 (held until the process ends)
-    except (OSError, ValueError, RecursionError) as error:  # pathlib makes a chain of a thousand parents recursively
-        raise UserError(
-            f"cannot write to output directory {folder}: {reason_of(error)}; choose another --output_dir"
-        ) from None
-    try:
-        import fcntl
+class DirectoryLock:
+    """Holds an output directory against other runs until it is released, forgotten, or the process ends.
 
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # not a Unix system
-        pass
-    except OSError:
-        lock.close()
-        raise UserError(f"output directory {folder} is in use by another run; choose another --output_dir") from None
-    return lock
+    In one process a later lock takes the directory over, unless the earlier one's holder is at work: a notebook cell
+    that is run again makes a second Trainer while the first one is still there.
+    """
+
+    _held: ClassVar[weakref.WeakValueDictionary[Path, DirectoryLock]] = weakref.WeakValueDictionary()
+
+    def __init__(self, folder: Path):
+        self.folder, self.working, self._lost = folder, False, ""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            key = folder.resolve()
+            earlier = self._held.get(key)
+            if earlier is not None:
+                earlier._give_way()
+            self._file = open(folder / ".lock", "w")  # noqa: SIM115 (held until released)
+        except (OSError, RecursionError) as error:  # pathlib makes a chain of a thousand parents recursively
+            raise _cannot_write(folder, error) from None
+        except UserError:
+            raise
+        except ValueError as error:
+            raise _cannot_write(folder, error) from None
+        try:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not a Unix system
+            pass
+        except OSError:
+            self._file.close()
+            raise UserError(
+                f"output directory {folder} is in use by another run; choose another --output_dir"
+            ) from None
+        self._held[key] = self
+
+    def _give_way(self) -> None:
+        if self.working:
+            raise UserError(
+                f"output directory {self.folder} is in use by another Trainer of this process, which is training; "
+                "wait for its end, or choose another results_folder"
+            )
+        self.release("a later Trainer took over its folder: train that one")
+
+    def release(self, why: str = "it was closed: make a new one, which goes on from the last checkpoint") -> None:
+        """Lets the directory go; `check` says ``why``. Raises UserError while the holder is at work."""
+        if self.working:
+            raise UserError(f"the Trainer of {self.folder} is training; close it after its end")
+        self._lost = self._lost or why
+        self._file.close()
+
+    def check(self) -> None:
+        """Raises UserError where the directory is no longer held."""
+        if self._lost:
+            raise UserError(f"this Trainer no longer holds {self.folder}: {self._lost}")
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Around what must not be disturbed. Raises UserError where the directory is not held, or is worked in."""
+        self.check()
+        if self.working:
+            raise UserError(f"the Trainer of {self.folder} is training already, in another thread")
+        self.working = True
+        try:
+            yield
+        finally:
+            self.working = False
+
+
+def _cannot_write(folder: Path, error: BaseException) -> UserError:
+    return UserError(f"cannot write to output directory {folder}: {reason_of(error)}; choose another --output_dir")
+
+
+def lock_directory(folder: Path) -> DirectoryLock:
+    """Creates ``folder`` and holds it for this process. Raises UserError where it cannot be written or is in use."""
+    return DirectoryLock(folder)
 
 
 def summary_writer() -> type:

@@ -17,6 +17,7 @@ from .arrays import TakesArrays, takes_arrays
 from .config_systems import SMALLEST_EPS
 from .data import check_labels
 from .errors import UserError, quoted
+from .fingerprint import remembers
 from .nets.preconditioning import PreconditionedScore
 from .random import Stream, normal, stream
 from .runtime import OwnGraphs, compiled
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_STEPS = 500
 
 
+@remembers(free=("sampler", "denoise"))
 class ScoreModel(TakesArrays):
     """Trains and samples ``net`` as the score of images under ``sde``.
 

@@ -19,6 +19,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from .errors import UserError, quoted
+from .fingerprint import remembers
 from .ops.elementary import wide, wide_constant
 from .ops.expm1 import expm1
 
@@ -177,6 +178,7 @@ class SDE:
         return -0.5 * (z.shape[1] * math.log(2 * math.pi * variance) + (z**2).sum(axis=1) / variance)
 
 
+@remembers()
 class VESDE(SDE):
     """Variance exploding: see `ve_formulas`. Raises UserError unless sigma is above 1."""
 
@@ -192,6 +194,7 @@ class VESDE(SDE):
         return np.log1p(twice * np.asarray(ratio, np.float64) ** 2) / twice
 
 
+@remembers()
 class _VariancePreserving(SDE):
     formulas: Callable[..., Formulas]
     prior_std = 1.0

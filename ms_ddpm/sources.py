@@ -36,13 +36,15 @@ class Store:
         dtype: uint8 or float32.
         keep_bytes: 0 keeps nothing.
         class_names: of the classes by number, where they have names.
+        root: of names that are files: the folder that was given.
     """
 
     def __init__(self, name: str, shape: Sequence[int], names: Sequence, load: Callable[[int], np.ndarray], *,
                  pixels: np.ndarray | None = None, dtype: type = np.uint8, keep_bytes: int = 0,
-                 class_names: Sequence[str] | None = None):  # fmt: skip
+                 class_names: Sequence[str] | None = None, root: Path | None = None):  # fmt: skip
         self.name, self.shape, self.names, self.load = name, tuple(shape), names, load
-        self.class_names = class_names
+        self.class_names, self.root = class_names, root
+        self.is_array = pixels is not None
         self.skipped: dict[str, str] = {}
         self.state = np.full(len(names), _UNSEEN if pixels is None else _READY, np.uint8)
         self.dtype = np.dtype(dtype if pixels is None else pixels.dtype)
@@ -92,12 +94,16 @@ class ImageSource:
         shape: (C, H, W).
         labels: int32 (N,), or None where the data set has none.
         skipped: path -> reason, of the files found unreadable so far (shared by all subsets).
+        identity: by what a checkpoint knows the data set, where that is not its images; see `ms_ddpm.data_identity`.
+        origin: the source that this is a `subset` of, or None.
     """
 
     def __init__(self, store: Store, labels: np.ndarray | None = None, indices: np.ndarray | None = None):
         self._store = store
         self._indices = np.arange(len(store.names)) if indices is None else indices
         self.labels = labels
+        self.identity: dict | None = None
+        self.origin: ImageSource | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -150,7 +156,30 @@ class ImageSource:
     def subset(self, indices: Sequence[int]) -> ImageSource:
         """The images ``indices`` in that order. Pixels are shared; replacements come from within the subset."""
         indices = np.asarray(indices, dtype=np.int64)
-        return ImageSource(self._store, None if self.labels is None else self.labels[indices], self._indices[indices])
+        found = ImageSource(self._store, None if self.labels is None else self.labels[indices], self._indices[indices])
+        found.origin = self
+        return found
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the images lie in memory as they are, and cost nothing to look at."""
+        return self._store.is_array
+
+    def repeats(self) -> bool:
+        """Whether an image that is made twice is the same one: not so where it is changed by chance each time."""
+        try:
+            first, second = (self._store.load(int(self._indices[0])) for _ in range(2))
+        except Exception:  # of any type: the image is unreadable, which is said when it is needed
+            return False
+        return np.array_equal(first, second)
+
+    def files(self) -> dict[str, Path] | None:
+        """The image files by their names below the data set's folder; None for images that are no files."""
+        root = self._store.root
+        if root is None:
+            return None
+        paths = (Path(self._store.names[index]) for index in self._indices)
+        return {path.relative_to(root).as_posix(): path for path in paths}
 
     def _read(self, index: int) -> np.ndarray:
         if not 0 <= index < len(self):
@@ -293,5 +322,5 @@ def folder_source(
 
     dtype = np.float32 if full_depth else np.uint8
     store = Store(str(folder), (channels, *image_size), list(map(str, paths)), load, dtype=dtype,
-                  keep_bytes=keep_bytes, class_names=class_names)  # fmt: skip
+                  keep_bytes=keep_bytes, class_names=class_names, root=folder)  # fmt: skip
     return ImageSource(store, labels)

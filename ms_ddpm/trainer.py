@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from mindspore import nn
 
-from . import checkpoint, data, precision, resuming
+from . import checkpoint, data, precision, resuming, weights
 from .amp import DynamicLossScale, apply_amp, needs_loss_scale
 from .bars import silenced
 from .checkpoint import log
@@ -50,6 +51,8 @@ class TrainResult:
 class Trainer:
     """Trains ``cell`` on ``dataset``, with checkpoints, log, averaged weights and sample pictures.
 
+    It holds its output directory until `close`, the end of a ``with`` block, or a later Trainer in the same process.
+
     Args:
         cell: has ``draw(rng, batch)`` and ``construct(*batch, *draws) -> loss``; with a ``sample`` method (or
             ``sample_fn``) pictures are drawn too.
@@ -70,6 +73,10 @@ class Trainer:
         seed: one seed gives one run.
         resume: "auto" continues what ``results_folder`` holds, "whole" does too and goes back to the newest whole
             checkpoint where later ones are damaged, "never" refuses to, a path continues that checkpoint.
+        accept_changes: names of what may have changed since the checkpoint, as the refusal says them; "data" is the
+            data set. Checkpoints keep what was accepted, and at which step.
+        init_from, init_weights: where there is nothing to continue, the run begins with the "ema" or "model" weights of
+            this output directory or checkpoint, at step 0: fine-tuning. See `weights.read_weights`.
         keep_checkpoint_max: newest checkpoints kept, 0 for all.
         log_every: steps between lines of log.jsonl; tensorboard: write TensorBoard files too.
         max_nonfinite: stop after so many steps in a row whose loss or gradient is not finite; each is skipped. Steps
@@ -123,7 +130,11 @@ class Trainer:
         epochs: int | None = None,
         lr_decay: float = 0.98,
         lr_floor: float = 0.2,
+        accept_changes: Sequence[str] | None = None,
+        init_from: str | Path | None = None,
+        init_weights: str = "ema",
     ):
+        given = {name: value for name, value in locals().items() if name != "self"}
         require_positive(
             train_batch_size=train_batch_size, gradient_accumulate_every=gradient_accumulate_every,
             train_num_steps=train_num_steps, save_and_sample_every=save_and_sample_every, log_every=log_every,
@@ -150,11 +161,14 @@ class Trainer:
         self.step, self.skipped, self.best_loss, self.best_step = 0, 0, math.inf, None
         self.batches_seen, self.bad_in_a_row, self._before_bad = 0, 0, None  # the first by all workers
         self.arguments = {
-            "train_batch_size": train_batch_size, "gradient_accumulate_every": gradient_accumulate_every,
-            "augment_horizontal_flip": augment_horizontal_flip, "validation_images": validation_images,
-            "seed": seed, "optimizer": optimizer, "images": len(self.train_set) + len(self.validation_set or ()),
+            **resuming.fixed_arguments(given),
+            "images": len(self.train_set) + len(self.validation_set or ()),
             **({"steps_per_epoch": self.epochs.steps} if self.by_epochs else {}),
-        }  # fmt: skip
+        }
+        images = self.train_set if self.validation_set is None else self.train_set.origin
+        self.fingerprint = resuming.Fingerprint.of(cell, images)
+        self.accept_changes, self.accepted_changes, self.started_from = accept_changes or (), [], None
+        self.described = self._describe(given) if config is None and group.writer else {}
 
         apply_amp(cell, amp_level, amp_dtype)
         named = [(name, p) for name, p in cell.parameters_and_names() if p.requires_grad]
@@ -179,8 +193,10 @@ class Trainer:
         self.checkpoints = self.folder / "checkpoints"
         if resume != "whole":  # which reads every file; it does not fail but for want of any
             resuming.find(self.folder, resume)
+        if init_from is not None:
+            self._begin_with(init_from, init_weights, resume)
+        self._lock = lock_directory(self.folder) if group.writer else None
         if group.writer:
-            self._lock = lock_directory(self.folder)
             checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
             check_writable(self.checkpoints, self.folder / "samples")
         group.gather([0])  # wait for that
@@ -189,7 +205,43 @@ class Trainer:
             self.load(path)
             if group.writer:  # damaged ones: "whole" alone gets here with any
                 checkpoint.set_aside(self.checkpoints, after=self.step)
-        group.check_start(cell, self.step, [config, self.arguments, train_num_steps, save_and_sample_every])
+        settings = [config, self.arguments, self.fingerprint.data, train_num_steps, save_and_sample_every]
+        group.check_start(cell, self.step, settings)
+
+    # --- the beginning and the end -------------------------------------------------------------------------------
+
+    def _describe(self, given: dict) -> dict:
+        """What `recipes` builds the Cell from again, for checkpoints; or why there is nothing."""
+        from .described import configuration
+
+        named = given["dataset"] if isinstance(given["dataset"], (str, Path)) else None
+        try:
+            return {"config": configuration(self.cell, given, named and str(named)), "config_of": "cell"}
+        except UserError as error:
+            return {"no_config": str(error)}
+
+    def _begin_with(self, path: str | Path, kind: str, resume: str) -> None:
+        """Takes the weights of another run, unless there is one to go on with."""
+        if resume not in resuming.WAYS and not resuming.began_with_weights(resume):
+            raise UserError(f"resume {resume} continues a run, and init_from {path} begins one; give one of the two")
+        if resume not in resuming.WAYS or checkpoint.steps(self.checkpoints):
+            return
+        found = weights.read_weights(path, kind)
+        weights.begin_with(self.cell, found)
+        self.ema.load_state({name: found.arrays[name] for name in self.names}, 0)
+        self.started_from = weights.origin(found)
+        log.info("a new run, with the %s weights of %s", "averaged" if found.kind == "ema" else "raw", found.path)
+
+    def close(self) -> None:
+        """Lets the output directory go, so that another run may have it. Raises UserError while training."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     # --- resuming and saving -------------------------------------------------------------------------------------
 
@@ -198,7 +250,10 @@ class Trainer:
         loaded = checkpoint.load(Path(path))
         training = resuming.training_state(loaded)
         workers = self.group.world
-        resuming.check_same_run(loaded, training, config=self.config, arguments=self.arguments, workers=workers)
+        accepted = resuming.check_same_run(
+            loaded, training, config=self.config, arguments=self.arguments, workers=workers,
+            fingerprint=self.fingerprint, accept=self.accept_changes,
+        )  # fmt: skip
         resuming.check_arrays(loaded, self.cell, self.names)
         set_parameters(self.cell, loaded.arrays["model"], f"checkpoint {path}")
         self.ema.load_state(loaded.arrays["ema"], training["ema_calls"])
@@ -209,6 +264,8 @@ class Trainer:
         # A kill may have come before it was named.
         if self.group.writer and self.best_step in checkpoint.steps(self.checkpoints):
             checkpoint.mark_best(self.checkpoints, self.best_step)
+        self.accepted_changes = resuming.note_accepted(loaded, accepted)
+        self.started_from = loaded.state.get("started_from")
         self.skipped = training["skipped_steps"]
         self.epochs.load_state(training["epoch_losses"])
         self.step = loaded.step
@@ -223,11 +280,16 @@ class Trainer:
         step, skipped, batches_seen, scaler, epoch_losses = self._before_bad or self._counters()
         if not self.group.writer:
             return self.checkpoints / checkpoint.step_name(step)
+        self._lock.check()
         state = {
             "seed": self.seed,
             "config": self.config,
+            **self.described,
             "versions": checkpoint.versions(),
             "precision": precision.flags(),
+            "fingerprint": self.fingerprint.state(self.cell),
+            "accepted_changes": self.accepted_changes,
+            "started_from": self.started_from,
             "training": {
                 "arguments": self.arguments,
                 "ema_calls": self.ema.calls,
@@ -328,8 +390,17 @@ class Trainer:
     def train(self) -> TrainResult:
         """Trains to ``train_num_steps``, or until SIGTERM, SIGHUP or Ctrl-C, which save a checkpoint first.
 
-        Raises GraphError, one line, where MindSpore cannot compile the step; what it says is in ``compiler/``.
+        In another thread than the main one those signals stay the program's.
+
+        Raises:
+            UserError: after `close`, where a later Trainer has the folder, or for a checkpoint that cannot be written.
+            NonFiniteError: see ``max_nonfinite``.
+            GraphError: one line, where MindSpore cannot compile the step; what it says is in ``compiler/``.
         """
+        with nullcontext() if self._lock is None else self._lock.at_work():
+            return self._train()
+
+    def _train(self) -> TrainResult:
         if self.group.writer:
             self.run_log = RunLog(self.folder, resumed_from=self.step, tensorboard=self.tensorboard)
         self.group.on_loss(self._save_unless_saved)

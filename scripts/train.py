@@ -15,6 +15,7 @@ folders are classes (--labels_from folders).
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def build_trainer(config: Config, group):
         augment_horizontal_flip=config.flip,
         results_folder=config.output_dir,
         sample_fn=picture_of(cell, dataset, config),
-        config=to_dict(config),
+        config=to_dict(dataclasses.replace(config, accept_changes=None)),  # said for this start alone
         group=group,
         **{
             name: getattr(config, name)
@@ -117,6 +118,9 @@ def build_trainer(config: Config, group):
                 "validation_images",
                 "seed",
                 "resume",
+                "accept_changes",
+                "init_from",
+                "init_weights",
                 "keep_checkpoint_max",
                 "log_every",
                 "tensorboard",
@@ -159,7 +163,7 @@ def introduce(trainer, config: Config) -> None:
 
     from ms_ddpm.files import write_atomically
 
-    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(trainer.config, sort_keys=False, allow_unicode=True)
     write_atomically(trainer.folder / "config.yaml", text.encode())
     if hasattr(trainer.cell, "keep_data"):
         trainer.cell.keep_data(trainer.folder)

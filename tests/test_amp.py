@@ -63,7 +63,7 @@ def train(make_cell, tmp_path):
         try:
             trainer.train()
         finally:
-            trainer._lock.close()  # `seen` keeps the trainer alive, and the directory is to be used again
+            trainer.close()  # `seen` keeps the trainer alive, and the directory is to be used again
         return trainer, seen
 
     return run

@@ -240,7 +240,7 @@ def train(mindspore):
         try:
             return trainer, trainer.train()
         finally:
-            trainer._lock.close()  # the trainer itself stays until Python collects it
+            trainer.close()
 
     return run
 

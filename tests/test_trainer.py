@@ -322,14 +322,6 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(train):
         train(3, config={**base, "dim": 32})
 
 
-def test_a_directory_in_use_is_refused(train, make_cell):
-    from ms_ddpm import Trainer
-
-    first, _ = train(2)
-    with pytest.raises(UserError, match="in use by another run"):
-        Trainer(make_cell(), "digits", results_folder=first.folder, progress=False)
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -9,6 +9,7 @@ from mindspore import Tensor, nn
 
 from ..arrays import TakesArrays, takes_arrays
 from ..errors import UserError
+from ..fingerprint import remembers
 from ..random import host_rng
 from .activations import Sigmoid, SiLU
 from .layers import Conv2d, ConvTranspose2d
@@ -33,6 +34,7 @@ def latent_size(image_size: tuple[int, int]) -> tuple[int, int]:
     return tuple((side - 4) // SHRINKS - 2 for side in image_size)
 
 
+@remembers()
 class AutoEncoder(TakesArrays):
     """Three convolutions to a latent, three transposed ones back, batch normalisation and SiLU between them.
 

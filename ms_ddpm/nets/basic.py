@@ -6,6 +6,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..errors import UserError
+from ..fingerprint import remembers
 from ..ops import kernels
 from ..ops.pooling import MaxPool2, Upsample2
 from ..random import host_rng
@@ -16,6 +17,7 @@ WIDTHS = (32, 64)
 KERNEL = 5
 
 
+@remembers()
 class BasicNet(KernelNet):
     """Three 5x5 convolutions down, three up, skips added: (B, in_channels, H, W) -> (B, out_channels, H, W).
 

@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..errors import UserError
+from ..fingerprint import remembers
 from ..random import host_rng
 from .layers import Conv2d, ConvTranspose2d, Embedding
 from .norms import GroupNorm
@@ -26,6 +27,7 @@ def class_embedding(num_classes: int, null_class: bool, dim: int, rng: np.random
     return Embedding(num_classes + null_class, dim, rng=rng)
 
 
+@remembers(apart=("channels",))
 class ConditionalScoreUnet(ScoreUnet):
     """`ScoreUnet` with added skips, and transformers after its third and fourth resolution.
 
@@ -80,6 +82,7 @@ class ConditionalScoreUnet(ScoreUnet):
         return self.scaled(self.up(h1, h2, h3, h4, embed), t)
 
 
+@remembers(apart=("channels",))
 class LatentScoreUnet(TimeScoreNet):
     """The conditional network for latents of an autoencoder: two halvings, transformers at both.
 

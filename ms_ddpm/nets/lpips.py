@@ -20,6 +20,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from .. import tensorfile
 from ..arrays import TakesArrays
 from ..errors import UserError
+from ..fingerprint import remembers
 from ..ops.assign import set_parameters
 from ..ops.sums import channel_sum
 from ..random import host_rng
@@ -158,6 +159,7 @@ def unit_length(x: Tensor) -> Tensor:
     return x / (ops.sqrt(ops.maximum(channel_sum(x * x), TINY)) + EPS)
 
 
+@remembers()
 class LPIPS(TakesArrays):
     """d(x, y) = sum_l mean_hw sum_c w_lc (x'_lchw - y'_lchw)^2, x' the layer's features at unit length: (B,).
 

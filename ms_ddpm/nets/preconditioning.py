@@ -9,11 +9,13 @@ from mindspore import Tensor, nn, ops
 
 from ..arrays import TakesArrays, takes_arrays
 from ..errors import UserError, quoted
+from ..fingerprint import remembers
 
 if TYPE_CHECKING:
     from ..sde import SDE
 
 
+@remembers()
 class PreconditionedScore(TakesArrays):
     """``net`` within the preconditioning of Karras et al., https://arxiv.org/abs/2206.00364, eq. 7 and table 1.
 

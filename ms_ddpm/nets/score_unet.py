@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
+from ..fingerprint import remembers
 from ..ops import kernels
 from ..random import host_rng
 from .embeddings import GaussianFourierProjection
@@ -109,6 +110,7 @@ class TimeScoreNet(KernelNet):
         return tconv(h, skip.shape[1:3] if self.channels_last else skip.shape[2:])
 
 
+@remembers(apart=("channels",))
 class ScoreUnet(TimeScoreNet):
     """The unconditional network: x (B, C, H, W), t (B,) in (0, 1] -> score (B, C, H, W); H and W from 17 on.
 

@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
+from ..fingerprint import remembers
 from ..ops import kernels
 from ..random import host_rng
 from .attention import Attention, LinearAttention
@@ -76,6 +77,7 @@ def _per_stage(value, stages: int, name: str) -> tuple:
     return tuple(value)
 
 
+@remembers()
 class Unet(KernelNet):
     """U-Net that predicts what `GaussianDiffusion` asks it to.
 
