@@ -1,7 +1,8 @@
-"""Weights to and from PyTorch: names and arrays of lucidrains/denoising-diffusion-pytorch 2.3 and its 2022 releases.
+"""Weights to and from PyTorch: names and arrays of lucidrains/denoising-diffusion-pytorch, release by release.
 
 Arrays keep their shapes on the way (convolutions (O, I, k, k), dense (out, in)); only names differ, because that
-library numbers the members of a stage where this one names them.
+library numbers the members of a stage where this one names them. Which release computes what with them is in
+`ms_ddpm.torch_releases`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .config import FIELDS
 from .diffusion import GaussianDiffusion
 from .errors import UserError, reason_of
 from .first_ddpm import FirstDDPM
+from .layouts import LAYOUTS
 from .nets.attention import Attention, LinearAttention
 from .nets.unet import Unet
 from .ops.assign import set_value
@@ -60,7 +62,7 @@ def unet_names(unet: Unet) -> dict[str, str]:
         theirs = ours
         for prefix, linear in attentions.items():
             if ours.startswith(prefix):
-                theirs = prefix + _attention_name(ours[len(prefix) :], linear, unet.norm_kind == "group")
+                theirs = prefix + _attention_name(ours[len(prefix) :], linear, LAYOUTS[unet.norm_kind].wrapped)
         for pattern, replacement in _RENAMES:
             theirs = pattern.sub(replacement, theirs)
         names[ours] = theirs
