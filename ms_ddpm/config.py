@@ -64,7 +64,7 @@ class Config:
     full_attn: Any = _option(None, "bools?", "softmax attention per stage (default: innermost only)")
     flash_attn: bool = _option(False, "bool", "softmax attention block by block: less memory, same numbers")
     norm: str = _option(
-        "rms", "str", "'rms': today's PyTorch layout; 'group': the 2022 one; 'group-1.7.0' ...: those between, by release",
+        "rms", "str", "'rms': today's PyTorch layout; 'group': the 2022 one; others: of the releases between",
         choices=NORMS,
     )  # fmt: skip
     downsample: str = _option("unshuffle", "str", "'unshuffle': today's; 'conv': 2022's", choices=("unshuffle", "conv"))

@@ -39,8 +39,9 @@ def attend(attention: nn.Module, x: Tensor) -> Tensor:
 class Unet(nn.Module):
     """x (B, C, H, W) and time (B,) -> (B, out_dim, H, W); H and W are divisible by 2^(stages - 1).
 
-    ``norm``: of `layers.LAYOUTS`; ``downsample``: "unshuffle" | "conv". ``flash_attn`` is another order of the same sums:
-    it changes nothing here. ``rng``, a seed or numpy Generator, makes the initial weights; without it PyTorch does.
+    ``norm``: of `layers.LAYOUTS`; ``downsample``: "unshuffle" | "conv". ``flash_attn`` is another order of the same
+    sums: it changes nothing here. ``rng``, a seed or numpy Generator, makes the initial weights; without it PyTorch
+    does.
     """
 
     def __init__(
