@@ -1,6 +1,6 @@
 """Which release of lucidrains/denoising-diffusion-pytorch computes what: one table, made by running the releases.
 
-From 0.26.0 to 1.7.7 the U-Net's weights kept their names and shapes while what is computed with them changed six times,
+From 0.26.5 to 1.7.7 the U-Net's weights kept their names and shapes while what is computed with them changed six times,
 so that a file loads anywhere and denoises right in one place only. Its Trainer's files say their release from 1.0.0 on,
 as ``version``. For a file that does not, `releases_of` tells from names, shapes and tables which ones it can be of.
 """
@@ -30,8 +30,8 @@ class Releases(NamedTuple):
 
 
 RELEASES = (
-    Releases((0, 0, 1), (0, 25, 3), None, "its layer normalisation has a bias, which no network here has"),
-    Releases((0, 26, 0), (0, 27, 12), None, "its attention in the middle normalises queries and keys over the pixels"),
+    Releases((0, 0, 1), (0, 26, 4), None, "its layer normalisation has a bias, which no network here has"),
+    Releases((0, 26, 5), (0, 27, 12), None, "its attention in the middle normalises queries and keys over the pixels"),
     Releases((0, 28, 0), (1, 6, 4), "group"),
     Releases((1, 7, 0), (1, 7, 0), "group-1.7.0"),
     Releases((1, 7, 1), (1, 7, 1), "group-1.7.1"),
@@ -47,8 +47,8 @@ UNSHUFFLE_DOWN = ((0, 32, 0), NEWEST)
 P2_TABLE = ((0, 0, 1), (1, 4, 6))
 LOSS_WEIGHT_TABLE = ((1, 5, 0), NEWEST)
 SELF_CONDITION = ((0, 27, 0), NEWEST)
-BIASED_NORM = ((0, 0, 1), (0, 25, 3))
-WRAPPED_ATTENTION = ((0, 26, 0), (1, 7, 7))
+BIASED_NORM = ((0, 0, 1), (0, 26, 4))
+WRAPPED_ATTENTION = ((0, 26, 5), (1, 7, 7))
 NO_MEMORY = ((1, 8, 0), (1, 8, 15))
 MEMORY = ((1, 9, 0), (1, 11, 1))
 RMS_BLOCKS = ((2, 0, 0), NEWEST)
@@ -172,9 +172,9 @@ def norm_of(
 
 def _only_layout(first: Version, last: Version, name: str) -> str:
     rows = [row for row in RELEASES if row.first <= last and row.last >= first]
+    if not any(row.norm for row in rows):
+        raise UserError(f"{name} is of release {between(first, last)}, which does not convert: {rows[0].why}")
     if len(rows) == 1:
-        if rows[0].norm is None:
-            raise UserError(f"{name} is of release {between(first, last)}, which does not convert: {rows[0].why}")
         return rows[0].norm
     kinds = []
     for row in rows:

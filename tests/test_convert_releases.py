@@ -128,9 +128,9 @@ def test_a_file_is_of_the_layout_of_its_release(arrays, version, norm):
     ("arrays", "version", "release", "chosen", "words"),
     [
         (SNR, None, None, None, ["does not say its release", "1.5.0 to 1.7.7", "1.7.2 to 1.7.3", "--release 1.7.7"]),
-        (CONV, None, None, None, ["0.26.0 to 0.31.1", "0.26.0 to 0.27.12 (does not convert)", "--release 0.31.1"]),
+        (CONV, None, None, None, ["0.26.5 to 0.31.1", "0.26.5 to 0.27.12 (does not convert)", "--release 0.31.1"]),
         (CONV, None, "0.27.5", None, ["release 0.27.5", "does not convert", "attention in the middle"]),
-        (BIASED, None, None, None, ["0.0.1 to 0.25.3", "does not convert", "a bias"]),
+        (BIASED, None, None, None, ["0.0.1 to 0.26.4", "does not convert", "a bias"]),
         (SNR, "1.6.4", "1.7.0", None, ["says that it is of release 1.6.4", "--release is '1.7.0'"]),
         (SNR, "2.3.4", None, None, ["cannot be of release 2.3.4", "1.5.0 to 1.7.7"]),
         (NEW, None, "1.7.0", None, ["cannot be of release 1.7.0", "2.0.0 or later"]),
