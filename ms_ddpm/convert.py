@@ -22,7 +22,7 @@ from .layouts import LAYOUTS
 from .nets.attention import Attention, LinearAttention
 from .nets.unet import Unet
 from .ops.assign import set_value
-from .torch_releases import DATA_PARALLEL
+from .torch_releases import DATA_PARALLEL, P2_TABLE, read_version
 
 TABLE_TOLERANCE = 1e-3
 P2_WEIGHT = "p2_loss_weight"  # the 2022 releases' table: (k + snr)^-gamma alone, where 2.3 has loss_weight
@@ -121,11 +121,15 @@ def _is_2022(cell: nn.Cell) -> bool:
     return getattr(getattr(cell, "model", cell), "norm_kind", "") == "group"
 
 
-def to_torch(cell: nn.Cell) -> dict[str, np.ndarray]:
-    """The state dict PyTorch would have: names -> float32 arrays, tables included for a GaussianDiffusion."""
+def to_torch(cell: nn.Cell, release: str | None = None) -> dict[str, np.ndarray]:
+    """The state dict PyTorch would have: names -> float32 arrays, tables included for a GaussianDiffusion.
+
+    ``release``: of denoising-diffusion-pytorch, whose names the tables have (default: `torch_releases.release_like`).
+    """
+    has_p2 = _is_2022(cell) if release is None else read_version(release) <= P2_TABLE[1]
     values = dict(cell.parameters_and_names())
     state = {theirs: values[ours].asnumpy().copy() for ours, theirs in torch_names(cell).items()}
-    return {**{name: table.astype(np.float32) for name, table in _tables(cell, _is_2022(cell)).items()}, **state}
+    return {**{name: table.astype(np.float32) for name, table in _tables(cell, has_p2).items()}, **state}
 
 
 def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> list[str]:

@@ -76,9 +76,12 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _array(parameter: ms.Parameter) -> np.ndarray:
-    """Its value; bfloat16, which numpy lacks, and float16 as float32."""
-    value = parameter.value()
-    return (ms.ops.cast(value, ms.float32) if value.is_floating_point() else value).asnumpy().copy()
+    """Its value; float16 as float32, and so is bfloat16, which numpy lacks: its bits are the upper half of a float's."""
+    if parameter.dtype == ms.bfloat16:
+        bits = np.frombuffer(parameter.get_bytes(), np.uint16).astype(np.uint32) << 16
+        return bits.view(np.float32).reshape(parameter.shape)
+    value = parameter.asnumpy()
+    return value.astype(np.float32) if value.dtype.kind == "f" else value.copy()
 
 
 def as_torch_names(name: str) -> str:

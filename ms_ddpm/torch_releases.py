@@ -88,11 +88,26 @@ def row_of(version: Version) -> Releases:
     return next((row for row in reversed(RELEASES) if row.first <= version), RELEASES[0])
 
 
-def release_like(norm: str, downsample: str) -> str:
-    """The newest release whose Trainer loads the weights of ``Unet(norm=norm, downsample=downsample)``."""
-    if norm == "group":  # its tables are those of before 1.5.0
-        return text_of(CONV_DOWN[1] if downsample == "conv" else P2_TABLE[1])
-    return text_of(next(row.last for row in RELEASES if row.norm == norm))
+def release_like(norm: str, downsample: str, wanted: str | None = None) -> str:
+    """The release whose Trainer is to load the weights of ``Unet(norm=norm, downsample=downsample)``.
+
+    The newest that has this network, before 1.5.0 where "group" is concerned, or ``wanted``. Raises UserError where
+    the network of ``wanted`` is another.
+    """
+    newest_of = text_of(next(row.last for row in RELEASES if row.norm == norm))
+    if norm == "group":  # its tables here are those of before 1.5.0
+        newest_of = text_of(CONV_DOWN[1] if downsample == "conv" else P2_TABLE[1])
+    if wanted is None:
+        return newest_of
+    version = read_version(wanted)
+    if version is None or row_of(version).norm != norm or (norm == "group" and (downsample == "conv") != (
+        version <= CONV_DOWN[1]
+    )):  # fmt: skip
+        raise UserError(
+            f"--release is {quoted(wanted)}, expected one with the network norm: {norm}, downsample: {downsample}, "
+            f"such as {newest_of}"
+        )
+    return text_of(version)
 
 
 def releases_of(state: Mapping[str, np.ndarray]) -> tuple[Version, Version]:

@@ -71,6 +71,10 @@ def build_parser() -> Parser:
     write.add_argument(
         "--weights", choices=("ema", "model"), default="ema", help="which weights a .safetensors holds [ema]"
     )
+    write.add_argument(
+        "--release", metavar="X",
+        help="of denoising-diffusion-pytorch that is to load it [the newest with this network; 2022's: before 1.5.0]",
+    )  # fmt: skip
     add_machine_options(write)
     lpips = commands.add_parser(
         "lpips", prog="convert.py lpips", description="published weights of LPIPS -> one safetensors file"
@@ -120,9 +124,10 @@ def read_torch_file(path: Path) -> dict:
         )
     torch = _torch()
     try:
-        with warnings.catch_warnings():
+        # Opened here: given a path, torch goes by its name and reads a .safetensors otherwise.
+        with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")  # of old pickle protocols: such a file is refused or read, and that is said
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for broken and for unsafe files
         if kind and "weights_only" in str(error):
             reason = "it holds pickled objects, which could run code"
@@ -307,9 +312,9 @@ def from_mindspore(args: dict) -> int:
     return write_checkpoint(args, config, cell, groups, step, step, len(found["model"]))
 
 
-def trainer_parts(torch, cell, config: Config, path: Path, tensors: dict) -> dict:
+def trainer_parts(torch, cell, config: Config, path: Path, tensors: dict, release: str) -> dict:
     """What a release's ``Trainer.load`` wants beside the weights: its optimizer's state, its version."""
-    from ms_ddpm import checkpoint, convert, torch_releases
+    from ms_ddpm import checkpoint, convert
 
     names, moments = convert.torch_names(cell), checkpoint.load(path, ("optimizer",)).arrays["optimizer"]
     order = convert.parameter_order(cell)
@@ -323,8 +328,7 @@ def trainer_parts(torch, cell, config: Config, path: Path, tensors: dict) -> dic
             optimizer.state[parameter] = {"step": torch.tensor(steps)} | {
                 key: torch.from_numpy(moments[f"{key}.{ours}"].copy()) for key in ("exp_avg", "exp_avg_sq")
             }
-    version = torch_releases.release_like(config.norm, config.downsample)
-    return {"opt": optimizer.state_dict(), "scaler": None, "version": version}
+    return {"opt": optimizer.state_dict(), "scaler": None, "version": release}
 
 
 def to_torch(args: dict) -> int:
@@ -339,13 +343,17 @@ def to_torch(args: dict) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import convert, recipes, tensorfile
+    from ms_ddpm import convert, recipes, tensorfile, torch_releases
     from ms_ddpm.files import write_atomically
 
-    states = {}
+    states, release = {}, None
     for weights in ("model", "ema") if torch else (args["weights"],):
         cell, config = recipes.load(path, weights)
-        states[weights] = convert.to_torch(torch_part(cell, config.system))
+        if config.system == "diffusion":
+            release = torch_releases.release_like(config.norm, config.downsample, args["release"])
+        elif args["release"]:
+            raise UserError(f"--release is {quoted(args['release'])}, and the run is of the system {config.system}")
+        states[weights] = convert.to_torch(torch_part(cell, config.system), release)
     state = checkpoint.read_state(path)
     step = state["step"]
     if torch:
@@ -356,8 +364,8 @@ def to_torch(args: dict) -> int:
         calls = state["training"]["ema_calls"]
         ema |= {"initted": torch.tensor([calls > 0]), "step": torch.tensor([calls])}
         content = {"step": step, "model": tensors["model"], "ema": ema}
-        if config.system == "diffusion":
-            content |= trainer_parts(torch, cell, config, path, tensors["model"])
+        if release:
+            content |= trainer_parts(torch, cell, config, path, tensors["model"], release)
         whole = io.BytesIO()  # torch.save turns a full disk into a RuntimeError about positions
         torch.save(content, whole)
         write_atomically(output, whole.getbuffer())
