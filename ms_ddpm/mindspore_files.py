@@ -76,7 +76,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _array(parameter: ms.Parameter) -> np.ndarray:
-    """Its value; float16 as float32, and so is bfloat16, which numpy lacks: its bits are the upper half of a float's."""
+    """Its value, floats as float32. numpy lacks bfloat16, whose bits are the upper half of a float32's."""
     if parameter.dtype == ms.bfloat16:
         bits = np.frombuffer(parameter.get_bytes(), np.uint16).astype(np.uint32) << 16
         return bits.view(np.float32).reshape(parameter.shape)
