@@ -50,7 +50,7 @@ def downsample_of(release):
 def test_every_layout_has_releases_that_were_run():
     assert all(OF_NORM.values()), OF_NORM
     newest = [OF_NORM[norm][-1] for norm in LAYOUTS]
-    assert all(relative_rms(ANSWERS[a], ANSWERS[b]) > 1e-4 for a in newest for b in newest if a != b)
+    assert all(relative_rms(ANSWERS[a], ANSWERS[b]) > 1e-5 for a in newest for b in newest if a != b)
 
 
 def reference_of(fixtures, norm, downsample):
