@@ -13,6 +13,7 @@ from typing import Any
 from ._readers import READERS
 from .config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS, SYSTEMS, check_system
 from .errors import UserError, quoted, reason_of
+from .layouts import NORMS
 
 SCHEDULE_NAMES = ("constant", "cosine", "linear", "exponential")
 MAX_YAML = 100_000  # bytes; PyYAML reads about 100 kB a second
@@ -70,7 +71,10 @@ class Config:
     attn_heads: Any = _option(4, "int_or_ints", "attention heads, or one per stage", low=1)
     full_attn: Any = _option(None, "bools?", "softmax attention per stage (default: innermost only)")
     flash_attn: bool = _option(False, "bool", "softmax attention block by block: less memory, same numbers")
-    norm: str = _option("rms", "str", "'rms': today's PyTorch layout; 'group': the 2022 one", choices=("rms", "group"))
+    norm: str = _option(
+        "rms", "str", "'rms': today's PyTorch layout; 'group': the 2022 one; others: of the releases between",
+        choices=NORMS,
+    )  # fmt: skip
     downsample: str = _option("unshuffle", "str", "'unshuffle': today's; 'conv': 2022's", choices=("unshuffle", "conv"))
     # diffusion
     timesteps: int = _option(1000, "int", "T", low=1, high=1_000_000)

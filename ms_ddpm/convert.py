@@ -1,7 +1,8 @@
-"""Weights to and from PyTorch: names and arrays of lucidrains/denoising-diffusion-pytorch 2.3 and its 2022 releases.
+"""Weights to and from PyTorch: names and arrays of lucidrains/denoising-diffusion-pytorch, release by release.
 
 Arrays keep their shapes on the way (convolutions (O, I, k, k), dense (out, in)); only names differ, because that
-library numbers the members of a stage where this one names them.
+library numbers the members of a stage where this one names them. Which release computes what with them is in
+`ms_ddpm.torch_releases`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from .config import FIELDS
 from .diffusion import GaussianDiffusion
 from .errors import UserError, reason_of
 from .first_ddpm import FirstDDPM
+from .layouts import LAYOUTS
 from .nets.attention import Attention, LinearAttention
 from .nets.unet import Unet
 from .ops.assign import set_value
+from .torch_releases import DATA_PARALLEL, P2_TABLE, read_version
 
 TABLE_TOLERANCE = 1e-3
 P2_WEIGHT = "p2_loss_weight"  # the 2022 releases' table: (k + snr)^-gamma alone, where 2.3 has loss_weight
-DATA_PARALLEL = "module."
+DEFAULT_HIDDEN = 4 * 32  # channels of attention: heads times their width
+
+MIN_SNR_GAMMA = 5  # the default
+ENDS_IN_NOISE = 0.9995  # above our schedules' largest beta, .999
 
 _RENAMES = (
     (re.compile(r"^time_mlp\.embedding\."), "time_mlp.0."),
@@ -60,11 +66,30 @@ def unet_names(unet: Unet) -> dict[str, str]:
         theirs = ours
         for prefix, linear in attentions.items():
             if ours.startswith(prefix):
-                theirs = prefix + _attention_name(ours[len(prefix) :], linear, unet.norm_kind == "group")
+                theirs = prefix + _attention_name(ours[len(prefix) :], linear, LAYOUTS[unet.norm_kind].wrapped)
         for pattern, replacement in _RENAMES:
             theirs = pattern.sub(replacement, theirs)
         names[ours] = theirs
     return names
+
+
+# Names at one place of the PyTorch modules, in the order in which their parameters come.
+_ORDER = (
+    "init_conv", "time_mlp", "downs", "ups", "mid_block1", "mid_attn", "mid_block2", "final_res_block", "final_conv",
+    "mlp", "block1", "block2", "res_conv", "proj", "mem_kv", "fn", "norm", "to_qkv", "to_out", "g", "weights", "weight",
+    "bias",
+)  # fmt: skip
+
+
+def parameter_order(diffusion: GaussianDiffusion) -> list[str]:
+    """Our names of a diffusion's parameters in the order of PyTorch's, which is that of its optimizer's state."""
+    names = torch_names(diffusion)
+
+    def place(ours: str) -> list[int]:
+        parts = names[ours].removeprefix("model.").split(".")
+        return [int(part) if part.isdigit() else _ORDER.index(part) for part in parts]
+
+    return sorted(names, key=place)
 
 
 def torch_names(cell: nn.Cell) -> dict[str, str]:
@@ -96,11 +121,15 @@ def _is_2022(cell: nn.Cell) -> bool:
     return getattr(getattr(cell, "model", cell), "norm_kind", "") == "group"
 
 
-def to_torch(cell: nn.Cell) -> dict[str, np.ndarray]:
-    """The state dict PyTorch would have: names -> float32 arrays, tables included for a GaussianDiffusion."""
+def to_torch(cell: nn.Cell, release: str | None = None) -> dict[str, np.ndarray]:
+    """The state dict PyTorch would have: names -> float32 arrays, tables included for a GaussianDiffusion.
+
+    ``release``: of denoising-diffusion-pytorch, whose names the tables have (default: `torch_releases.release_like`).
+    """
+    has_p2 = _is_2022(cell) if release is None else read_version(release) <= P2_TABLE[1]
     values = dict(cell.parameters_and_names())
     state = {theirs: values[ours].asnumpy().copy() for ours, theirs in torch_names(cell).items()}
-    return {**{name: table.astype(np.float32) for name, table in _tables(cell, _is_2022(cell)).items()}, **state}
+    return {**{name: table.astype(np.float32) for name, table in _tables(cell, has_p2).items()}, **state}
 
 
 def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> list[str]:
@@ -164,10 +193,14 @@ def _closest(candidates: Mapping[str, np.ndarray], given: np.ndarray, what: str)
     raise UserError(f"the checkpoint's {what} is none of: {', '.join(candidates)}; give a --config that describes it")
 
 
-def infer_unet(state: Mapping[str, np.ndarray]) -> dict:
-    """The `Unet` arguments that the names and shapes of a Unet's PyTorch state dict tell."""
+def infer_unet(state: Mapping[str, np.ndarray], norm: str | None = None) -> dict:
+    """The `Unet` arguments that the names and shapes of a Unet's PyTorch state dict tell.
+
+    They do not tell every layout from every other: ``norm``, see `torch_releases.norm_of`, says which it is. Without,
+    it is the first that has these names: "rms", "group", "group-1.8.0" or "group-1.9.0".
+    """
     try:
-        return _read_unet(state)
+        return _read_unet(state, norm or _first_norm(state))
     except UserError:
         raise
     except (KeyError, ValueError, AttributeError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
@@ -176,9 +209,17 @@ def infer_unet(state: Mapping[str, np.ndarray]) -> dict:
         ) from None
 
 
-def _read_unet(state: Mapping[str, np.ndarray]) -> dict:
+def _first_norm(state: Mapping[str, np.ndarray]) -> str:
+    if "downs.0.0.block1.norm.weight" not in state:
+        return "rms"
+    if "mid_attn.fn.norm.g" in state:
+        return "group"
+    return "group-1.9.0" if "mid_attn.mem_kv" in state else "group-1.8.0"
+
+
+def _read_unet(state: Mapping[str, np.ndarray], norm: str) -> dict:
     stages = 1 + max(int(match[1]) for match in (re.match(r"downs\.([0-9]{1,3})\.", name) for name in state) if match)
-    group = "downs.0.0.block1.norm.weight" in state
+    layout = LAYOUTS[norm]
     dim = state["time_mlp.1.weight"].shape[0] // 4
     inputs, outputs = state["init_conv.weight"].shape[1], state["final_conv.weight"].shape[0]
     channels = min(inputs, outputs)
@@ -198,21 +239,27 @@ def _read_unet(state: Mapping[str, np.ndarray]) -> dict:
         "channels": int(channels),
         "out_dim": int(outputs),
         "self_condition": bool(inputs == 2 * channels and inputs != outputs),
-        "norm": "group" if group else "rms",
+        "norm": norm,
         "downsample": "conv" if stages > 1 and "downs.0.3.weight" in state else "unshuffle",
     }
     if "time_mlp.0.weights" in state:
         arguments["learned_sinusoidal_cond"] = True
         arguments["learned_sinusoidal_dim"] = int(state["time_mlp.0.weights"].shape[0]) * 2
-    if not group:
+    if not layout.wrapped:
         full = [f"downs.{i}.2.to_out.weight" in state for i in range(stages)]
         for i in range(stages):
             if not full[i] and f"downs.{i}.2.to_out.0.weight" not in state:
                 raise KeyError(f"downs.{i}.2.to_out.weight")
-        memories = [state[f"downs.{i}.2.mem_kv"].shape for i in range(stages)]
         arguments["full_attn"] = full
+    if layout.memory:
+        memories = [state[f"downs.{i}.2.mem_kv"].shape for i in range(stages)]
         arguments["attn_heads"] = [int(shape[1]) for shape in memories]
         arguments["attn_dim_head"] = [int(shape[3 if f else 2]) for shape, f in zip(memories, full, strict=True)]
+    elif any(state[name].shape[0] != 3 * DEFAULT_HIDDEN for name in state if name.endswith(".to_qkv.weight")):
+        raise UserError(
+            "the checkpoint's attention has another width than 4 heads of 32, and its names do not tell how many heads "
+            "there are; give a --config that describes it"
+        )
     return arguments
 
 
@@ -227,6 +274,11 @@ def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
     if np.ndim(state["betas"]) != 1 or not 1 <= len(state["betas"]) <= most or state["betas"].dtype.kind != "f":
         raise UserError(f"the checkpoint's 'betas' has shape {np.shape(state['betas'])}, expected 1 to {most} numbers")
     betas = np.asarray(state["betas"], np.float64)
+    if betas[-1] > ENDS_IN_NOISE:
+        raise UserError(
+            f"the checkpoint's last beta is {betas[-1]:g}, so that nothing of the image is left at the last step; such "
+            "noise schedules (those of releases 1.6.0 and 1.6.1) do not convert: none here is like them"
+        )
     candidates = {}
     for name, schedule in schedules.BETA_SCHEDULES.items():
         candidates[name] = schedule(len(betas))
@@ -236,5 +288,25 @@ def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
     if "loss_weight" in state:
         weights = {name: schedules.loss_weight(tables["alphas_cumprod"], name) for name in schedules.OBJECTIVE_WEIGHT}
         weight = np.asarray(state["loss_weight"], np.float64)
-        found["objective"] = _closest(weights, weight, "objective (loss_weight)")
+        clipped = {
+            name: schedules.loss_weight(tables["alphas_cumprod"], name, min_snr_loss_weight=True) for name in weights
+        }
+        try:
+            found["objective"] = _closest(weights, weight, "objective (loss_weight)")
+        except UserError:
+            _refuse_inverted(tables["alphas_cumprod"], clipped, weight)
+            found["objective"] = _closest(clipped, weight, "objective (loss_weight)")
+            found["min_snr_loss_weight"] = True
     return found
+
+
+def _refuse_inverted(alphas_cumprod: np.ndarray, clipped: Mapping[str, np.ndarray], weight: np.ndarray) -> None:
+    """Raises UserError where ``weight`` is that of min-SNR the wrong way round, which three releases had."""
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    for name, right in clipped.items():
+        wrong = right / np.minimum(snr, MIN_SNR_GAMMA) * np.maximum(snr, MIN_SNR_GAMMA)
+        if wrong.shape == weight.shape and np.allclose(wrong, weight, rtol=TABLE_TOLERANCE):
+            raise UserError(
+                f"the checkpoint's loss_weight is that of {name} with min_snr_loss_weight in releases 1.5.0 to 1.5.2, "
+                "which took the larger of SNR and gamma for the smaller; it does not convert: no loss here is like it"
+            )

@@ -12,6 +12,7 @@ from itertools import pairwise
 from . import memory
 from .config import Config
 from .errors import UserError
+from .layouts import LAYOUTS
 
 FLOAT = 4  # bytes
 NUM_MEM_KV = 4  # of nets/attention.py
@@ -45,16 +46,16 @@ def least_parameters(config: Config) -> int:
 
 def parameter_count(config: Config) -> int:
     """Parameters of the U-Net of ``config``, the same number that `nets.unet.Unet` would have."""
-    rms, stages = config.norm == "rms", len(config.dim_mults)
+    layout, stages = LAYOUTS[config.norm], len(config.dim_mults)
     dim, time_dim = config.dim, config.dim * 4
     widths = [config.init_dim or dim, *(dim * mult for mult in config.dim_mults)]
     heads = _per_stage(config.attn_heads, stages, "attn_heads")
     dim_heads = _per_stage(config.attn_dim_head, stages, "attn_dim_head")
-    full = _per_stage([rms and i == stages - 1 for i in range(stages)] if config.full_attn is None
+    full = _per_stage([not layout.wrapped and i == stages - 1 for i in range(stages)] if config.full_attn is None
                       else config.full_attn, stages, "full_attn")  # fmt: skip
 
     def block(dim_in: int, dim_out: int) -> int:
-        return _conv(dim_in, dim_out, 3) + (dim_out if rms else 2 * dim_out)
+        return _conv(dim_in, dim_out, 3) + (2 * dim_out if layout.group else dim_out)
 
     def resnet(dim_in: int, dim_out: int) -> int:
         shortcut = _conv(dim_in, dim_out) if dim_in != dim_out else 0
@@ -62,7 +63,7 @@ def parameter_count(config: Config) -> int:
 
     def attention(width: int, i: int, softmax: bool) -> int:
         hidden = heads[i] * dim_heads[i]
-        memories = 2 * hidden * NUM_MEM_KV if rms else 0
+        memories = 2 * hidden * NUM_MEM_KV if layout.memory else 0
         norms = width if softmax else 2 * width
         return norms + memories + _conv(width, 3 * hidden, bias=False) + _conv(hidden, width)
 

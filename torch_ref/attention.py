@@ -2,14 +2,20 @@
 
 "rms" is today's layout: the input is normalised inside, and four learned keys and values stand before the image's own.
 "group" is 2022's: neither; the input's norm and the residual stand outside, in ``Residual(PreNorm(dim, attention))``.
+`layers.LAYOUTS` has those between.
 """
 
 import torch
 from torch import Tensor, nn
 
-from .layers import LayerNorm, RMSNorm
+from .layers import LAYOUTS, LayerNorm, RMSNorm
 
 MEMORY = 4
+
+
+def norm_of(layout: str, dim: int) -> nn.Module:
+    """The normalisation beside the attention of a layout."""
+    return LayerNorm(dim) if LAYOUTS[layout].mean else RMSNorm(dim)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -30,24 +36,23 @@ def with_memory(memory: Tensor | None, x: Tensor, dim: int) -> Tensor:
 class LinearAttention(nn.Module):
     """softmax(q) (softmax(k)^T v) (Shen et al. 2018, https://arxiv.org/abs/1812.01243, section 3.2): O(N), not O(N^2).
 
-    q is softmaxed over features and scaled by d^-1/2, k over positions. In "group", v is divided by N.
+    q is softmaxed over features and scaled by d^-1/2, k over positions. Up to "group-1.7.2", v is divided by N.
     """
 
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32, norm: str = "rms") -> None:
         super().__init__()
-        self.heads, self.scale, self.norm_kind = heads, dim_head**-0.5, norm
+        self.heads, self.scale, self.layout = heads, dim_head**-0.5, LAYOUTS[norm]
         hidden = heads * dim_head
-        rms = norm == "rms"
-        self.norm = RMSNorm(dim) if rms else nn.Identity()
-        self.mem_kv = nn.Parameter(torch.randn(2, heads, dim_head, MEMORY)) if rms else None
+        self.norm = nn.Identity() if self.layout.wrapped else norm_of(norm, dim)
+        self.mem_kv = nn.Parameter(torch.randn(2, heads, dim_head, MEMORY)) if self.layout.memory else None
         self.to_qkv = nn.Conv2d(dim, 3 * hidden, 1, bias=False)
-        self.to_out = nn.Sequential(nn.Conv2d(hidden, dim, 1), RMSNorm(dim) if rms else LayerNorm(dim))
+        self.to_out = nn.Sequential(nn.Conv2d(hidden, dim, 1), norm_of(norm, dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same, without the residual."""
         height, width = x.shape[2:]
         q, k, v = (split_heads(part, self.heads) for part in self.to_qkv(self.norm(x)).chunk(3, dim=1))
-        if self.norm_kind == "group":
+        if self.layout.divide:
             v = v / (height * width)
         memory_k, memory_v = (None, None) if self.mem_kv is None else self.mem_kv
         k, v = with_memory(memory_k, k, -1), with_memory(memory_v, v, -1)
@@ -62,10 +67,9 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32, norm: str = "rms") -> None:
         super().__init__()
         self.heads, self.scale = heads, dim_head**-0.5
-        hidden = heads * dim_head
-        rms = norm == "rms"
-        self.norm = RMSNorm(dim) if rms else nn.Identity()
-        self.mem_kv = nn.Parameter(torch.randn(2, heads, MEMORY, dim_head)) if rms else None
+        hidden, layout = heads * dim_head, LAYOUTS[norm]
+        self.norm = nn.Identity() if layout.wrapped else norm_of(norm, dim)
+        self.mem_kv = nn.Parameter(torch.randn(2, heads, MEMORY, dim_head)) if layout.memory else None
         self.to_qkv = nn.Conv2d(dim, 3 * hidden, 1, bias=False)
         self.to_out = nn.Conv2d(hidden, dim, 1)
 
@@ -82,11 +86,11 @@ class Attention(nn.Module):
 
 
 class PreNorm(nn.Module):
-    """fn(LayerNorm(x))."""
+    """fn(norm(x)), the norm that of the layout."""
 
-    def __init__(self, dim: int, fn: nn.Module) -> None:
+    def __init__(self, dim: int, fn: nn.Module, norm: str = "group") -> None:
         super().__init__()
-        self.norm = LayerNorm(dim)
+        self.norm = norm_of(norm, dim)
         self.fn = fn
 
     def forward(self, x: Tensor) -> Tensor:

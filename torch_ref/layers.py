@@ -1,12 +1,14 @@
-"""The U-Net's blocks but attention. Two layouts, told apart by ``norm``:
+"""The U-Net's blocks but attention. Layouts are told apart by ``norm``:
 
     "rms"     today's: convolution -> RMSNorm
     "group"   2022's:  weight-standardised convolution -> GroupNorm(8)
+    "group-1.7.0", "group-1.7.1", "group-1.7.2", "group-1.7.4", "group-1.8.0", "group-1.9.0": of releases between
 
 Names of sub-modules are those of the PyTorch library, because they are the keys of published checkpoints.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +16,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUPS = 8
+
+
+class Layout(NamedTuple):
+    """What tells the layouts apart.
+
+    ``standardise``: how the blocks' filters are ("add" eps to the variance, take eps as the "least", or not at all).
+    ``mean``: attention's norms take the mean off. ``memory``: attention has learned keys and values. ``divide``: linear
+    attention divides v by the number of positions. ``wrapped``: attention stands in Residual(PreNorm(...)).
+    """
+
+    group: bool = True
+    standardise: str = ""
+    mean: bool = False
+    memory: bool = False
+    divide: bool = False
+    wrapped: bool = False
+
+
+LAYOUTS = {
+    "rms": Layout(group=False, memory=True),
+    "group": Layout(standardise="add", mean=True, divide=True, wrapped=True),
+    "group-1.7.0": Layout(standardise="add", divide=True, wrapped=True),
+    "group-1.7.1": Layout(standardise="least", divide=True, wrapped=True),
+    "group-1.7.2": Layout(divide=True, wrapped=True),
+    "group-1.7.4": Layout(wrapped=True),
+    "group-1.8.0": Layout(),
+    "group-1.9.0": Layout(memory=True),
+}
 
 
 def variance_eps(x: Tensor) -> float:
@@ -63,14 +93,20 @@ class LayerNorm(nn.Module):
 
 
 class WeightStandardizedConv2d(nn.Conv2d):
-    """A convolution whose every filter has mean 0 and variance 1 (Qiao et al. 2019, https://arxiv.org/abs/1903.10520)."""
+    """A convolution whose every filter has mean 0 and variance 1 (Qiao et al. 2019, https://arxiv.org/abs/1903.10520).
+
+    With ``least`` eps is the least variance; else it is added to the variance.
+    """
+
+    least = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
         over = (1, 2, 3)
         mean = self.weight.mean(dim=over, keepdim=True)
         variance = self.weight.var(dim=over, unbiased=False, keepdim=True)
-        weight = (self.weight - mean) / torch.sqrt(variance + variance_eps(x))
+        least = variance.clamp(min=variance_eps(x))
+        weight = (self.weight - mean) / (torch.sqrt(least) if self.least else torch.sqrt(variance + variance_eps(x)))
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
@@ -121,9 +157,11 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, dim_out: int, norm: str = "rms", dropout: float = 0.0) -> None:
         super().__init__()
-        convolution = {"rms": nn.Conv2d, "group": WeightStandardizedConv2d}[norm]
+        layout = LAYOUTS[norm]
+        convolution = WeightStandardizedConv2d if layout.standardise else nn.Conv2d
         self.proj = convolution(dim, dim_out, 3, padding=1)
-        self.norm = RMSNorm(dim_out) if norm == "rms" else nn.GroupNorm(GROUPS, dim_out)
+        self.proj.least = layout.standardise == "least"
+        self.norm = nn.GroupNorm(GROUPS, dim_out) if layout.group else RMSNorm(dim_out)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:

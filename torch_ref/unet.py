@@ -1,4 +1,4 @@
-"""The U-Net of DDPM (Ho et al. 2020, https://arxiv.org/abs/2006.11239, appendix B), in a PyTorch library's two layouts.
+"""The U-Net of DDPM (Ho et al. 2020, https://arxiv.org/abs/2006.11239, appendix B), in a PyTorch library's layouts.
 
     init_conv -> downs: [block, block + attention, smaller] -> mid -> ups: [block, block + attention, larger] -> final
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention, LinearAttention, PreNorm, Residual
-from .layers import FourierPosEmb, ResnetBlock, SinusoidalPosEmb, Upsample, initialise, time_mlp
+from .layers import LAYOUTS, FourierPosEmb, ResnetBlock, SinusoidalPosEmb, Upsample, initialise, time_mlp
 from .layers import downsample as make_downsample
 
 
@@ -26,9 +26,9 @@ def per_stage(name: str, value: object, stages: int) -> tuple:
 
 
 def make_attention(full: bool, dim: int, heads: int, dim_head: int, norm: str) -> nn.Module:
-    """The attention of one stage; in the "group" layout its norm and residual are modules around it."""
+    """The attention of one stage; in the older layouts its norm and residual are modules around it."""
     attention = (Attention if full else LinearAttention)(dim, heads, dim_head, norm)
-    return attention if norm == "rms" else Residual(PreNorm(dim, attention))
+    return Residual(PreNorm(dim, attention, norm)) if LAYOUTS[norm].wrapped else attention
 
 
 def attend(attention: nn.Module, x: Tensor) -> Tensor:
@@ -39,8 +39,9 @@ def attend(attention: nn.Module, x: Tensor) -> Tensor:
 class Unet(nn.Module):
     """x (B, C, H, W) and time (B,) -> (B, out_dim, H, W); H and W are divisible by 2^(stages - 1).
 
-    ``norm``: "rms" | "group"; ``downsample``: "unshuffle" | "conv". ``flash_attn`` is another order of the same sums:
-    it changes nothing here. ``rng``, a seed or numpy Generator, makes the initial weights; without it PyTorch does.
+    ``norm``: of `layers.LAYOUTS`; ``downsample``: "unshuffle" | "conv". ``flash_attn`` is another order of the same
+    sums: it changes nothing here. ``rng``, a seed or numpy Generator, makes the initial weights; without it PyTorch
+    does.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class Unet(nn.Module):
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__()
-        if norm not in ("rms", "group"):
-            raise ValueError(f"norm is {norm!r}, expected one of: rms, group")
-        if norm == "group" and full_attn is not None:
-            raise ValueError("full_attn does not exist with norm='group': its full attention is in the middle only")
+        if norm not in LAYOUTS:
+            raise ValueError(f"norm is {norm!r}, expected one of: {', '.join(LAYOUTS)}")
+        if LAYOUTS[norm].wrapped and full_attn is not None:
+            raise ValueError(f"full_attn does not exist with norm={norm!r}: its full attention is in the middle only")
         self.channels, self.self_condition = channels, self_condition
         self.out_dim = channels * (2 if learned_variance else 1) if out_dim is None else out_dim
         init_dim = dim if init_dim is None else init_dim
@@ -84,7 +85,7 @@ class Unet(nn.Module):
 
         last = len(dim_mults) - 1
         if full_attn is None:  # by default in the innermost stage
-            full_attn = tuple(norm == "rms" and i == last for i in range(last + 1))
+            full_attn = tuple(not LAYOUTS[norm].wrapped and i == last for i in range(last + 1))
         settings = {"full_attn": full_attn, "attn_heads": attn_heads, "attn_dim_head": attn_dim_head}
         attention = list(zip(*(per_stage(k, v, last + 1) for k, v in settings.items()), strict=True))
         dims = [init_dim, *(dim * mult for mult in dim_mults)]

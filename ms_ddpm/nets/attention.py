@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..layouts import LAYOUTS
 from ..ops import kernels
 from ..random import normal
 from .layers import Conv2d
@@ -32,8 +33,9 @@ class _Attention(nn.Cell):
         super().__init__()
         self.heads, self.dim_head, self.scale = heads, dim_head, dim_head**-0.5
         hidden = heads * dim_head
-        self.norm = RMSNorm(dim) if norm == "rms" else ChannelLayerNorm(dim)
-        self.has_memory = norm == "rms"
+        self.layout = LAYOUTS[norm]
+        self.norm = self.make_norm(dim)
+        self.has_memory = self.layout.memory
         if self.has_memory:
             self.mem_kv = Parameter(Tensor(normal(rng, self.memory_shape())), name="mem_kv")
         self.to_qkv = Conv2d(dim, hidden * 3, 1, bias=False, rng=rng)
@@ -47,6 +49,10 @@ class _Attention(nn.Cell):
         self.channels_last = False
         self.is_linear = False
         self.head_count = Tensor(np.zeros(heads, np.float32))  # tells the kernel without memory how many there are
+
+    def make_norm(self, dim: int) -> nn.Cell:
+        """The normalisation of this layout's attention."""
+        return ChannelLayerNorm(dim) if self.layout.centred else RMSNorm(dim)
 
     def prepare_channels_last(self) -> None:
         """Called by `layers.use_channels_last`."""
@@ -80,21 +86,27 @@ class LinearAttention(_Attention):
 
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32, *, norm: str = "rms", rng: np.random.Generator):
         super().__init__(dim, heads, dim_head, norm, rng)
-        self.out_norm = RMSNorm(dim) if norm == "rms" else ChannelLayerNorm(dim)
+        self.out_norm = self.make_norm(dim)
         self.is_linear = True
+        self.divides_values = self.layout.divides_values
+        # The kernel without memory always divides the values; its result is linear in them.
+        self.undo_division = not (self.has_memory or self.divides_values)
 
     def memory_shape(self) -> tuple[int, ...]:
         return (2, self.heads, self.dim_head, NUM_MEM_KV)
 
     def construct(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.channels_last:
-            return self.out_norm.fused(self.to_out(self.attended(x)), residual)
+            out = self.attended(x)
+            if self.undo_division:
+                out = out * (x.shape[1] * x.shape[2])
+            return self.out_norm.fused(self.to_out(out), residual)
         b, _, h, w = x.shape
         q, k, v = self.qkv(x)
         if self.has_memory:
             mem_k, mem_v = self.memory_halves(self.mem_kv)
             k, v = self.with_memory(mem_k, k, b), self.with_memory(mem_v, v, b)
-        else:
+        if self.divides_values:
             v = v / (h * w)
         q = softmax(q.transpose(0, 2, 1)) * self.scale  # (B heads, n, d)
         context = self.matmul_bt(v, softmax(k))  # (B heads, e, d)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..layouts import LAYOUTS
 from ..ops import conv_kernels, kernels
 from ..ops.dropout import HashDropout
 from .layers import Conv2d, Linear, WeightStandardizedConv2d
@@ -19,12 +20,13 @@ class Block(nn.Cell):
 
     def __init__(self, dim: int, dim_out: int, norm: str, dropout: float, layer: int, rng: np.random.Generator):
         super().__init__()
-        if norm == "rms":
-            self.proj = Conv2d(dim, dim_out, 3, padding=1, rng=rng)
-            self.norm = RMSNorm(dim_out)
-        else:
+        layout = LAYOUTS[norm]
+        if layout.standardise:
             self.proj = WeightStandardizedConv2d(dim, dim_out, 3, padding=1, rng=rng)
-            self.norm = GroupNorm(8, dim_out)
+            self.proj.least_variance = layout.standardise == "least"
+        else:
+            self.proj = Conv2d(dim, dim_out, 3, padding=1, rng=rng)
+        self.norm = GroupNorm(8, dim_out) if layout.group else RMSNorm(dim_out)
         self.dropout = HashDropout(dropout, layer)
         self.channels_last = False
 

@@ -142,8 +142,10 @@ class WeightStandardizedConv2d(Conv2d):
     """Convolution whose filters are standardised to mean 0, variance 1 before use.
 
     Qiao et al., "Weight Standardization", https://arxiv.org/abs/1903.10520; biased variance,
-    eps 1e-5 (1e-3 in half precision).
+    eps 1e-5 (1e-3 in half precision), added to the variance, or with ``least_variance`` the least that it counts for.
     """
+
+    least_variance = False
 
     def prepared_weight(self) -> Tensor:
         shape = self.weight.shape
@@ -151,7 +153,8 @@ class WeightStandardizedConv2d(Conv2d):
         centred = flat - flat.mean(axis=1, keep_dims=True)
         variance = (centred * centred).mean(axis=1, keep_dims=True)
         eps = 1e-5 if self.compute_dtype is None else 1e-3
-        return (centred / ops.sqrt(variance + eps)).reshape(shape)
+        variance = ops.maximum(variance, eps) if self.least_variance else variance + eps
+        return (centred / ops.sqrt(variance)).reshape(shape)
 
 
 class ConvTranspose2d(_Affine):

@@ -1,7 +1,7 @@
-"""The time-conditioned U-Net of DDPM, in two layouts.
+"""The time-conditioned U-Net of DDPM, in the layouts of denoising-diffusion-pytorch's releases.
 
-``norm="rms", downsample="unshuffle"`` is the network of denoising-diffusion-pytorch 2.3; ``norm="group",
-downsample="conv"`` the 2022 one, which the MindSpore port of DDPM was made from. Weights move to and from
+``norm="rms", downsample="unshuffle"`` is the network of its release 2.3; ``norm="group", downsample="conv"`` the 2022
+one, which the MindSpore port of DDPM was made from; `ms_ddpm.layouts` lists those between. Weights move to and from
 PyTorch with `ms_ddpm.convert`.
 """
 
@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
 from ..fingerprint import remembers
+from ..layouts import LAYOUTS, NORMS
 from ..ops import kernels
 from ..random import host_rng
 from .attention import Attention, LinearAttention
@@ -99,8 +100,8 @@ class Unet(KernelNet):
         attn_dim_head, attn_heads, full_attn: one value, or one per stage. ``full_attn`` (default: innermost stage
             only) chooses softmax attention over linear attention.
         flash_attn: softmax attention in blocks, without the (n, n) matrix.
-        norm: "rms" (2.3 layout) or "group" (2022 layout: weight standardisation, GroupNorm, linear attention
-            everywhere but in the middle).
+        norm: "rms" (2.3 layout), "group" (2022 layout: weight standardisation, GroupNorm, linear attention everywhere
+            but in the middle), or another of `ms_ddpm.layouts`.
         downsample: "unshuffle" (2.3) or "conv" (2022: 4x4, stride 2).
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
         use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).
@@ -155,7 +156,7 @@ class Unet(KernelNet):
         self.time_mlp = TimeMLP(embedding, time_dim, rng)
 
         if full_attn is None:
-            full_attn = tuple(i == stages - 1 and norm == "rms" for i in range(stages))
+            full_attn = tuple(i == stages - 1 and not LAYOUTS[norm].wrapped for i in range(stages))
         full = _per_stage(full_attn, stages, "full_attn")
         heads = _per_stage(attn_heads, stages, "attn_heads")
         dim_heads = _per_stage(attn_dim_head, stages, "attn_dim_head")
@@ -205,7 +206,7 @@ class Unet(KernelNet):
             if value not in allowed:
                 raise UserError(f"Unet {name} is {value!r}, expected one of: {', '.join(allowed)}")
 
-        one_of("norm", norm, ("rms", "group"))
+        one_of("norm", norm, NORMS)
         one_of("downsample", downsample, ("unshuffle", "conv"))
         if len(dim_mults) == 0 or min(dim_mults) < 1:
             raise UserError(f"Unet dim_mults is {tuple(dim_mults)}, expected one or more positive integers")
@@ -215,10 +216,10 @@ class Unet(KernelNet):
             raise UserError(f"Unet dropout is {dropout}, expected a probability in [0, 1)")
         if fourier_dim % 2:
             raise UserError(f"Unet learned_sinusoidal_dim is {fourier_dim}, expected an even number")
-        if norm == "group" and full_attn is not None and any(np.atleast_1d(full_attn)):
-            raise UserError("Unet full_attn does not exist with norm='group' (full attention is in the middle only)")
-        if norm == "group" and dim % 8:
-            raise UserError(f"Unet dim is {dim}, expected a multiple of 8 with norm='group' (GroupNorm of 8 groups)")
+        if LAYOUTS[norm].wrapped and full_attn is not None and any(np.atleast_1d(full_attn)):
+            raise UserError(f"Unet full_attn does not exist with norm={norm!r} (full attention is in the middle only)")
+        if LAYOUTS[norm].group and dim % 8:
+            raise UserError(f"Unet dim is {dim}, expected a multiple of 8 with norm={norm!r} (GroupNorm of 8 groups)")
 
     def check_size(self, height: int, width: int) -> None:
         """Raises UserError unless every stage can halve the image."""

@@ -341,6 +341,10 @@ NETWORKS: dict[str, tuple[Mapping, tuple[int, int], str]] = {  # name: (Unet arg
         "pynative",
     ),
     "theta": ({**SMALL, "sinusoidal_pos_emb_theta": 50}, (8, 8), "pynative"),
+    # Between 2022 and 2.3: each way to compute a block or an attention that neither of them has.
+    "layout_1_7_1": ({**SMALL, "norm": "group-1.7.1"}, (4, 6), "pynative"),
+    "layout_1_7_4": ({**SMALL, "norm": "group-1.7.4"}, (4, 6), "pynative"),
+    "layout_1_9_0": ({**SMALL, "norm": "group-1.9.0"}, (4, 6), "pynative"),
 }
 
 KERNEL_GRAPHS = ("unet_2_3", "unet_2022")  # with the C++ kernels, what is compiled too

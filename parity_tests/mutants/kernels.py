@@ -70,6 +70,8 @@ ROWS = (  # name, place, bug, source
     ("full attention's kernel for linear attention's", "layers/linear_attention-*-kernels-*",
      edit(A + "_Attention.prepare_channels_last", ("kernels.attention(self.is_linear,",
           "kernels.attention(not self.is_linear,")), "softmax over another axis"),
+    ("values left divided where the layout does not divide them", "network/layout_1_7_4-kernels-*",
+     edit(A + "LinearAttention.construct", ("if self.undo_division:", "if False:")), "release 1.7.4's attention"),
     ("order of the heads", "layers/linear_attention-*-kernels-*",
      edit(A + "_Attention.attended", (ATTENDED,
           "shape = x.shape[:-1]; qkv = self.to_qkv(self.norm(x)).reshape(*shape, 3, self.dim_head, self.heads); "
