@@ -52,6 +52,7 @@ WRAPPED_ATTENTION = ((0, 26, 5), (1, 7, 7))
 NO_MEMORY = ((1, 8, 0), (1, 8, 15))
 MEMORY = ((1, 9, 0), (1, 11, 1))
 RMS_BLOCKS = ((2, 0, 0), NEWEST)
+DERIVES_AGAIN = (1, 4, 2)  # the first whose DDIM derives the noise again where x_0 was clipped
 
 
 def text_of(version: Version) -> str:
@@ -137,6 +138,15 @@ def releases_of(state: Mapping[str, np.ndarray]) -> tuple[Version, Version]:
         facts.append(SELF_CONDITION)
     first, last = max(fact[0] for fact in facts), min(fact[1] for fact in facts)
     return (first, last) if first <= last else facts[0]
+
+
+def rederives(state: Mapping[str, np.ndarray], *said: object) -> bool:
+    """Whether DDIM of the release that ``state`` is of derives the noise again; where nobody knows, as today's does.
+
+    ``said``: what the file and the user say of the release, the later one first to count.
+    """
+    known = [version for version in map(read_version, said) if version is not None]
+    return (known[-1] if known else releases_of(state)[1]) >= DERIVES_AGAIN
 
 
 def norm_of(

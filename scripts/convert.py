@@ -201,6 +201,7 @@ def configuration(args: dict, state: dict, version: object = None) -> Config:
             raise UserError("--image_size is missing: a PyTorch checkpoint does not hold it (or give --config)")
         norm = torch_releases.norm_of(state, *said, None, str(args["file"]))
         values = from_mapping({**convert.infer_diffusion(state), **network(state, norm)}, str(args["file"]))
+        values["rederive_pred_noise"] = torch_releases.rederives(state, *said)
         if args["objective"]:
             values["objective"] = read_value("objective", args["objective"])
         if "objective" not in values:

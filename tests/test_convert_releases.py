@@ -156,6 +156,18 @@ def test_what_cannot_be_right_is_refused_by_name(arrays, version, release, chose
     assert all(word in message for word in ["m.pt"[: 0 if release == "newest" else 4], *words]), message
 
 
+@pytest.mark.parametrize(
+    ("arrays", "version", "release", "again"),
+    [
+        (P2, "1.4.1", None, False), (P2, "1.4.2", None, True), (P2, None, "1.0.0", False), (P2, None, None, True),
+        (CONV, None, None, False), (NEW, None, None, True),
+    ],
+)  # fmt: skip
+def test_ddim_goes_on_as_its_release_did(arrays, version, release, again):
+    """1.4.2 was the first to derive the noise again where x_0 was clipped."""
+    assert torch_releases.rederives(arrays, version, release) is again
+
+
 @pytest.mark.parametrize(("arrays", "release", "norm"), [(SNR, "1.7.1", "group-1.7.1"), (CONV, "0.30", "group")])
 def test_the_user_can_say_which_release(arrays, release, norm):
     assert torch_releases.norm_of(arrays, None, release, None, "m.pt") == norm
