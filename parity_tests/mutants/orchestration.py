@@ -5,10 +5,9 @@ They survived a suite whose runs were short and constant, whose images were squa
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ._edit import Apply, edit, together
+from ._edit import Apply, edit, swap
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,6 @@ class Orchestration:
     name: str
     check: str
     apply: Apply
-
-    def __call__(self) -> AbstractContextManager:
-        return self.apply()
 
 
 P = "ms_ddpm."
@@ -65,6 +61,7 @@ RESUMING = (  # name, check, bug
      edit(R + "load", ("if seen is None else seen", "if seen is None else loaded.step"))),
     ("the epoch's sum is lost", IN_EPOCH,
      edit(R + "load", ('self.epochs.load_state(training["epoch_losses"])', "pass"))),
+    ("a converted run begins at batch 0", "training/resume_older", swap(P + "resuming:_DEFAULTS[batches_seen]", 0)),
     ("draws start again", RESUME, edit(F + "step_inputs", ("number = batches.number(item)", "number = item"))),
 )
 TRAINING = (
@@ -108,12 +105,16 @@ TRAINING = (
      edit(F + "TrainStep.__init__", ("loss, flat = loss_sum / factor", "loss, flat = loss_sum / scaler.scale"))),
     ("gradients of steps before stay in the sum", ACCUMULATED,
      edit(F + "TrainStep.__init__", ("ops.assign(total, ops.zeros_like(total))", "pass"))),
+    ("a skipped step moves weights, operators", OPERATORS,
+     edit(O + "apply", ("updated = ops.select(acts, updated, weights)", "pass"))),
+    ("a decay of 0 is the optimizer's own", "training/no_decay",
+     edit(O + "__init__", ("self.default_decay if weight_decay is None else weight_decay",
+                           "weight_decay or self.default_decay"))),
     ("epochs rounded down", EPOCHS, edit(P + "epochs:Epochs.__init__", ("math.ceil(", "math.floor("))),
     ("the epoch's mean is since the start", EPOCHS,
      edit(P + "epochs:Epochs.finish", ("self.sum, self.count = 0.0, 0", "pass"))),
     ("skipped steps count to the epoch's loss", EPOCHS,
-     edit(R + "_loop", ("losses.append(loss)\n                if self.by_epochs:",
-                        "losses.append(loss)\n            if True:"))),
+     edit(R + "_loop", ("if applied:", "if self.by_epochs and not applied:\n                self.epochs.add(0.0)\n            if applied:"))),
 )
 DRAWS = (
     ("the last time is never drawn", "draws/diffusion",
@@ -187,7 +188,98 @@ SAMPLING = (
     ("images of a batch share their noise", "sampling/diffusion",
      edit(P + "random:noise_tape", ("stream(seed, first_image + i)", "stream(seed, first_image)"))),
     ("images of all batches share their noise", "sampling/batches",
-     edit(P + "random:noise_tape", ("first_image + i", "i"))),
+     edit(P + "random:noise_tape", ("stream(seed, first_image + i)", "stream(seed, i)"))),
+    ("seeds share their images", "sampling/batches",
+     edit(P + "random:noise_tape", ("stream(seed, first_image + i)", "stream(seed + first_image + i)"))),
+    ("classes of the first batch in all", "sampling/batches",
+     edit(P + "sampling:draw_images", ("labels[first : first + batch_size]", "labels"))),
+    ("batches counted where images are", "sampling/batches",
+     edit(P + "sampling:draw_images", ("first_image=first", "first_image=len(found)"))),
+    ("batches of a diffusion counted where images are", "sampling/batches",
+     edit(P + "samplers:sample_images", ("first_image=first", "first_image=len(batches)"))),
+)
+ASKED = (
+    ("self-conditioned on x_t", "asked/chain", edit(P + "samplers:_run_chain", ("x_start = predicted", "x_start = x"))),
+    ("noise in the last step of a chain", "asked/chain",
+     edit(P + "samplers:_run_chain", ("silence if i == len(times) - 1 else Tensor(next(tape))",
+                                      "noise if i == len(times) - 1 else Tensor(next(tape))"))),
+    ("an eta of 0 is the configured one", "asked/eta",
+     edit(P + "samplers:ddim", ("diffusion.ddim_sampling_eta if eta is None else eta",
+                                "eta or diffusion.ddim_sampling_eta"))),
+    ("interpolation from the second image to the first", "asked/interpolation",
+     edit(P + "samplers:interpolate", ("(1 - lam) * ends[0] + lam * ends[1]", "lam * ends[0] + (1 - lam) * ends[1]"))),
+    ("guidance as in the call before", "asked/guidance",
+     edit(P + "score:ScoreModel.compiled_step", ("key = make, guided", "key = make"))),
+    ("classes start again in every batch", "asked/guidance",
+     edit(P + "labels:labels_of_images", ("np.arange(first_image, first_image + num)", "np.arange(num)"))),
+    ("denoise False is the model's own", "asked/denoising",
+     edit(P + "score_request:begin", ("model.denoise if denoise is None else denoise", "denoise or model.denoise"))),
+    ("images depend on their batch", "asked/alone",
+     edit(P + "score_samplers:pc", ('corrector_norm: str = "image"', 'corrector_norm: str = "batch"'))),
+    ("interpolations without a seed", "asked/script",
+     edit("scripts.sample:draw_interpolation", (', seed=args["seed"]', ""))),
+    ("the animation is of another seed", "asked/script",
+     edit("scripts.sample:main", ("min(16, args[\"num\"]), labels, common", 'min(16, args["num"]), labels, {**common, "seed": 0}'))),
+)
+SETTINGS = (
+    ("weight_decay is not passed on", "settings/trainer", edit("scripts.train:build_trainer", ('"weight_decay",', ""))),
+    ("max_grad_norm is not passed on", "settings/trainer", edit("scripts.train:build_trainer", ('"max_grad_norm",', ""))),
+    ("flip is not passed on", "settings/trainer", edit("scripts.train:build_trainer", ("=config.flip", "=False"))),
+    ("schedule_fn_kwargs are not passed on", "settings/diffusion",
+     edit(P + "recipes:build_diffusion", ("schedule_fn_kwargs=config.schedule_fn_kwargs,", ""))),
+    ("min_snr_gamma is not passed on", "settings/diffusion",
+     edit(P + "recipes:build_diffusion", ("min_snr_gamma=config.min_snr_gamma,", ""))),
+    ("dropout is not passed on", "settings/diffusion",
+     edit(P + "recipes:build_diffusion", ("dropout=config.dropout,", ""))),
+    ("time_power is not passed on", "settings/score",
+     edit(P + "score:score_options", ('"time_power": config.time_power,', ""))),
+    ("betas of the SDE are not passed on", "settings/score",
+     edit(P + "score:build_sde", ("(config.sde_beta_min, config.sde_beta_max)", "()"))),
+    ("noise_kind is not passed on", "settings/corruption",
+     edit(P + "corruption:build_corruption", ("noise_kind=config.noise_kind, ", ""))),
+    ("precision of workers is not passed on", "settings/machine",
+     edit(P + "distributed:start_worker", ("matmul_precision=config.matmul_precision,", ""))),
+    ("a linear run may be lengthened", "settings/same_run",
+     edit(P + "config:differences", ('in ("cosine", "linear")', '== "cosine"'))),
+)
+STORED = (
+    ("a checkpoint being replaced is removed", "stored/replaced",
+     edit(P + "checkpoint:clean", ("removeprefix(_OLD)", "removeprefix(WRITING)"))),
+    ("a subset of a subset is of the whole", "stored/subset",
+     edit(P + "data:ImageSource.subset", ("self._indices[indices])", "indices)"))),
+    ("segments start from batch 0", "stored/segments",
+     edit(P + "pipeline:_Part.__getitem__", ("self.first + int(item)", "int(item)"))),
+    ("an autoencoder's average is loaded", "stored/weights",
+     edit(P + "autoencoder:load_autoencoder", ('weights: str = "model"', 'weights: str = "ema"'))),
+    ("raw weights are loaded", "stored/weights", edit(P + "recipes:load", ('weights: str = "ema"', 'weights: str = "model"'))),
+    ("running statistics are left behind", "stored/weights",
+     edit(L + "use_autoencoder", ("for name, parameter in own.items():",
+                                  "for name, parameter in [(n, p) for n, p in own.items() if p.requires_grad]:"))),
+    ("final pictures of the raw weights", "stored/final_pictures",
+     edit(P + "corruption_pictures:report", ("with trainer.ema.swapped():", "if True:"))),
+    ("an animation ends before the image", "stored/animation",
+     edit(P + "images:save_gif", ("np.rint(np.linspace(0, states - 1, min(states, frames))).astype(int)",
+                                  "np.arange(0, states, max(1, states // frames))[:frames]"))),
+    ("real images are their own neighbours", "stored/yardstick",
+     edit(P + "copies:_nearest", ("own[start : start + step]", "own[: len(block)]"))),
+    ("digits that are missing are left out", "stored/yardstick",
+     edit(P + "evaluation:class_histogram", (", minlength=10", ""))),
+    ("photographs lie on their side", "stored/files",
+     edit(P + "_files:load_image", ("upright = ImageOps.exif_transpose(image)", "upright = image"))),
+    ("files in the order of the disk", "stored/files", edit(P + "_files:image_paths", ("return sorted(paths)", "return paths"))),
+    ("coarse labels of CIFAR-100", "stored/files", edit(P + "_files:_read_cifar", ("label_bytes - 1]", "0]"))),
+    ("a scheduler's file goes before arguments", "stored/scheduler",
+     edit(P + "schedulers.base:Scheduler.from_config", ("{**given, **arguments}", "{**arguments, **given}"))),
+    ("a converted average is begun again", "stored/conversion",
+     edit("scripts.convert:from_torch", ('"ema_calls": read["step"]', '"ema_calls": 0'))),
+    ("raw weights are exported as the average", "stored/conversion",
+     edit("scripts.convert:to_torch", ('in tensors["ema"].items()}', 'in tensors["model"].items()}'))),
+    ("the raw weights are converted twice", "stored/conversion",
+     edit("scripts.convert:from_torch", ('read["ema"] or read["model"]', 'read["model"]'))),
+    ("tables of 2.3 for a model of 2022", "stored/conversion",
+     edit(P + "convert:to_torch", ("_is_2022(cell)", "False"))),
 )
 # fmt: on
-ORCHESTRATION = tuple(Orchestration(*row) for row in (*RESUMING, *TRAINING, *DRAWS, *SAMPLING))
+ORCHESTRATION = tuple(
+    Orchestration(*row) for row in (*RESUMING, *TRAINING, *DRAWS, *SAMPLING, *ASKED, *SETTINGS, *STORED)
+)

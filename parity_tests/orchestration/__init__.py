@@ -6,6 +6,6 @@ than is written down here in numpy. `parity_tests.mutants.orchestration` holds t
 
 from __future__ import annotations
 
-from . import asked, draws, sampling, settings, training
+from . import asked, draws, sampling, settings, stored, training
 
-CHECKS = {**asked.CHECKS, **draws.CHECKS, **sampling.CHECKS, **settings.CHECKS, **training.CHECKS}
+CHECKS = {**asked.CHECKS, **draws.CHECKS, **sampling.CHECKS, **settings.CHECKS, **stored.CHECKS, **training.CHECKS}

@@ -96,7 +96,9 @@ def conditional_score(**options):
 def check_guidance(folder: Path) -> None:
     """A call with guidance is not that of the call before without, nor the other way round."""
     options = {"seed": SEED, "sampler": "heun", "steps": 2}
-    fresh = {scale: conditional_score().sample(2, guidance_scale=scale, **options).asnumpy() for scale in (1.0, 3.0, 0.0)}
+    fresh = {
+        scale: conditional_score().sample(2, guidance_scale=scale, **options).asnumpy() for scale in (1.0, 3.0, 0.0)
+    }
     model = conditional_score()
     for scale in (1.0, 3.0, 1.0, 0.0, 3.0):
         told = model.sample(2, guidance_scale=scale, **options).asnumpy()

@@ -88,7 +88,7 @@ def written(folder: Path, step: int) -> dict:
         **{key: {name: moments[f"{key}.{name}"] for name in loaded.arrays["ema"]} for key in MOMENTS},
         "updates": float(moments["steps"][0]), "calls": training["ema_calls"], "skipped": training["skipped_steps"],
         "best_loss": training["best_loss"], "best_step": training["best_step"],
-        "epoch_losses": training["epoch_losses"], **{key: training["scaler"][key] for key in ("scale", "good_steps")},
+        "epoch_losses": training.get("epoch_losses", [0.0, 0]), **{key: training["scaler"][key] for key in ("scale", "good_steps")},
     }  # fmt: skip
 
 

@@ -113,6 +113,31 @@ def check_resume_with_accumulation(folder: Path) -> None:
     goes_on(ACCUMULATED, _only(folder / "whole", folder / "parts", 8), 8)
 
 
+def check_resume_of_an_older_checkpoint(folder: Path) -> None:
+    """What an older version or convert.py writes does not say how many batches were seen: as many as its steps are."""
+    from ms_ddpm import checkpoint
+
+    finish(make_trainer(ACCUMULATED, folder / "whole", Story()), Story())
+    loaded = checkpoint.load(folder / "whole" / "checkpoints" / checkpoint.step_name(8))
+    state = {key: value for key, value in loaded.state.items() if key not in ("files", "sha256", "step")}
+    unknown = ("arguments", "workers", "batches_seen", "epoch_losses")
+    state["training"] = {key: value for key, value in state["training"].items() if key not in unknown}
+    checkpoint.save(folder / "parts" / "checkpoints", 8, loaded.arrays, state)
+    goes_on(ACCUMULATED, folder / "parts", 8)
+
+
+def check_no_decay(folder: Path) -> None:
+    """A decay of 0 is asked for, not left out; what is left out is the optimizer's own."""
+    from mindspore import Parameter
+
+    from ms_ddpm import Adam, AdamW
+
+    for kind, own in ((Adam, 0.0), (AdamW, 0.01)):
+        for asked, wanted in ((None, own), (0.0, 0.0), (0.3, 0.3)):
+            made = kind([Parameter(np.ones(2, np.float32), name="p")], weight_decay=asked)
+            assert made.weight_decay == wanted, f"{kind.__name__} of {asked} decays by {made.weight_decay}"
+
+
 def check_fixtures_differ() -> None:
     """What could be confused in these runs is not equal: otherwise they would show nothing."""
     for settings in (SCALED, PLAIN, ACCUMULATED, BY_EPOCHS):
@@ -131,7 +156,9 @@ def check_fixtures_differ() -> None:
         if settings.validation:
             twin = Twin(settings)
             for step, kept in told.checkpoints.items():
-                assert not step or abs(twin.validation_loss(kept["model"]) / twin.validation_loss(kept["ema"]) - 1) > 1e-3
+                assert (
+                    not step or abs(twin.validation_loss(kept["model"]) / twin.validation_loss(kept["ema"]) - 1) > 1e-3
+                )
 
 
 CHECKS = {
@@ -142,4 +169,6 @@ CHECKS = {
     "training/resume": check_resume,
     "training/resume_in_epoch": check_resume_within_an_epoch,
     "training/resume_accumulated": check_resume_with_accumulation,
+    "training/resume_older": check_resume_of_an_older_checkpoint,
+    "training/no_decay": check_no_decay,
 }
