@@ -172,8 +172,8 @@ def check_inputs_of_a_step(folder: Path) -> None:
             number = start + i * world + rank
             images, classes, t, noise, coin, offset, key = inputs
             for name, mine, wanted in zip(
-                ("images", "labels", "t", "noise", "the key of dropout"), (images, classes, t, noise, key), batch(number),
-                strict=True,
+                ("images", "labels", "t", "noise", "the key of dropout"), (images, classes, t, noise, key),
+                batch(number),                strict=True,
             ):  # fmt: skip
                 equal(mine, wanted, f"{name} of batch {number}")
             assert (coin, offset) == (False, None)

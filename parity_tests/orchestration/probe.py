@@ -48,8 +48,12 @@ def make_trainer(settings: Settings, folder: Path, story: Story, weights: Arrays
     from ms_ddpm.data import array_source
 
     s = settings
+
+    def drawn(picture: dict) -> None:
+        story.pictures[len(story.pictures)] = picture
+
     trainer = Trainer(
-        make_probe(s, weights, lambda picture: story.pictures.update({len(story.pictures): picture})), array_source("pixels", s.pixels(), s.labels()),
+        make_probe(s, weights, drawn), array_source("pixels", s.pixels(), s.labels()),
         results_folder=folder, on_step=lambda record: story.steps.append(dict(record)),
         **{
             "train_batch_size": s.batch, "gradient_accumulate_every": s.accumulate, "train_lr": s.lr,
@@ -88,7 +92,8 @@ def written(folder: Path, step: int) -> dict:
         **{key: {name: moments[f"{key}.{name}"] for name in loaded.arrays["ema"]} for key in MOMENTS},
         "updates": float(moments["steps"][0]), "calls": training["ema_calls"], "skipped": training["skipped_steps"],
         "best_loss": training["best_loss"], "best_step": training["best_step"],
-        "epoch_losses": training.get("epoch_losses", [0.0, 0]), **{key: training["scaler"][key] for key in ("scale", "good_steps")},
+        "epoch_losses": training.get("epoch_losses", [0.0, 0]),
+        **{key: training["scaler"][key] for key in ("scale", "good_steps")},
     }  # fmt: skip
 
 

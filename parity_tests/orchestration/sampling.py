@@ -18,13 +18,13 @@ def noise(images: int, first: int = 0, seed: int = SEED, shape: tuple[int, ...] 
     return np.stack([stream(seed, first + i).standard_normal(shape, dtype=np.float32) for i in range(images)])
 
 
-def make_score(net=None, **options):
+def make_score(net=None, process: str = "vp", **options):
     """A score model over images that are not square."""
     from ms_ddpm.score import ScoreModel
     from ms_ddpm.sde import SDES
 
     options = {"sampling_timesteps": 3, **options}
-    return ScoreModel(net or network(), SDES["vp"](), image_size=SIDES, channels=1, **options)
+    return ScoreModel(net or network(), SDES[process](), image_size=SIDES, channels=1, **options)
 
 
 def make_corruption(kind: str = "uniform"):

@@ -174,7 +174,7 @@ def check_yardstick(folder: Path) -> None:
     assert_same(told["real_nearest_median"], float(np.median(distance.min(1))), "distance among real images")
     assert_same(told["real_nearest_min"], float(distance.min()), "the least")
     classifier = SimpleNamespace(predict=lambda x: np.array([1, 1, 7]))
-    with mock.patch.object(evaluation, "_classifier", lambda: classifier):
+    with mock.patch.object(evaluation, "_classifier", return_value=classifier):
         told = evaluation.class_histogram(np.zeros((3, 64)))
     assert told == [0, 2, 0, 0, 0, 0, 0, 1, 0, 0], told
 
@@ -252,9 +252,9 @@ def check_conversion(folder: Path) -> None:
         loaded = checkpoint.load(checkpoint.locate(run / "run"))
         assert (loaded.step, loaded.state["training"]["ema_calls"]) == (41, 41), loaded.state["training"]
         for group, wanted in (("model", model), ("ema", ema)):
-            names = convert.torch_names(cell)
-            assert_same({names[n]: v for n, v in loaded.arrays[group].items()},
-                        {k: v for k, v in wanted.items() if k.startswith("model.")}, f"{norm}: converted {group}")  # fmt: skip
+            told = {convert.torch_names(cell)[name]: value for name, value in loaded.arrays[group].items()}
+            weights = {name: value for name, value in wanted.items() if name.startswith("model.")}
+            assert_same(told, weights, f"{norm}: converted {group}")
         out = torch.load(io.BytesIO((run / "out.pt").read_bytes()), weights_only=True)
         assert_same({k: v.numpy() for k, v in out["model"].items()}, model, f"{norm}: exported model")
         told = {k.removeprefix("ema_model."): v.numpy() for k, v in out["ema"].items() if k.startswith("ema_model.")}
