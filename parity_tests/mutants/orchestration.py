@@ -223,7 +223,8 @@ ASKED = (
     ("interpolations without a seed", "asked/script",
      edit("scripts.sample:draw_interpolation", (', seed=args["seed"]', ""))),
     ("the animation is of another seed", "asked/script",
-     edit("scripts.sample:main", ('labels, common)\n        images.save_gif', 'labels, {**common, "seed": 0})\n        images.save_gif'))),
+     edit("scripts.sample:main", ('labels, common)\n        images.save_gif',
+                                  'labels, {**common, "seed": 0})\n        images.save_gif'))),
 )
 SETTINGS = (
     ("weight_decay is not passed on", "settings/trainer", edit("scripts.train:build_trainer", ('"weight_decay",', ""))),

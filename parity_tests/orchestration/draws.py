@@ -173,7 +173,7 @@ def check_inputs_of_a_step(folder: Path) -> None:
             images, classes, t, noise, coin, offset, key = inputs
             for name, mine, wanted in zip(
                 ("images", "labels", "t", "noise", "the key of dropout"), (images, classes, t, noise, key),
-                batch(number),                strict=True,
+                batch(number), strict=True,
             ):  # fmt: skip
                 equal(mine, wanted, f"{name} of batch {number}")
             assert (coin, offset) == (False, None)
