@@ -25,7 +25,7 @@ from ..errors import HarnessError
 
 Apply = Callable[[], AbstractContextManager]
 Change = tuple[str, str]
-HOLDERS = ("torch_ref", "ms_ddpm", "parity_tests.backends")  # packages that import functions from each other
+HOLDERS = ("torch_ref", "ms_ddpm", "parity_tests.backends", "scripts")  # packages that import functions from each other
 _numbers = itertools.count()
 
 
