@@ -7,6 +7,7 @@ import pytest
 
 from ms_ddpm import config, data, data_identity
 from ms_ddpm.config_systems import SYSTEMS_OF
+from ms_ddpm.sources import Store
 
 SMALL_SCORE = {"channel_widths": [32, 32, 32, 32], "embed_dim": 8, "text_dim": 8, "image_size": 28}
 BASES = {  # a tiny recipe of each system
@@ -26,7 +27,7 @@ WITH = {  # what a key needs beside it
     ("score", "score_net"): {"num_classes": 0, "score_net": "add"}, "data_mean": {"sigma_data": 1.0},
     "sde_beta_min": {"sde": "vp"}, "sde_beta_max": {"sde": "vp"},
 }  # fmt: skip
-NOT_OF_THE_CELL = {"lpips_weights", "autoencoder"}  # files, whose weights the Cell holds
+NOT_OF_THE_CELL = {"lpips_weights", "autoencoder", "labels_from"}  # files, whose weights the Cell holds; the data's
 
 
 def other(name, base):
@@ -221,5 +222,5 @@ def test_arrays_are_known_by_their_pixels_and_labels():
 
 def test_images_that_chance_changes_each_time_have_no_pixels_to_be_known_by():
     rng = np.random.default_rng(0)
-    store = data._Store((1, 8, 8), range(5), lambda index: rng.integers(0, 255, (1, 8, 8), dtype=np.uint8))
+    store = Store("own", (1, 8, 8), range(5), lambda index: rng.integers(0, 255, (1, 8, 8), dtype=np.uint8))
     assert "pixels" not in data_identity.facts_of(data.ImageSource(store))
