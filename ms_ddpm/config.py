@@ -266,7 +266,7 @@ def from_mapping(values: dict, origin: str) -> dict[str, Any]:
     for name, value in values.items():
         if name not in FIELDS:
             near = difflib.get_close_matches(name[:50], FIELDS, 1) if isinstance(name, str) else []
-            hint = f"; did you mean {near[0]}?" if near else f"; keys are: {', '.join(FIELDS)}"
+            hint = f"; did you mean {near[0]}?" if near else "; train.py --help lists the keys"
             raise UserError(f"{origin} has the unknown configuration key {quoted(name)}{hint}")
         try:
             result[name] = read_value(name, value)
