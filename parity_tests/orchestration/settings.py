@@ -18,7 +18,9 @@ OTHERS = {  # values that are neither the key's default nor one of another key's
     "lr_schedule": "exponential", "amp_level": "O1", "amp_dtype": "bfloat16", "resume": "never", "epochs": 3,
     "output_dir": "somewhere", "noise_kind": "gaussian", "device_id": 3, "mode": 1, "matmul_precision": "high",
     "threads": 1, "image_size": [16, 24], "class_dropout": 0.3, "score_sampler": "heun", "sampling_eps": 0.02,
-    "ema_decay": 0.8, "dropout": 0.2, "ddim_sampling_eta": 0.4, "lr_decay": 0.7, "lr_floor": 0.1,
+    "accept_changes": ["data", "objective"], "init_from": "elsewhere", "init_weights": "model",
+    "ema_decay": 0.8, "dropout": 0.2, "ddim_sampling_eta": 0.4,
+    "lr_decay": 0.7, "lr_floor": 0.1,
 }  # fmt: skip
 
 

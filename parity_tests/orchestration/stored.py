@@ -183,7 +183,7 @@ def check_files(folder: Path) -> None:
     """Photographs are turned upright, files are in the order of their names, CIFAR-100 has its fine labels."""
     from PIL import Image
 
-    from ms_ddpm import _files
+    from ms_ddpm import _datasets, _files, _folders
 
     half = np.zeros((8, 8), np.uint8)
     half[:4] = 255  # white above
@@ -202,13 +202,13 @@ def check_files(folder: Path) -> None:
         with os.scandir(path) as found:
             yield iter(sorted(found, key=lambda entry: entries.index(entry.name)))
 
-    with mock.patch.object(_files, "os", SimpleNamespace(scandir=by_the_disk)):
-        told = [path.name for path in _files.image_paths(folder)]
+    with mock.patch.object(_folders, "os", SimpleNamespace(scandir=by_the_disk, stat=os.stat)):
+        told = [path.name for path in _folders.image_paths(folder)[0]]
     assert told == sorted(entries), told
     record = np.zeros((2, 2 + 3072), np.uint8)
     record[:, :2] = (3, 77), (19, 5)
     (folder / "train.bin").write_bytes(record.tobytes())
-    equal(_files.read_pixels(folder / "train.bin").labels, np.array([77, 5]), "labels of CIFAR-100")
+    equal(_datasets.read_pixels(folder / "train.bin").labels, np.array([77, 5]), "labels of CIFAR-100")
 
 
 def check_scheduler(folder: Path) -> None:
@@ -229,7 +229,7 @@ def check_conversion(folder: Path) -> None:
     from ms_ddpm import GaussianDiffusion, Unet, checkpoint, convert
     from scripts import convert as script
 
-    for norm, table in (("rms", "loss_weight"), ("group", "p2_loss_weight")):
+    for norm, table, version in (("rms", "loss_weight", "2.3.4"), ("group", "p2_loss_weight", "1.4.1")):
         unet = Unet(8, dim_mults=(1,), channels=1, norm=norm, rng=0)
         cell = GaussianDiffusion(unet, image_size=8, timesteps=40, objective="pred_noise", beta_schedule="linear")
         model = convert.to_torch(cell)
@@ -237,8 +237,8 @@ def check_conversion(folder: Path) -> None:
         assert ({"loss_weight", "p2_loss_weight"} - {table}).isdisjoint(model), f"{norm}: tables {sorted(model)[:20]}"
         ema = {name: value + 1 if name.startswith("model.") else value for name, value in model.items()}
         content = {
-            "step": 41, "model": {k: torch.from_numpy(v) for k, v in model.items()},
-            "ema": {f"ema_model.{k}": torch.from_numpy(v) for k, v in ema.items()},
+            "step": 41, "version": version, "model": {k: torch.from_numpy(v) for k, v in model.items()},
+            "ema": {"step": torch.tensor(37), **{f"ema_model.{k}": torch.from_numpy(v) for k, v in ema.items()}},
         }  # fmt: skip
         run = folder / norm
         run.mkdir()
@@ -250,7 +250,7 @@ def check_conversion(folder: Path) -> None:
             one = run / "one.safetensors"
             assert script.main(["to-torch", str(run / "run"), "--output", str(one)]) == 0
         loaded = checkpoint.load(checkpoint.locate(run / "run"))
-        assert (loaded.step, loaded.state["training"]["ema_calls"]) == (41, 41), loaded.state["training"]
+        assert (loaded.step, loaded.state["training"]["ema_calls"]) == (41, 37), loaded.state["training"]
         for group, wanted in (("model", model), ("ema", ema)):
             told = {convert.torch_names(cell)[name]: value for name, value in loaded.arrays[group].items()}
             weights = {name: value for name, value in wanted.items() if name.startswith("model.")}
@@ -259,7 +259,7 @@ def check_conversion(folder: Path) -> None:
         assert_same({k: v.numpy() for k, v in out["model"].items()}, model, f"{norm}: exported model")
         told = {k.removeprefix("ema_model."): v.numpy() for k, v in out["ema"].items() if k.startswith("ema_model.")}
         assert_same(told, ema, f"{norm}: exported average")
-        assert out["step"] == 41
+        assert (out["step"], int(out["ema"]["step"])) == (41, 37)
 
 
 CHECKS = {

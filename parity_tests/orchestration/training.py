@@ -103,7 +103,7 @@ def check_resume_within_an_epoch(folder: Path) -> None:
     trainer.on_step = stop_at_12
     result = trainer.train()
     assert (result.step, result.stopped_by) == (12, signal.SIGTERM)
-    trainer._lock.close()
+    trainer.close()
     goes_on(settings, folder, 12)
 
 
