@@ -4,7 +4,7 @@ import pytest
 
 from ms_ddpm import runtime
 from parity_tests.mutants.orchestration import ORCHESTRATION
-from parity_tests.orchestration import CHECKS, import_everything
+from parity_tests.orchestration import CHECKS, prepare
 from parity_tests.orchestration.training import check_fixtures_differ
 
 
@@ -12,7 +12,7 @@ from parity_tests.orchestration.training import check_fixtures_differ
 def _started():
     """MindSpore as the scripts start it, so that the C++ kernels compute where they are built."""
     runtime.setup("CPU")
-    import_everything()
+    prepare()
 
 
 @pytest.mark.parametrize("name", CHECKS)

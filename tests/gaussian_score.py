@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SHAPE = (1, 4, 4)
+SHAPE = (1, 2, 8)  # not square: height and width must not change places
 SHIFTS = (0.0, 0.3, -0.2)  # of the classes' means; row 3 stands for no class
 
 

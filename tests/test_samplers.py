@@ -10,7 +10,7 @@ from ms_ddpm.errors import UserError
 from ms_ddpm.random import Tape, noise_tape
 
 T = 12
-SHAPE = (3, 1, 4, 4)
+SHAPE = (3, 1, 4, 6)  # not square: height and width must not change places
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def diffusion(mindspore):
         def construct(self, x, t, x_self_cond=None):
             return 0.8 * x
 
-    return GaussianDiffusion(Known(), image_size=4, timesteps=T, objective="pred_noise", beta_schedule="cosine")
+    return GaussianDiffusion(Known(), image_size=SHAPE[2:], timesteps=T, objective="pred_noise", beta_schedule="cosine")
 
 
 def tape(count, seed=0):
@@ -73,7 +73,7 @@ def test_ddim_chains_follow_the_paper(diffusion, steps, eta):
     chain = samplers.ddim(
         diffusion, 3, steps=steps, eta=eta, noise=arrays, return_all_timesteps=True, progress=False
     ).asnumpy()
-    assert chain.shape == (3, steps + 1, 1, 4, 4)
+    assert chain.shape == (3, steps + 1, *SHAPE[1:])
     assert chain == pytest.approx(ddim64(arrays, steps, eta), abs=2e-5)
 
 
@@ -134,7 +134,12 @@ def test_sample_is_ddim_exactly_when_the_steps_are_fewer(mindspore, diffusion):
     from ms_ddpm import GaussianDiffusion, samplers
 
     fewer = GaussianDiffusion(
-        diffusion.model, image_size=4, timesteps=T, sampling_timesteps=5, objective="pred_noise", beta_schedule="cosine"
+        diffusion.model,
+        image_size=SHAPE[2:],
+        timesteps=T,
+        sampling_timesteps=5,
+        objective="pred_noise",
+        beta_schedule="cosine",
     )
     expected = samplers.ddim(diffusion, 2, steps=5, seed=3, progress=False).asnumpy()
     assert np.array_equal(fewer.sample(2, seed=3).asnumpy(), expected)
@@ -146,7 +151,7 @@ def test_a_tape_that_runs_dry_or_has_another_shape_is_an_error(diffusion):
 
     with pytest.raises(UserError, match="ran dry after 4 arrays"):
         samplers.ddim(diffusion, 3, steps=5, noise=tape(4), progress=False)
-    with pytest.raises(UserError, match=r"shape \(3, 1, 4, 4\), expected \(2, 1, 4, 4\)"):
+    with pytest.raises(UserError, match=r"shape \(3, 1, 4, 6\), expected \(2, 1, 4, 6\)"):
         samplers.ddim(diffusion, 2, steps=5, noise=tape(5), progress=False)
 
 

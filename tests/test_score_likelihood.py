@@ -116,7 +116,7 @@ def test_the_likelihood_given_a_class(mindspore):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"images": np.zeros((2, 1, 5, 5))}, r"images of shape \(2, 1, 5, 5\), expected \(B, 1, 4, 4\)"),
+        ({"images": np.zeros((2, 1, 5, 5))}, r"images of shape \(2, 1, 5, 5\), expected \(B, 1, 2, 8\)"),
         ({"images": np.full((2, *SHAPE), 1.5)}, "images from 1.5 to 1.5"),
         ({"probe": "sobol"}, "probe is 'sobol', expected one of: rademacher, gaussian"),
         ({"method": "euler"}, "method is 'euler', expected one of: rk45, heun"),

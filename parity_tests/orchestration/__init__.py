@@ -14,10 +14,11 @@ from . import asked, draws, sampling, settings, stored, training
 CHECKS = {**asked.CHECKS, **draws.CHECKS, **sampling.CHECKS, **settings.CHECKS, **stored.CHECKS, **training.CHECKS}
 
 
-def import_everything() -> None:
-    """Every module of ms_ddpm: one that is first imported while a bug is there would keep it."""
+def prepare() -> None:
+    """To be called before a bug is put in: what is first imported or made while it is there would keep it."""
     import ms_ddpm
 
     for module in pkgutil.walk_packages(ms_ddpm.__path__, "ms_ddpm."):
         if not module.name.endswith((".__main__", "._kernels")):  # the latter is a library of C++
             importlib.import_module(module.name)
+    training.prepare()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +83,25 @@ def _only(whole: Path, to: Path, last: int) -> Path:
     return to
 
 
+@functools.cache
+def finished(settings: Settings) -> Path:
+    """Where a whole run of ``settings`` lies, to be continued from its middle; made once, see `prepare`."""
+    folder = Path(tempfile.mkdtemp(prefix="orchestration_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    finish(make_trainer(settings, folder, Story()), Story())
+    return folder
+
+
+def prepare() -> None:
+    """Makes what checks share. Called before any bug is put in, which it would otherwise be made with."""
+    for settings in (SCALED, ACCUMULATED):
+        finished(settings)
+
+
 def check_resume(folder: Path) -> None:
     """Goes on from step 8, the best, and from step 4; both before the file ``best`` was written."""
-    whole = folder / "whole"
-    finish(make_trainer(SCALED, whole, Story()), Story())
     for step in (8, 4):
-        goes_on(SCALED, _only(whole, folder / f"from-{step}", step), step)
+        goes_on(SCALED, _only(finished(SCALED), folder / f"from-{step}", step), step)
 
 
 def check_resume_within_an_epoch(folder: Path) -> None:
@@ -109,16 +124,14 @@ def check_resume_within_an_epoch(folder: Path) -> None:
 
 def check_resume_with_accumulation(folder: Path) -> None:
     """Goes on from step 8 of a run whose steps are two batches."""
-    finish(make_trainer(ACCUMULATED, folder / "whole", Story()), Story())
-    goes_on(ACCUMULATED, _only(folder / "whole", folder / "parts", 8), 8)
+    goes_on(ACCUMULATED, _only(finished(ACCUMULATED), folder / "parts", 8), 8)
 
 
 def check_resume_of_an_older_checkpoint(folder: Path) -> None:
     """What an older version or convert.py writes does not say how many batches were seen: as many as its steps are."""
     from ms_ddpm import checkpoint
 
-    finish(make_trainer(ACCUMULATED, folder / "whole", Story()), Story())
-    loaded = checkpoint.load(folder / "whole" / "checkpoints" / checkpoint.step_name(8))
+    loaded = checkpoint.load(finished(ACCUMULATED) / "checkpoints" / checkpoint.step_name(8))
     state = {key: value for key, value in loaded.state.items() if key not in ("files", "sha256", "step")}
     unknown = ("arguments", "workers", "batches_seen", "epoch_losses")
     state["training"] = {key: value for key, value in state["training"].items() if key not in unknown}
