@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
@@ -11,6 +12,9 @@ from .draws import SIDES, T, make_diffusion, network
 from .probe import assert_same
 from .sampling import SEED, make_score, noise
 from .twin import stream
+
+if TYPE_CHECKING:
+    from mindspore import nn
 
 
 def remembering(model, name: str) -> list[dict]:
@@ -76,7 +80,7 @@ def check_interpolation(folder: Path) -> None:
     assert [int(step[1][0]) for step in given] == [2, 1, 0]
 
 
-def conditional_score(**options):
+def conditional_score(**options) -> nn.Cell:
     """A conditional score model whose score depends on the class; the last row is "no class"."""
     from mindspore import Parameter, nn
 

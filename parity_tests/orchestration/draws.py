@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .twin import stream
+
+if TYPE_CHECKING:
+    from mindspore import nn
 
 T, SIDES = 5, (2, 3)
 SHAPE = (4, 1, *SIDES)
@@ -21,7 +25,7 @@ def equal(told, expected, what: str) -> None:
         assert np.array_equal(told, expected), f"{what} is {np.ravel(told)[:4]}, expected {np.ravel(expected)[:4]}"
 
 
-def network(**facts):
+def network(**facts) -> nn.Cell:
     """A network of the shape that the systems ask for; it answers 0.5 x."""
     from mindspore import nn
 
@@ -37,7 +41,7 @@ def network(**facts):
     return made
 
 
-def make_diffusion(model=None, **options):
+def make_diffusion(model: nn.Cell | None = None, **options) -> nn.Cell:
     """A small diffusion over images that are not square."""
     from ms_ddpm import GaussianDiffusion
 

@@ -120,7 +120,8 @@ class Recorder:
     def __init__(self):
         self.asked = []
 
-    def sample(self, batch_size, *, first_image=0, labels=None, **options):
+    def sample(self, batch_size: int, *, first_image: int = 0, labels: np.ndarray | None = None, **options):
+        """Images (batch_size, 1, H, W) whose every pixel is a hundredth of the image's number."""
         import mindspore as ms
 
         self.asked.append((batch_size, first_image, None if labels is None else list(map(int, labels)), options))

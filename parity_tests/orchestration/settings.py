@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
+
+from ms_ddpm.config import Config
 
 RENAMED = {"augment_horizontal_flip": "flip", "results_folder": "output_dir"}
 OTHERS = {  # values that are neither the key's default nor one of another key's
@@ -36,10 +38,8 @@ def _other(name: str, default, number: int):
     raise AssertionError(f"parity_tests.orchestration.settings.OTHERS needs another value of {name}")
 
 
-def config_with(names, **given):
+def config_with(names: Iterable[str], **given) -> Config:
     """A Config whose keys ``names`` differ from their defaults; ``given`` are as they are."""
-    from ms_ddpm.config import Config
-
     defaults = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
     values = {name: _other(name, defaults[name], i) for i, name in enumerate(sorted(names)) if name not in given}
     config = Config()
@@ -168,7 +168,7 @@ def check_machine(folder: Path) -> None:
 
 def check_the_same_run(folder: Path) -> None:
     """A run whose rate depends on its length may not be lengthened; a constant one may."""
-    from ms_ddpm.config import Config, differences, to_dict
+    from ms_ddpm.config import differences, to_dict
 
     for schedule, fixed in (("cosine", True), ("linear", True), ("constant", False), ("exponential", False)):
         old = {**to_dict(Config()), "lr_schedule": schedule, "train_num_steps": 10, "epochs": None}
