@@ -33,11 +33,9 @@ def graph_errors(folder: Path | None = None) -> Iterator[None]:
     Raises:
         GraphError: from MindSpore's error, whatever its type; errors of other kinds pass.
     """
-    folder = Path(tempfile.gettempdir()) / f"ms_ddpm-compiler-{os.getpid()}" if folder is None else folder
     global _own
     before, own_before = os.environ.get(VARIABLE), _own
-    if before == own_before:  # not set, or set by a block around this one
-        _own = os.environ[VARIABLE] = str(Path(folder).absolute())
+    reports_to(Path(tempfile.gettempdir()) / f"ms_ddpm-compiler-{os.getpid()}" if folder is None else folder)
     try:
         yield
     except (UserError, GraphError):
@@ -47,9 +45,7 @@ def graph_errors(folder: Path | None = None) -> Iterator[None]:
             raise
         said = first_line(error)
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-        raise GraphError(
-            one_line(f"MindSpore could not compile or run a graph: {said}{_kept(folder, error)}")
-        ) from error
+        raise GraphError(one_line(f"MindSpore could not compile or run a graph: {said}{_kept(error)}")) from error
     finally:
         _own = own_before
         if before is None:
@@ -58,9 +54,16 @@ def graph_errors(folder: Path | None = None) -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def _kept(folder: Path, error: Exception) -> str:
-    """Writes the whole message to ``folder``; where it is, to follow a sentence, or nothing where that cannot be."""
-    path = Path(folder) / "error.txt"
+def reports_to(folder: Path) -> None:
+    """From now on, inside the ``with`` block, reports go to ``folder``: a command has found out where it writes."""
+    global _own
+    if os.environ.get(VARIABLE) == _own:  # not set, or set by a block
+        _own = os.environ[VARIABLE] = str(folder.absolute())
+
+
+def _kept(error: Exception) -> str:
+    """Keeps the whole message beside MindSpore's reports; where, to follow a sentence, or nothing if that cannot be."""
+    path = Path(os.environ[VARIABLE]) / "error.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8", errors="replace")

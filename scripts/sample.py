@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ms_ddpm.cli import Parser, add_machine_options, output_directory, run, start_machine
 from ms_ddpm.config_systems import MAX_STEPS, SAMPLERS
 from ms_ddpm.errors import UserError, quoted
+from ms_ddpm.graph_errors import reports_to
 
 GRID_MAX = 100  # larger sets are drawn whole into the .npz, and their first images into the grid
 
@@ -220,7 +221,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path
 
     def output_folder() -> Path:
-        return output_directory(args["output_dir"] or str(run_folder / f"samples-{state['step']}"))
+        folder = output_directory(args["output_dir"] or str(run_folder / f"samples-{state['step']}"))
+        reports_to(folder / "compiler")
+        return folder
 
     if asked.system == "autoencoder":
         print("\n".join(draw_autoencoder(path, args, output_folder)))

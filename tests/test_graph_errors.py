@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_ddpm.graph_errors import VARIABLE, GraphError, graph_errors
+from ms_ddpm.graph_errors import VARIABLE, GraphError, graph_errors, reports_to
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +71,17 @@ def test_other_errors_pass_and_the_inner_place_counts(tmp_path, monkeypatch):
     assert places == [tmp_path / "inner"]
     assert VARIABLE not in os.environ
     assert os.listdir(tmp_path) == []
+
+
+def test_a_command_may_say_later_where_it_writes(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+    def fails():
+        with graph_errors():
+            reports_to(tmp_path / "out" / "compiler")
+            raise TypeError("wrong\n- C++ Call Stack: (For framework developers)\nmany lines")
+
+    with pytest.raises(GraphError, match=r"a graph: wrong; its whole message is in .*/out/compiler/error\.txt$"):
+        fails()
+    assert "many lines" in (tmp_path / "out" / "compiler" / "error.txt").read_text()
+    assert VARIABLE not in os.environ
