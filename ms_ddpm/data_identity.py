@@ -22,6 +22,7 @@ LOOKED_INTO = 1000  # files or images whose bytes count
 ASKED_FOR_SIZE = 100_000  # files; of more, those that are looked into alone
 READ = 1 << 26  # bytes of one file
 _CALCULATED = 100  # images that something has to make first, a user's object or a change of size
+_MADE_TWICE = 64  # loads that must agree before images count as the same each time
 
 
 def _digest(data: bytes) -> str:
@@ -59,15 +60,21 @@ def _of_files(files: Mapping[str, Path]) -> dict[str, Any]:
     return facts
 
 
-def _of_images(source: ImageSource) -> dict[str, Any]:
-    """A digest of at most 1,000 images, evenly chosen; none where the same image is not the same twice."""
-    if not source.is_array and not source.repeats():
-        return {}
-    most = LOOKED_INTO if source.is_array else _CALCULATED
+def _pixels(source: ImageSource, most: int) -> str:
+    """A digest of at most ``most`` images, evenly chosen."""
     total = hashlib.sha256()
     for index in np.linspace(0, len(source) - 1, min(len(source), most)).round().astype(int):
         total.update(source.get(int(index)).tobytes())
-    return {"pixels": total.hexdigest()[:16]}
+    return total.hexdigest()[:16]
+
+
+def _of_images(source: ImageSource) -> dict[str, Any]:
+    """Digests of some images; none where chance changes them each time, a flip by the toss of a coin among others."""
+    facts = {"pixels": _pixels(source, _CALCULATED)}
+    if source.is_array:
+        return facts | ({"more pixels": _pixels(source, LOOKED_INTO)} if len(source) > _CALCULATED else {})
+    again = max(1, -(-_MADE_TWICE // min(len(source), _CALCULATED)))
+    return facts if all(_pixels(source, _CALCULATED) == facts["pixels"] for _ in range(again)) else {}
 
 
 def facts_of(source: ImageSource) -> dict[str, Any]:
@@ -102,8 +109,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], source: ImageSour
         return named
     other = [key for key in now if key in before and before[key] != now[key]]
     words = {"labels": "its labels", "names": "the names of its files", "sizes": "the sizes of its files",
-             "pixels": "its pixels"}  # fmt: skip
-    return [f"{words.get(key, key)} are others than they were" for key in other]
+             "pixels": "its pixels", "more pixels": "its pixels"}  # fmt: skip
+    return [f"{word} differ from the run's" for word in dict.fromkeys(words.get(key, key) for key in other)]
 
 
 def _changed_files(before: Mapping[str, Any], now: Mapping[str, Any], files: Mapping[str, Path]) -> list[str]:

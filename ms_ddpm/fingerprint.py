@@ -82,7 +82,11 @@ def arguments_of(thing: object) -> dict[str, Any] | None:
     if settings is None:
         return None
     found = dict(thing._arguments)
+    cells = thing.name_cells() if isinstance(thing, nn.Cell) else {}
     for name, value in found.items():
+        if isinstance(value, nn.Cell):
+            found[name] = cells.get(name, value)
+            continue
         now = plain_fact(vars(thing).get(name, UNKNOWN))
         if value is not None and name not in settings.apart and now is not UNKNOWN:
             found[name] = now
@@ -160,9 +164,10 @@ def _collect(thing: object, prefix: str, facts: dict[str, Any], seen: set[int]) 
         return
     seen.add(id(thing))
     settings = _settings(thing)
-    free = FREE_ON_RESUME | HOW_NOT_WHAT | set(getattr(type(thing), "free_on_resume", ()))
+    free = HOW_NOT_WHAT | set(getattr(type(thing), "free_on_resume", ()))
     values = _attributes(thing) if settings is None else arguments_of(thing)
-    free = free if settings is None else free | settings.free
+    if settings is not None:  # elsewhere a name like "mode" may mean anything
+        free = free | FREE_ON_RESUME | settings.free
     for name, value in values.items():
         if name in free:
             continue

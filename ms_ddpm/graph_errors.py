@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,29 @@ from .errors import UserError, first_line, one_line
 VARIABLE = "MS_OM_PATH"
 _MARKS = ("- The Traceback of Net Construct Code:", "- C++ Call Stack: (For framework developers)")
 _LONGEST = 200
-_own: str | None = None  # what a block has set the variable to
 
 
 class GraphError(RuntimeError):
     """A graph that MindSpore could not compile or run: one line, which names the file that holds its whole message."""
+
+
+class _Block:
+    """A ``with`` block of `graph_errors`: where its reports go, and whose it is."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.thread = folder, threading.get_ident()
+
+
+_guard = threading.Lock()
+_blocks: list[_Block] = []  # of all threads; the variable is the process's, and the latest block has it
+_chosen: str | None = None  # the variable as the user set it
+
+
+def _point() -> None:
+    if _chosen is None and _blocks:
+        os.environ[VARIABLE] = str(_blocks[-1].folder.absolute())
+    elif _chosen is None:
+        os.environ.pop(VARIABLE, None)
 
 
 @contextmanager
@@ -33,9 +52,13 @@ def graph_errors(folder: Path | None = None) -> Iterator[None]:
     Raises:
         GraphError: from MindSpore's error, whatever its type; errors of other kinds pass.
     """
-    global _own
-    before, own_before = os.environ.get(VARIABLE), _own
-    reports_to(Path(tempfile.gettempdir()) / f"ms_ddpm-compiler-{os.getpid()}" if folder is None else folder)
+    global _chosen
+    block = _Block(Path(tempfile.gettempdir()) / f"ms_ddpm-compiler-{os.getpid()}" if folder is None else folder)
+    with _guard:
+        if not _blocks:
+            _chosen = os.environ.get(VARIABLE)
+        _blocks.append(block)
+        _point()
     try:
         yield
     except (UserError, GraphError):
@@ -45,25 +68,26 @@ def graph_errors(folder: Path | None = None) -> Iterator[None]:
             raise
         said = first_line(error)
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-        raise GraphError(one_line(f"MindSpore could not compile or run a graph: {said}{_kept(error)}")) from error
+        text = one_line(f"MindSpore could not compile or run a graph: {said}{_kept(block.folder, error)}")
+        raise GraphError(text) from error
     finally:
-        _own = own_before
-        if before is None:
-            os.environ.pop(VARIABLE, None)
-        else:
-            os.environ[VARIABLE] = before
+        with _guard:
+            _blocks.remove(block)
+            _point()
 
 
 def reports_to(folder: Path) -> None:
-    """From now on, inside the ``with`` block, reports go to ``folder``: a command has found out where it writes."""
-    global _own
-    if os.environ.get(VARIABLE) == _own:  # not set, or set by a block
-        _own = os.environ[VARIABLE] = str(folder.absolute())
+    """From now on, in this thread's innermost block, reports go to ``folder``: a command has found where it writes."""
+    with _guard:
+        own = [block for block in _blocks if block.thread == threading.get_ident()]
+        if own:
+            own[-1].folder = folder
+            _point()
 
 
-def _kept(error: Exception) -> str:
-    """Keeps the whole message beside MindSpore's reports; where, to follow a sentence, or nothing if that cannot be."""
-    path = Path(os.environ[VARIABLE]) / "error.txt"
+def _kept(folder: Path, error: Exception) -> str:
+    """Writes the whole message to ``folder``; where, to follow a sentence, or nothing if that cannot be."""
+    path = folder / "error.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8", errors="replace")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import data, figures
+from ._datasets import DIGITS
 from .errors import UserError, quoted
 from .images import enlargement
 
@@ -35,7 +36,7 @@ def unseen(train: data.ImageSource, held_out: data.ImageSource | None, config: C
     """Images that were not trained on: those held out, MNIST-like files' test images, or else some that were."""
     if held_out is not None:
         return held_out
-    path = data.test_file(Path(config.dataset).expanduser())
+    path = None if config.dataset in DIGITS else data.test_file(Path(config.dataset).expanduser())
     return train if path is None else data.open_configured(config, path)
 
 

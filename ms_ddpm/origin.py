@@ -51,11 +51,7 @@ class Origin:
 
 
 def find(samples: Path) -> Origin | None:
-    """Whose ``samples`` (an .npz file) are: what they say themselves, or the run they lie in; None: nobody knows.
-
-    Raises:
-        UserError: for a file that cannot be read, or a configuration beside it that is none.
-    """
+    """Whose ``samples`` (an .npz file) are: what they say themselves, or the run they lie in; None: nobody knows."""
     return _written(samples) or _beside(samples.resolve().parent)
 
 
@@ -71,13 +67,19 @@ def _written(samples: Path) -> Origin | None:
 
 
 def _beside(folder: Path) -> Origin | None:
-    """Of the run whose output directory, or checkpoint, is ``folder`` or the one above it."""
+    """Of the run whose output directory, or checkpoint, is ``folder`` or the one above it.
+
+    Other programs have a config.yaml and a folder "checkpoints", too: what is not readable as ours is nobody's.
+    """
     for place in (folder, folder.parent):
-        if (place / "config.yaml").is_file():
-            return Origin.of(Config(**from_yaml(place / "config.yaml")))
-        if (place / "checkpoints").is_dir() or (place / "state.json").is_file():
-            path = checkpoint.locate(place)
-            return Origin.of_checkpoint(checkpoint.read_state(path), path)
+        try:
+            if (place / "config.yaml").is_file():
+                return Origin.of(Config(**from_yaml(place / "config.yaml")))
+            if (place / "checkpoints").is_dir() or (place / "state.json").is_file():
+                path = checkpoint.locate(place)
+                return Origin.of_checkpoint(checkpoint.read_state(path), path)
+        except UserError:
+            continue
     return None
 
 

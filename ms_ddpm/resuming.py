@@ -155,6 +155,9 @@ def _judge(loaded: checkpoint.Checkpoint, changed: Mapping[str, str], accept: Se
             "use the same configuration, or another --output_dir to start afresh, or go on all the same with "
             f"--accept_changes{asked}"
         )
+    unknown = [name for name in accept if _name_of(name) not in set(map(_name_of, changed))]
+    if unknown:
+        log.warning("accept_changes names %s, which has not changed", ", ".join(map(str, unknown)))
     return dict(changed)
 
 
@@ -212,6 +215,11 @@ def check_same_run(
     }
     of_cell, of_data = {}, []
     known = _mapping(loaded, "fingerprint")
+    if fingerprint is not None and not known and None in (config, written):
+        log.warning(
+            "checkpoint %s is of an older version, which did not write what its model and data are: whether they are "
+            "the same is not checked", loaded.path,
+        )  # fmt: skip
     if fingerprint is not None and known:
         of_cell, of_data = fingerprint.changes(known)
         if not of_data and isinstance(known.get("data"), dict):
@@ -247,6 +255,11 @@ def note_accepted(loaded: checkpoint.Checkpoint, accepted: Mapping[str, str]) ->
     names, phrases = list(dict.fromkeys(map(_name_of, accepted))), list(accepted.values())
     log.warning("step %d: the run goes on with what was changed: %s", loaded.step, "; ".join(phrases))
     return [*accepted_before(loaded), {"step": loaded.step, "names": names, "changes": phrases}]
+
+
+def of_data(accepted: Mapping[str, str]) -> bool:
+    """Whether the data are among the changes ``accepted``, by whatever name."""
+    return "data" in map(_name_of, accepted)
 
 
 def accepts_data(loaded: checkpoint.Checkpoint, accept: Sequence[str]) -> tuple[bool, bool]:

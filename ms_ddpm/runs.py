@@ -73,12 +73,14 @@ class DirectoryLock:
 
     def __init__(self, folder: Path):
         self.folder, self.working, self._lost = folder, False, ""
+        self._earlier: DirectoryLock | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            key = folder.resolve()
-            earlier = self._held.get(key)
-            if earlier is not None:
-                earlier._give_way()
+            self._key = folder.resolve()
+            earlier = self._held.get(self._key)
+            if earlier is not None and not earlier._lost:
+                self._take_over(earlier)
+                return
             self._file = open(folder / ".lock", "w")  # noqa: SIM115 (held until released)
         except (OSError, RecursionError) as error:  # pathlib makes a chain of a thousand parents recursively
             raise _cannot_write(folder, error) from None
@@ -97,22 +99,41 @@ class DirectoryLock:
             raise UserError(
                 f"output directory {folder} is in use by another run; choose another --output_dir"
             ) from None
-        self._held[key] = self
+        self._held[self._key] = self
 
-    def _give_way(self) -> None:
-        if self.working:
+    def _take_over(self, earlier: DirectoryLock) -> None:
+        if earlier.working:
             raise UserError(
                 f"output directory {self.folder} is in use by another Trainer of this process, which is training; "
                 "wait for its end, or choose another results_folder"
             )
-        self.release("a later Trainer took over its folder: train that one")
+        self._earlier, self._file, earlier._file = earlier, earlier._file, None
+        earlier._lost = "a later Trainer took over its folder: train that one"
+        self._held[self._key] = self
+
+    @contextmanager
+    def on_trial(self) -> Iterator[None]:
+        """Around what decides whether there will be a holder: if it fails, an earlier one has the directory again."""
+        try:
+            yield
+        except BaseException:
+            if self._earlier is None:
+                self.release()
+            else:
+                self._earlier._file, self._file = self._file, None
+                self._lost, self._earlier._lost = "it was never made", ""
+                self._held[self._key] = self._earlier
+            raise
+        finally:
+            self._earlier = None
 
     def release(self, why: str = "it was closed: make a new one, which goes on from the last checkpoint") -> None:
         """Lets the directory go; `check` says ``why``. Raises UserError while the holder is at work."""
         if self.working:
             raise UserError(f"the Trainer of {self.folder} is training; close it after its end")
         self._lost = self._lost or why
-        self._file.close()
+        if self._file is not None:  # it went to a later holder
+            self._file.close()
 
     def check(self) -> None:
         """Raises UserError where the directory is no longer held."""

@@ -165,14 +165,6 @@ class ImageSource:
         """Whether the images lie in memory as they are, and cost nothing to look at."""
         return self._store.is_array
 
-    def repeats(self) -> bool:
-        """Whether an image that is made twice is the same one: not so where it is changed by chance each time."""
-        try:
-            first, second = (self._store.load(int(self._indices[0])) for _ in range(2))
-        except Exception:  # of any type: the image is unreadable, which is said when it is needed
-            return False
-        return np.array_equal(first, second)
-
     def files(self) -> dict[str, Path] | None:
         """The image files by their names below the data set's folder; None for images that are no files."""
         root = self._store.root

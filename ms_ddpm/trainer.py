@@ -167,7 +167,8 @@ class Trainer:
         }
         images = self.train_set if self.validation_set is None else self.train_set.origin
         self.fingerprint = resuming.Fingerprint.of(cell, images)
-        self.accept_changes, self.accepted_changes, self.started_from = accept_changes or (), [], None
+        self.accept_changes = [accept_changes] if isinstance(accept_changes, str) else accept_changes or ()
+        self.accepted_changes, self.started_from = [], None
         self.described = self._describe(given) if config is None and group.writer else {}
 
         apply_amp(cell, amp_level, amp_dtype)
@@ -196,17 +197,8 @@ class Trainer:
         if init_from is not None:
             self._begin_with(init_from, init_weights, resume)
         self._lock = lock_directory(self.folder) if group.writer else None
-        if group.writer:
-            checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
-            check_writable(self.checkpoints, self.folder / "samples")
-        group.gather([0])  # wait for that
-        path = resuming.find(self.folder, resume)  # a kill may have come while a checkpoint was replaced; it is back
-        if path is not None:
-            self.load(path)
-            if group.writer:  # damaged ones: "whole" alone gets here with any
-                checkpoint.set_aside(self.checkpoints, after=self.step)
-        settings = [config, self.arguments, self.fingerprint.data, train_num_steps, save_and_sample_every]
-        group.check_start(cell, self.step, settings)
+        with nullcontext() if self._lock is None else self._lock.on_trial():
+            self._go_on(resume)
 
     # --- the beginning and the end -------------------------------------------------------------------------------
 
@@ -231,6 +223,20 @@ class Trainer:
         self.ema.load_state({name: found.arrays[name] for name in self.names}, 0)
         self.started_from = weights.origin(found)
         log.info("a new run, with the %s weights of %s", "averaged" if found.kind == "ema" else "raw", found.path)
+
+    def _go_on(self, resume: str) -> None:
+        """Continues what the output directory holds, if ``resume`` says so and there is something."""
+        if self.group.writer:
+            checkpoint.clean(self.folder, self.checkpoints, self.folder / "samples")
+            check_writable(self.checkpoints, self.folder / "samples")
+        self.group.gather([0])  # wait for that
+        path = resuming.find(self.folder, resume)  # a kill may have come while a checkpoint was replaced; it is back
+        if path is not None:
+            self.load(path)
+            if self.group.writer:  # damaged ones: "whole" alone gets here with any
+                checkpoint.set_aside(self.checkpoints, after=self.step)
+        settings = [self.config, self.arguments, self.fingerprint.data, self.total_steps, self.every]
+        self.group.check_start(self.cell, self.step, settings)
 
     def close(self) -> None:
         """Lets the output directory go, so that another run may have it. Raises UserError while training."""
@@ -265,6 +271,12 @@ class Trainer:
         if self.group.writer and self.best_step in checkpoint.steps(self.checkpoints):
             checkpoint.mark_best(self.checkpoints, self.best_step)
         self.accepted_changes = resuming.note_accepted(loaded, accepted)
+        if resuming.of_data(accepted) and self.validation_set is not None:
+            log.warning(
+                "the held-out images are chosen anew and were in part trained on: their loss is lower than it should "
+                "be, and the best checkpoint is looked for from here on"
+            )
+            self.best_loss = math.inf
         self.started_from = loaded.state.get("started_from")
         self.skipped = training["skipped_steps"]
         self.epochs.load_state(training["epoch_losses"])

@@ -269,7 +269,9 @@ def write_checkpoint(args: dict, config: Config, cell, groups: dict, step: int, 
 
     trained = [name for name, p in cell.parameters_and_names() if p.requires_grad]
     groups["ema"] = {name: groups["ema"][name] for name in trained}
-    zeros = {f"{key}.{name}": groups["ema"][name] * 0 for key in ("exp_avg", "exp_avg_sq") for name in trained}
+    zeros = {
+        f"{key}.{name}": np.zeros_like(groups["ema"][name]) for key in ("exp_avg", "exp_avg_sq") for name in trained
+    }
     groups["optimizer"] = {"steps": np.zeros(1, np.float32), **zeros}
     folder = output_directory(args["output_dir"])
     if checkpoint.steps(folder / "checkpoints"):

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ms_ddpm.cli import Parser, run
 from ms_ddpm.config import Config, add_options, resolve, to_dict
 from ms_ddpm.errors import UserError
+from ms_ddpm.graph_errors import reports_to
 
 log = logging.getLogger("ms_ddpm")
 
@@ -230,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        reports_to(trainer.folder / "compiler")
         if group.writer and not result.stopped_by:
             report(trainer, config)
     code = 128 + result.stopped_by if result.stopped_by else 0

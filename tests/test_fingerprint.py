@@ -182,10 +182,10 @@ def test_of_many_files_a_thousand_are_looked_into_and_all_have_names_and_sizes(p
     unseen = next(name for name in source.files() if name not in before["files"])
     file = pictures / unseen
     file.write_bytes(file.read_bytes() + b"\0")
-    assert what_changed(before, pictures) == ["the sizes of its files are others than they were"]
+    assert what_changed(before, pictures) == ["the sizes of its files differ from the run's"]
     file.rename(file.with_name("99.png"))
     assert what_changed(before, pictures)[-1] in (
-        "the sizes of its files are others than they were", f"{unseen[:2]}99.png is new"
+        "the sizes of its files differ from the run's", f"{unseen[:2]}99.png is new"
     )  # fmt: skip
     other = data_identity.facts_of(opened(pictures))
     assert other["names"] != before["names"]
@@ -212,11 +212,11 @@ def test_arrays_are_known_by_their_pixels_and_labels():
     assert data_identity.facts_of(data.split(source, 7, seed=1)[0].origin) == before
     inverted = data.array_source("own", 255 - pixels, labels)
     assert data_identity.changes(before, data_identity.facts_of(inverted), inverted) == [
-        "its pixels are others than they were"
+        "its pixels differ from the run's"
     ]
     relabelled = data.array_source("own", pixels, labels[::-1].copy())
     assert data_identity.changes(before, data_identity.facts_of(relabelled), relabelled) == [
-        "its labels are others than they were"
+        "its labels differ from the run's"
     ]
 
 
@@ -224,3 +224,58 @@ def test_images_that_chance_changes_each_time_have_no_pixels_to_be_known_by():
     rng = np.random.default_rng(0)
     store = Store("own", (1, 8, 8), range(5), lambda index: rng.integers(0, 255, (1, 8, 8), dtype=np.uint8))
     assert "pixels" not in data_identity.facts_of(data.ImageSource(store))
+
+
+@pytest.mark.parametrize("images", [1, 3, 40])
+def test_a_flip_by_the_toss_of_a_coin_is_noticed_in_however_few_images(images):
+    """Half of such images are the same twice; a run that goes on must not be refused for that."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (images, 1, 8, 8), dtype=np.uint8)
+
+    def load(index):
+        return pixels[index] if rng.random() < 0.5 else pixels[index, :, :, ::-1]
+
+    for _ in range(30):
+        store = Store("own", (1, 8, 8), range(images), load)
+        assert "pixels" not in data_identity.facts_of(data.ImageSource(store))
+
+
+def test_the_same_images_are_the_same_as_an_array_and_one_by_one():
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 1, 8, 8), dtype=np.uint8)
+    array = data.array_source("own", pixels)
+    singly = data.ImageSource(Store("own", (1, 8, 8), range(300), lambda index: pixels[index]))
+    before, now = data_identity.facts_of(array), data_identity.facts_of(singly)
+    assert now["pixels"] == before["pixels"]
+    assert data_identity.changes(before, now, singly) == []
+    changed = pixels.copy()
+    changed[1] = 7  # not among the hundred that are looked at of any data set
+    other = data.array_source("own", changed)
+    assert data_identity.changes(before, data_identity.facts_of(other), other) == ["its pixels differ from the run's"]
+
+
+def test_of_a_strangers_cell_every_name_is_a_fact(mindspore):
+    """``mode``, ``source`` or ``epochs`` are keys that may change, and something else in a Cell of a user's."""
+    from mindspore import nn
+
+    from ms_ddpm import fingerprint
+
+    def stranger(mode):
+        cell = nn.Cell()
+        cell.mode = mode
+        return fingerprint.facts_of(cell)
+
+    assert fingerprint.changes(stranger("noise"), stranger("x0")) == {"mode": "mode was 'noise', now 'x0'"}
+
+
+def test_a_network_that_was_put_in_later_is_the_one_that_counts(mindspore):
+    from ms_ddpm import GaussianDiffusion, Unet, fingerprint
+
+    def unet(theta):
+        return Unet(8, dim_mults=(1,), channels=1, sinusoidal_pos_emb_theta=theta, rng=0)
+
+    diffusion = GaussianDiffusion(unet(100), image_size=8, timesteps=10)
+    before = fingerprint.facts_of(diffusion)
+    diffusion.model = unet(300)
+    assert fingerprint.changes(before, fingerprint.facts_of(diffusion)) == {
+        "model.sinusoidal_pos_emb_theta": "model.sinusoidal_pos_emb_theta was 100, now 300"
+    }

@@ -1,6 +1,7 @@
 """A graph that MindSpore cannot compile: one line, and everything it leaves behind in one folder."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,32 @@ def test_other_errors_pass_and_the_inner_place_counts(tmp_path, monkeypatch):
     assert places == [tmp_path / "inner"]
     assert VARIABLE not in os.environ
     assert os.listdir(tmp_path) == []
+
+
+def test_each_thread_has_its_own_place(tmp_path, monkeypatch):
+    """One Trainer ends while another's graph fails, as in a page that trains in threads."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    entered, left, said = threading.Event(), threading.Event(), []
+
+    def other():
+        with graph_errors(tmp_path / "other"):
+            entered.set()
+            left.wait(30)
+        said.append(os.environ.get(VARIABLE))
+
+    def fails():
+        with graph_errors(tmp_path / "mine"):
+            thread = threading.Thread(target=other)
+            thread.start()
+            entered.wait(30)
+            left.set()
+            thread.join()
+            raise TypeError("wrong\n- C++ Call Stack: (For framework developers)")
+
+    with pytest.raises(GraphError, match=r"/mine/error\.txt$"):
+        fails()
+    assert said == [str(tmp_path / "mine")]
+    assert VARIABLE not in os.environ
 
 
 def test_a_command_may_say_later_where_it_writes(tmp_path, monkeypatch):

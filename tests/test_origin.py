@@ -108,6 +108,18 @@ def test_or_beside_its_checkpoints(tmp_path):
     assert origin.find(tmp_path / "library" / "samples.npz") is None
 
 
+@pytest.mark.parametrize("place", [".", ".."])
+def test_what_lies_beside_samples_may_be_another_programs(main, tmp_path, fashion, fid, place):
+    """Others have a config.yaml and a folder "checkpoints", too; with --dataset the README's line works there."""
+    folder = tmp_path / "somebody" / "samples"
+    folder.mkdir(parents=True)
+    (folder / place / "config.yaml").write_text("model: {target: unet}\n")
+    (folder / place / "checkpoints").mkdir()
+    images.save_npz(shirts(), folder / "samples.npz")
+    assert origin.find(folder / "samples.npz") is None
+    assert main(["--samples", str(folder / "samples.npz"), "--dataset", str(fashion)]) == 0
+
+
 @pytest.mark.parametrize("note", [b"", b"[]", b"{", b'{"background": 3}', b"\xff", b'{"dataset": "digits", "x": 1}'])
 def test_a_damaged_note_is_no_note(tmp_path, note):
     images.save_npz(shirts(3), tmp_path / "s.npz", trained_on=np.frombuffer(note, np.uint8))

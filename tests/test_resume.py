@@ -90,7 +90,7 @@ def test_a_library_run_goes_on_with_nothing_else(library, run, changed, phrase):
 
 def test_other_images_of_the_same_number_are_noticed(library, run):
     other = data.array_source("own", 255 - library.images)
-    with pytest.raises(UserError, match=r"run: its pixels are others than they were; .* --accept_changes data$"):
+    with pytest.raises(UserError, match=r"run: its pixels differ from the run's; .* --accept_changes data$"):
         library(run, dataset=other, **HALVES)
 
 
@@ -102,7 +102,7 @@ def test_what_may_change_does_not_stop_a_run(library, run):
     assert trainer.step == 5
 
 
-def test_a_checkpoint_that_knows_no_facts_goes_on(library, run):
+def test_a_checkpoint_that_knows_no_facts_goes_on(library, run, caplog):
     path = checkpoint.locate(run)
     state = json.loads((path / "state.json").read_text())
     for name in ("fingerprint", "config", "config_of", "accepted_changes", "started_from"):
@@ -112,6 +112,7 @@ def test_a_checkpoint_that_knows_no_facts_goes_on(library, run):
     (path / "state.json").write_text(json.dumps(state))
     trainer = library(run, diffusion={"objective": "pred_x0"}, ema_decay=0.5, **HALVES)
     assert trainer.step == 5
+    assert "whether they are the same is not checked" in caplog.text
 
 
 def test_what_was_accepted_is_kept_and_need_not_be_said_again(library, run, caplog):
@@ -123,7 +124,7 @@ def test_what_was_accepted_is_kept_and_need_not_be_said_again(library, run, capl
     assert "the run goes on with what was changed" in caplog.text
     noted = [{
         "step": 5, "names": ["ema_decay", "data"],
-        "changes": ["ema_decay was 0.995, now 0.9", "its pixels are others than they were"],
+        "changes": ["ema_decay was 0.995, now 0.9", "its pixels differ from the run's"],
     }]  # fmt: skip
     trainer.step = 6
     assert state_of(trainer)["accepted_changes"] == noted
@@ -286,6 +287,47 @@ def test_a_notebook_cell_that_is_run_again_works(library, tmp_path):
         third.step = 4
         third.save()
     assert checkpoint.steps(third.checkpoints) == [3, 4]
+
+
+def test_a_trainer_that_cannot_be_made_leaves_the_folder_to_the_one_that_has_it(library, tmp_path):
+    first = library(tmp_path)
+    first.step = 3
+    first.save()
+    with pytest.raises(UserError, match="is of another run"):
+        library(tmp_path, diffusion={"objective": "pred_x0"})
+    first.step = 4
+    first.save()
+    assert checkpoint.steps(first.checkpoints) == [3, 4]
+    second = library(tmp_path)
+    assert second.step == 4
+    with pytest.raises(UserError, match="a later Trainer took over its folder"):
+        first.save()
+
+
+def test_a_folder_is_free_after_a_trainer_that_could_not_be_made(library, run):
+    with pytest.raises(UserError, match="is of another run"):
+        library(run, diffusion={"objective": "pred_x0"}, **HALVES)
+    assert library(run, **HALVES).step == 5
+
+
+def test_the_best_is_looked_for_anew_among_other_images(library, run, caplog):
+    path = checkpoint.locate(run)
+    state = json.loads((path / "state.json").read_text())
+    state["training"]["best_loss"] = 0.001
+    state["training"]["arguments"]["validation_images"] = 5
+    state["sha256"] = checkpoint.state_digest(state)
+    (path / "state.json").write_text(json.dumps(state))
+    same = library(run, validation_images=5, **HALVES)
+    assert same.best_loss == 0.001
+    fewer = data.array_source("own", library.images[1:])
+    trainer = library(run, dataset=fewer, validation_images=5, accept_changes="data", **HALVES)
+    assert trainer.best_loss == np.inf
+    assert "were in part trained on" in caplog.text
+
+
+def test_what_has_not_changed_need_not_be_accepted_and_is_named(library, run, caplog):
+    assert library(run, accept_changes=["objectiv"], **HALVES).step == 5
+    assert "accept_changes names objectiv, which has not changed" in caplog.text
 
 
 def test_a_folder_that_is_at_work_is_not_taken_over(library, tmp_path):
