@@ -100,6 +100,11 @@ def arguments(
     return [*chosen, *rest]
 
 
+def environment(kernels: str) -> dict[str, str]:
+    """What a process is told so that it computes with the C++ kernels "on" or "off"."""
+    return {"MS_DDPM_KERNELS": "0"} if kernels == "off" else {}
+
+
 def check_made(folder: Path) -> dict[str, Any]:
     """The log line of the first step of the run in ``folder``.
 
@@ -176,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs.mkdir()
     make_data(data)
 
-    env = {"MS_DDPM_KERNELS": "0"} if args.kernels == "off" else {}
+    env = environment(args.kernels)
     start = [sys.executable]
     rest = ["--device_target", args.device_target, "--mode", str(args.mode)]
     if args.workers > 1:
