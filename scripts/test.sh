@@ -4,7 +4,7 @@
 #   bash scripts/test.sh --all    # and what takes longer: many kills, long runs, thousands of damaged inputs
 #   bash scripts/test.sh -k data  # anything pytest takes
 # VENV chooses the environment's directory, PYTHON the interpreter, TEST_WORKERS the processes (default 2; each takes
-# up to 3 GB).
+# up to 9 GB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/_venv.sh
