@@ -15,4 +15,4 @@ def choose(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     step on one flat vector took 36 times the memory of the weights. With a condition of the arrays' shape it takes
     one. `tests/test_ops.py` shows whether it still does.
     """
-    return _select(ops.broadcast_to(condition.reshape((1,) * x.ndim), x.shape), x, y)
+    return _select(ops.broadcast_to(condition, x.shape), x, y)
