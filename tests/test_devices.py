@@ -19,7 +19,8 @@ def other(request, mindspore, monkeypatch):
 
 def test_the_target_is_the_one_that_the_program_set_itself(mindspore, monkeypatch):
     assert runtime.device_target() == "CPU"
-    monkeypatch.setattr(mindspore, "get_context", {"device_target": "Ascend", "enable_compile_cache": False}.__getitem__)
+    told = {"device_target": "Ascend", "enable_compile_cache": False}
+    monkeypatch.setattr(mindspore, "get_context", told.__getitem__)
     assert runtime.device_target() == "Ascend"
 
 
