@@ -101,8 +101,12 @@ def arguments(
 
 
 def environment(kernels: str) -> dict[str, str]:
-    """What a process is told so that it computes with the C++ kernels "on" or "off"."""
-    return {"MS_DDPM_KERNELS": "0"} if kernels == "off" else {}
+    """What a process is told so that it computes with the C++ kernels "on" or "off".
+
+    And with this interpreter: msrun starts whatever is called python.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {"PATH": path, **({"MS_DDPM_KERNELS": "0"} if kernels == "off" else {})}
 
 
 def check_made(folder: Path) -> dict[str, Any]:
