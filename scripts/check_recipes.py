@@ -186,18 +186,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_data(data)
 
     env = environment(args.kernels)
-    start = [sys.executable]
+    alone = [sys.executable]
     rest = ["--device_target", args.device_target, "--mode", str(args.mode)]
+    msrun = []
     if args.workers > 1:
-        start = [str(Path(sys.executable).with_name("msrun")), f"--worker_num={args.workers}",
+        msrun = [str(Path(sys.executable).with_name("msrun")), f"--worker_num={args.workers}",
                  f"--local_worker_num={args.workers}", "--join=True", f"--log_dir={folder / 'msrun'}"]  # fmt: skip
-        rest.append("--distribute")
     rows = {}
     print(f"{'recipe':26} {'first step':>10} {'in all':>8} {'memory':>9}", flush=True)
     for name in [name for name in recipes if name in wanted]:
         train = [str(ROOT / "scripts" / "train.py")]
         given = arguments(recipes[name], name, data, runs, accumulate=args.accumulate, rest=rest)
-        row = rows[name] = run_recipe([*start, *train, *given], runs / name, env, args.workers)
+        if msrun and recipes[name].get("system") != "autoencoder":  # which trains in one process
+            row = run_recipe([*msrun, *train, *given, "--distribute"], runs / name, env, args.workers)
+        else:
+            row = run_recipe([*alone, *train, *given], runs / name, env, workers=1)
+        rows[name] = row
         said = row.get("problem", "ok")
         first, memory = row.get("first_step_s", 0), row.get("peak_rss_mb", 0)
         print(f"{name:26} {first:8.1f} s {row['seconds']:6.1f} s {memory:6.0f} MB  {said}", flush=True)
