@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -123,7 +122,9 @@ class ImageSource:
     @property
     def names(self) -> list[str]:
         """Of every image what it is called within the data set: the file's path in the folder, or its number."""
-        return [str(self._store.names[i]).removeprefix(self.name + os.sep) for i in self._indices]
+        root = self._store.root
+        names = [str(self._store.names[index]) for index in self._indices]
+        return names if root is None else [Path(name).relative_to(root).as_posix() for name in names]
 
     @property
     def class_names(self) -> list[str] | None:
@@ -167,11 +168,10 @@ class ImageSource:
 
     def files(self) -> dict[str, Path] | None:
         """The image files by their names below the data set's folder; None for images that are no files."""
-        root = self._store.root
-        if root is None:
+        if self._store.root is None:
             return None
         paths = (Path(self._store.names[index]) for index in self._indices)
-        return {path.relative_to(root).as_posix(): path for path in paths}
+        return dict(zip(self.names, paths, strict=True))
 
     def _read(self, index: int) -> np.ndarray:
         if not 0 <= index < len(self):
