@@ -8,6 +8,7 @@ build alone, that package's. MS_DDPM_BUILD_KERNELS=0 leaves the kernels out.
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -55,7 +56,23 @@ class BuildKernels(build_ext):
             archive.extractall(folder, names)
         return str(next(folder.glob("*/data/include")))
 
+    def is_up_to_date(self, built, sources):
+        """Whether the library ``built`` is newer than its ``sources``, and whole: a build may have been interrupted."""
+        if self.force or not built.exists():
+            return False
+        if any(source.stat().st_mtime > built.stat().st_mtime for source in sources):
+            return False
+        return not subprocess.run(
+            [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(built)], capture_output=True
+        ).returncode
+
     def build_extension(self, ext):
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        built = here / self.get_ext_filename(ext.name)  # where an editable installation has it
+        if self.is_up_to_date(built, [here / "setup.py", *(here / name for name in ext.depends)]):
+            shutil.copy2(built, target)
+            return
         if sys.platform != "linux":
             raise RuntimeError("they are for Linux")
         x86 = platform.machine() in ("x86_64", "AMD64")
@@ -71,8 +88,6 @@ class BuildKernels(build_ext):
                 [f"{SOURCES}/simd.cpp"], output_dir=f"{self.build_temp}/{isa}", macros=[("MSD_ISA", isa)],
                 extra_postargs=[*FLAGS, *ISA_FLAGS[isa]], depends=ext.depends,
             )  # fmt: skip
-        target = Path(self.get_ext_fullpath(ext.name))
-        target.parent.mkdir(parents=True, exist_ok=True)
         # Beside the old file and then in its place: a process that has it loaded keeps what it has.
         self.compiler.link_shared_object(objects, f"{target}.new", libraries=["dl", "pthread"], target_lang="c++")
         os.replace(f"{target}.new", target)

@@ -7,7 +7,6 @@ of inputs moved by one ulp, see cases/_make.py) and ``scale/NAME``. Writing need
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
@@ -27,42 +26,18 @@ from ms_ddpm.untrusted import read_bytes, read_text
 from .case import Arrays, Case, Computation
 from .errors import BundleError, NothingRan, UnknownCase
 from .runner import Outcome, Record, outcome_of, record
+from .sources import TRUSTED, hash_of
 
 FORMAT = 1
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "bundles"
 DATA = "data.safetensors"
-TRUSTED = (  # whose results a bundle holds
-    "../torch_ref", "oracle", "backends/on_torch", "backends/on_numpy.py", "backends/numpy_score.py",
-    "backends/numpy_corruption.py", "backends/_schedulers.py", "backends/_first_ddpm.py",
-)  # fmt: skip
-
-
-def _canonical(node: object) -> object:
-    """A syntax tree without docstrings, positions and what only some versions of Python have."""
-    if isinstance(node, list):
-        return [_canonical(item) for item in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = []
-    for name, value in ast.iter_fields(node):
-        if name in ("type_params", "type_comment", "kind"):
-            continue
-        if name == "body" and isinstance(value, list):
-            value = [s for s in value if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-        fields.append((name, _canonical(value)))
-    return (type(node).__name__, fields)
 
 
 @functools.cache
 def source_hash() -> str:
     """sha256 of the code whose results bundles hold, whatever its comments and layout."""
-    digest = hashlib.sha256()
-    for place in TRUSTED:
-        path = ROOT / place
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(repr(_canonical(ast.parse(file.read_text(encoding="utf-8")))).encode())
-    return digest.hexdigest()
+    return hash_of(TRUSTED)
 
 
 def fingerprint(computation: Computation) -> str:

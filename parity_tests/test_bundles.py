@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from parity_tests import bundles
+from parity_tests import bundles, sources
 from parity_tests.cases import SMALL_SET, all_cases, select
 from parity_tests.errors import BundleError, NothingRan
 from parity_tests.runner import record, run
@@ -67,9 +67,9 @@ def test_a_changed_case_makes_a_bundle_stale(bundle, cases, monkeypatch):
 def test_comments_and_docstrings_do_not_make_a_bundle_stale():
     import ast
 
-    one = bundles._canonical(ast.parse('def f(x):\n    """Doc."""\n    return x + 1\n'))
-    two = bundles._canonical(ast.parse("# comment\ndef f( x ):\n    return (x + 1)\n"))
-    other = bundles._canonical(ast.parse("def f(x):\n    return x + 2\n"))
+    one = sources._canonical(ast.parse('def f(x):\n    """Doc."""\n    return x + 1\n'))
+    two = sources._canonical(ast.parse("# comment\ndef f( x ):\n    return (x + 1)\n"))
+    other = sources._canonical(ast.parse("def f(x):\n    return x + 2\n"))
     assert one == two != other
 
 

@@ -14,20 +14,13 @@ from ms_ddpm import checkpoint
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
+from .processes import script
 
 SCRIPTS = ("train", "sample", "evaluate", "convert")
 TINY = [
     "--dim", "8", "--dim_mults", "1", "2", "--timesteps", "20", "--sampling_timesteps", "4", "--train_batch_size", "4",
     "--num_samples", "4", "--validation_images", "8", "--image_size", "8", "--channels", "1", "--dataset", "digits",
 ]  # fmt: skip
-
-
-def script(name, *args, env=None, timeout=300):
-    """Runs scripts/NAME.py in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, args)],
-        capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})},
-    )  # fmt: skip
 
 
 def refused(result, *words):

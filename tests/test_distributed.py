@@ -21,7 +21,8 @@ from ms_ddpm.distributed import Group, check_launch
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
-from .test_cli import TINY, refused, script
+from .processes import script
+from .test_cli import TINY, refused
 
 STEPS, EVERY = 12, 6
 RUN = [*TINY, "--dim_mults", "1", "--flip", "--train_num_steps", str(STEPS), "--save_and_sample_every", str(EVERY)]

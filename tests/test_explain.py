@@ -1,6 +1,5 @@
 """scripts/explain.py: the operations are what their names say, every page is drawn, bad input is one line."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
+from .processes import script
 
 
 @pytest.fixture
@@ -93,8 +93,7 @@ def test_an_image_too_small_and_an_unknown_page_are_refused(image, tmp_path):
 
 
 def explain(*args):
-    command = [sys.executable, str(ROOT / "scripts" / "explain.py"), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return script("explain", *args)
 
 
 def test_the_script_writes_what_it_names(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 from ms_ddpm import config, data, evaluation, images
 from ms_ddpm.errors import UserError
 
-from .test_cli import refused, script
+from .processes import script
+from .test_cli import refused
 
 SCORE = [
     "--system", "score", "--dataset", "digits28", "--image_size", "28", "--channel_widths", "32", "32", "32", "32",

@@ -1,0 +1,72 @@
+"""Which mutants of torch_ref were found at their place, and by which code: until it changes they need not run again.
+
+    python -m parity_tests.mutants.found    runs them all and keeps the record, found.json: two minutes
+
+Nothing of MindSpore has a say in them, so most changes of this project leave the record as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from ms_ddpm.files import write_atomically
+
+from ..sources import TRUSTED, hash_of
+from ..tolerances import read as read_tolerances
+from ._mutant import Mutant
+
+FILE = Path(__file__).with_name("found.json")
+CODE = (
+    *TRUSTED, "cases", "case.py", "runner.py", "verdict.py", "tolerances.py", "rivals.py", "backends/__init__.py",
+    "backends/_memo.py", "errors.py", "classes.py",
+)  # fmt: skip
+OF_MINDSPORE = ("on_mindspore.py", "kernels.py", "orchestration.py")  # in this folder; they have no say
+
+
+@functools.cache
+def code() -> dict[str, str]:
+    """By what the record knows the code: torch_ref, the checks, these mutants, and who computes."""
+    mutants = [f"mutants/{file.name}" for file in sorted(FILE.parent.glob("*.py")) if file.name not in OF_MINDSPORE]
+    tolerances = json.dumps(read_tolerances(), sort_keys=True).encode()
+    versions = {package: version(package).split("+")[0] for package in ("numpy", "torch")}
+    return {"code": hash_of((*CODE, *mutants)), "tolerances": hashlib.sha256(tolerances).hexdigest(), **versions}
+
+
+@functools.cache
+def already_found() -> frozenset[str]:
+    """Names of the mutants that the code as it is has found; none where it changed since."""
+    record = json.loads(FILE.read_text(encoding="utf-8"))
+    return frozenset(record["found"] if record["by"] == code() else ())
+
+
+def keep(found: Iterable[str]) -> None:
+    """Writes the record."""
+    text = json.dumps({"by": code(), "found": sorted(found)}, indent=1, ensure_ascii=False)
+    write_atomically(FILE, f"{text}\n".encode())
+
+
+def main() -> None:
+    """Runs the mutants of torch_ref and keeps which were found at their place."""
+    from . import MUTANTS, Bench, examine
+
+    bench, found = Bench("torch"), []
+    chosen: list[Mutant] = [mutant for mutant in MUTANTS if mutant.framework == "torch"]
+    for mutant in tqdm(chosen, desc="mutants", unit="mutant"):
+        finding = examine(mutant, bench, first_tier_only=True)
+        if finding.killed and finding.at_place:
+            found.append(mutant.name)
+        else:
+            print(finding)
+    keep(found)
+    print(f"{len(found)} of {len(chosen)} found at their place: {FILE}")
+
+
+if __name__ == "__main__":
+    main()
