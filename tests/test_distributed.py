@@ -192,6 +192,26 @@ def test_sigterm_stops_all_workers_after_the_same_step_with_a_checkpoint(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["init_from", "accept_changes"])
+def test_two_workers_begin_or_go_on_with_what_was_changed_as_one_does(two, tmp_path, way):
+    begun = {
+        "init_from": ["--init_from", two[0], "--seed", 5],
+        "accept_changes": [
+            "--resume", two[0] / "checkpoints" / checkpoint.step_name(EVERY), "--adam_betas", 0.5, 0.9,
+            "--accept_changes", "adam_betas",
+        ],
+    }[way]  # fmt: skip
+    code, said = Job(tmp_path / "two", *begun, "--log_every", 1).wait()
+    assert code == 0, said[-3000:]
+    alone = tmp_path / "alone"
+    result = script("train", *RUN, *begun, "--gradient_accumulate_every", 2, "--log_every", 1, "--output_dir", alone)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(arrays(tmp_path / "two"), arrays(alone), 2e-6)
+    differ = [name for name, value in arrays(two[0]).items() if not np.allclose(value, arrays(alone)[name], atol=1e-4)]
+    assert differ, "the change changes nothing"
+
+
+@pytest.mark.slow
 def test_ten_kills_of_any_worker(tmp_path):
     """Workers are killed at random moments, 0 as well as 1; what is there can always be continued."""
     rng, folder = random.Random(0), tmp_path / "killed"

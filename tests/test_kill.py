@@ -14,9 +14,10 @@ import pytest
 from ms_ddpm import checkpoint
 
 from .conftest import ROOT
+from .fuzz import ALL
 from .test_cli import TINY
 
-STEPS, EVERY = 120, 4
+STEPS, EVERY = 120 if ALL else 48, 4  # with --all a run is killed more often
 COMMAND = [
     sys.executable, str(ROOT / "scripts" / "train.py"), *TINY, "--train_num_steps", str(STEPS),
     "--save_and_sample_every", str(EVERY), "--keep_checkpoint_max", "2",

@@ -322,3 +322,40 @@ def test_a_model_and_an_autoencoder_that_do_not_fit_are_refused(built):
 
     with pytest.raises(UserError, match=r"latents \(2, 10, 10\), but the autoencoder's are \(4, 10, 10\)"):
         LatentDiffusion(built[0].model, ImageAutoencoder(AutoEncoder(rng=0), image_size=28))
+
+
+def test_a_run_goes_on_with_other_images_where_they_are_accepted(config, tmp_path, rng):
+    """Their latents are made anew, and normalised as those were that the weights were trained on."""
+    from ms_ddpm.distributed import ALONE
+    from scripts.train import build_trainer
+
+    images = {name: rng.integers(low, 256, (24, 28, 28, 1), np.uint8) for name, low in (("former", 0), ("other", 120))}
+    for name, pixels in images.items():
+        np.savez(tmp_path / f"{name}.npz", arr_0=pixels)
+
+    def trainer(dataset, **changes):
+        path = str(tmp_path / f"{dataset}.npz")
+        keys = {"dataset": path, "output_dir": str(tmp_path / "run"), "num_classes": 0, "validation_images": 4}
+        made = build_trainer(dataclasses.replace(config, **keys, **changes), ALONE)
+        made.cell.keep_data(made.folder)  # as train.py does at the beginning
+        return made
+
+    with trainer("former") as first:
+        mean = first.cell.latent_mean.asnumpy().copy()
+        kept = latents.read(tmp_path / "run" / latents.FILE)
+        first.step = 2
+        first.save()
+    with pytest.raises(UserError, match=r"latents of other images .* --accept_changes data$"):
+        trainer("other")
+    with trainer("other", accept_changes=["data"]) as second:
+        assert second.step == 2
+        assert np.array_equal(second.cell.latent_mean.asnumpy(), mean)
+        made = latents.read(tmp_path / "run" / latents.FILE)
+        assert not np.allclose(made.statistics.mean, kept.statistics.mean, atol=1e-3)
+        assert made.digest != kept.digest
+        second.step = 3
+        second.save()
+    with trainer("other") as third:
+        assert third.step == 3
+        assert third.accepted_changes[0]["names"] == ["data"]
+        assert np.array_equal(third.cell.latent_mean.asnumpy(), mean)
