@@ -131,3 +131,10 @@ def test_bars_are_made_where_they_can_be_silenced():
     """`bars.bar` of loops, and `epochs.Progress`, which a Trainer shows or does not."""
     makers = {str(path.relative_to(ROOT)) for path in SOURCES if "tqdm" in set(imports(tree_of(path)))}
     assert {path for path in makers if path.startswith("ms_ddpm/")} == {"ms_ddpm/bars.py", "ms_ddpm/epochs.py"}
+
+
+def test_what_shares_compiled_graphs_stays_with_one_worker(request):
+    """pytest-xdist tells it by the end of a test's id. With a pytest that is too new for it, all is compiled twice."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("the tests run in one process")
+    assert request.node.nodeid.endswith("@tests/test_rules.py")
