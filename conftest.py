@@ -1,10 +1,13 @@
-"""With pytest-xdist: what shares compiled graphs stays with one worker."""
+"""What shares compiled graphs stays with one worker of pytest-xdist, and a worker does not age."""
 
+import gc
 import re
+import sys
 
 import pytest
 
 APART = ("tests/test_recipes.py", "tests/test_endurance.py")  # long tests that share nothing
+OFTEN = 100  # tests after which a worker is tidied up within a file
 
 
 def pytest_itemcollected(item):
@@ -18,3 +21,28 @@ def pytest_itemcollected(item):
     elif group in APART:
         group = item.nodeid
     item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish(session):
+    """Python's garbage collector need not look at thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """After a file, and now and then within one, gives back what MindSpore keeps of the graphs that nobody needs.
+
+    It goes through all of them, and Python through all its objects, at every compilation (2.10): after some thousand
+    tests a network that takes a second took fifteen, and the worker 5 GB.
+    """
+    result = yield
+    item.session.done = getattr(item.session, "done", 0) + 1
+    ends = nextitem is None or nextitem.path != item.path
+    if "mindspore" in sys.modules and (ends or item.session.done % OFTEN == 0):
+        import mindspore
+
+        mindspore.ms_memory_recycle()
+        gc.collect()
+        gc.freeze()
+    return result
