@@ -42,7 +42,29 @@ def pytest_runtest_protocol(item, nextitem):
     if "mindspore" in sys.modules and (ends or item.session.done % OFTEN == 0):
         import mindspore
 
-        mindspore.ms_memory_recycle()
         gc.collect()
+        gc.disable()  # a Cell that went meanwhile would change what MindSpore goes through
+        mindspore.ms_memory_recycle()
+        gc.enable()
         gc.freeze()
     return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _execution_mode(request):
+    """In tests/ graphs, as the scripts run; in parity_tests/ PyNative, where the harness compiles what it compiles.
+
+    Whatever ran in this process before.
+    """
+    if "mindspore" not in sys.modules:  # whoever starts it says how
+        yield
+        return
+    import mindspore
+
+    from ms_ddpm import runtime
+
+    mode, before = int(request.path.parent.name == "parity_tests"), mindspore.get_context("mode")
+    mindspore.set_context(mode=mode)
+    with runtime.execution_mode(mode):
+        yield
+    mindspore.set_context(mode=before)

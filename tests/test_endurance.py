@@ -586,21 +586,23 @@ def memory_of(folder, *, steps, every=100, what="train", env=None, options=()):
     return [json.loads(line)["rss_mb"] for line in result.stdout.splitlines() if line.startswith("{")]
 
 
-def assert_flat(rss, warm_up):
-    """No more than 2 % above what it was after the warm-up."""
+def assert_flat(rss, warm_up, most=0.02):
+    """No more than ``most`` above what it was after the warm-up."""
     growth = max(rss[warm_up:]) / rss[warm_up] - 1
-    assert growth <= 0.02, f"{100 * growth:.1f} %: {rss}"
+    assert growth <= most, f"{100 * growth:.1f} %: {rss}"
 
 
 OFTEN = ("--save_and_sample_every", "50", "--log_every", "5", "--tensorboard")
 SMALLER = ("--dim_mults", "1", "--timesteps", "8", "--save_and_sample_every", "100")
 
 
-def test_two_thousand_steps_take_no_more_memory_than_three_hundred(tmp_path):
+@pytest.mark.parametrize(("steps", "most"), [(600, 0.005), pytest.param(2000, 0.02, marks=pytest.mark.slow)])
+def test_more_steps_take_no_more_memory_than_three_hundred(tmp_path, steps, most):
+    """Between 300 and 600 steps a quarter of the growth is allowed that 2,000 may have: the same leak is found."""
     pytest.importorskip("tensorboardX")
-    rss = memory_of(tmp_path, steps=2000, options=(*OFTEN, *SMALLER))
-    assert len(rss) == 20
-    assert_flat(rss, 2)
+    rss = memory_of(tmp_path, steps=steps, options=(*OFTEN, *SMALLER))
+    assert len(rss) == steps // 100
+    assert_flat(rss, 2, most)
 
 
 @pytest.mark.slow
