@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from ms_ddpm import runtime
@@ -145,3 +146,11 @@ def test_a_missing_device_lists_what_is_there(mindspore):
 def test_impossible_options_are_named(mindspore, options):
     with pytest.raises(UserError, match=next(iter(options))):
         runtime.setup("CPU", **options)
+
+
+def test_the_peak_of_memory_is_this_processs_own_not_that_of_who_started_it():
+    filled = np.ones(50_000_000)  # 400 MB
+    code = "from ms_ddpm import runtime; print(runtime.peak_rss_mb())"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 10 < float(result.stdout) < 300 < runtime.peak_rss_mb()
+    assert filled.all()
