@@ -1,5 +1,6 @@
 """What shares compiled graphs stays with one worker of pytest-xdist, and a worker does not age."""
 
+import contextlib
 import gc
 import re
 import sys
@@ -29,6 +30,17 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+def give_back_graphs():
+    """`mindspore.ms_memory_recycle`, until it gets through: a graph may be the last to hold a Cell, and when that goes
+    it changes the dict that MindSpore goes through (2.10: "dictionary changed size during iteration")."""
+    import mindspore
+
+    for _ in range(1000):
+        with contextlib.suppress(RuntimeError):
+            mindspore.ms_memory_recycle()
+            return
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     """After a file, and now and then within one, gives back what MindSpore keeps of the graphs that nobody needs.
@@ -40,12 +52,8 @@ def pytest_runtest_protocol(item, nextitem):
     item.session.done = getattr(item.session, "done", 0) + 1
     ends = nextitem is None or nextitem.path != item.path
     if "mindspore" in sys.modules and (ends or item.session.done % OFTEN == 0):
-        import mindspore
-
+        give_back_graphs()
         gc.collect()
-        gc.disable()  # a Cell that went meanwhile would change what MindSpore goes through
-        mindspore.ms_memory_recycle()
-        gc.enable()
         gc.freeze()
     return result
 
