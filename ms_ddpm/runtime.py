@@ -293,10 +293,10 @@ def peak_rss_mb() -> float:
 
     Linux's getrusage counts what the process had in common with the one that started it, so /proc is asked first.
     """
-    import resource
-
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 if sys.platform != "darwin" else 1024**2)

@@ -198,10 +198,10 @@ def test_strange_images_are_skipped_by_name(folder, kind, caplog):
 def run_limited(code):
     """What ``code`` prints in a process of its own, and that process's largest memory in MiB."""
     text = f"""
-import re, sys
+import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from ms_ddpm import data, images
+from ms_ddpm import data, images, runtime
 from ms_ddpm.errors import UserError
 def tried(call):
     try:
@@ -210,7 +210,7 @@ def tried(call):
     except UserError as error:
         print("refused", error)
 {code}
-print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024)  # ru_maxrss is the parent's too
+print(int(runtime.peak_rss_mb()))
 """
     result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
