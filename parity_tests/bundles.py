@@ -29,8 +29,7 @@ from .runner import Outcome, Record, outcome_of, record
 from .sources import TRUSTED, hash_of
 
 FORMAT = 1
-ROOT = Path(__file__).resolve().parent
-DEFAULT = ROOT / "bundles"
+DEFAULT = Path(__file__).resolve().parent / "bundles"
 DATA = "data.safetensors"
 
 

@@ -54,17 +54,18 @@ def test_what_was_found_counts_while_the_code_is_what_it_was(monkeypatch, tmp_pa
     assert found.already_found.__wrapped__() == frozenset()
 
 
-@pytest.mark.parametrize("place", ["torch_ref/layers.py", "parity_tests/verdict.py", "parity_tests/mutants/latent.py"])
-def test_the_code_that_decides_is_all_that_has_a_say(monkeypatch, tmp_path, place):
-    """A change there, and not one of ms_ddpm, makes every mutant run again."""
+def test_the_code_that_decides_is_all_that_has_a_say(monkeypatch, tmp_path):
+    """A change of torch_ref, of the checks and of the mutants each makes every mutant run again."""
     for folder in ("torch_ref", "parity_tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("bundles", "__pycache__"))
     monkeypatch.setattr(sources, "ROOT", tmp_path / "parity_tests")
     as_it_is = found.code.__wrapped__()
     assert as_it_is == found.code()
-    with open(tmp_path / place, "a") as file:
-        file.write("\nCHANGED = 1\n")
-    assert found.code.__wrapped__() != as_it_is
+    for place in ("torch_ref/layers.py", "parity_tests/verdict.py", "parity_tests/mutants/latent.py"):
+        text = (tmp_path / place).read_text()
+        (tmp_path / place).write_text(f"{text}\nCHANGED = 1\n")
+        assert found.code.__wrapped__() != as_it_is, place
+        (tmp_path / place).write_text(text)
 
 
 def test_there_are_enough_mutants_and_each_says_where_it_is_known_from():

@@ -40,8 +40,9 @@ def _run(command: list[str], folder: str, environment: Mapping[str, str], said: 
     runpy.run_path(command[0], run_name="__main__")
 
 
-def run(command: list[str], timeout: float = 300) -> subprocess.CompletedProcess:
-    """Runs the script ``command[0]`` with the arguments that follow; what `subprocess.run` gives, as text."""
+def script(name: str, *args, timeout: float = 300) -> subprocess.CompletedProcess:
+    """Runs scripts/NAME.py with ``args``; what `subprocess.run` gives, as text."""
+    command = [str(ROOT / "scripts" / f"{name}.py"), *map(str, args)]
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder, "out"), Path(folder, "err")]
         process = _context().Process(target=_run, args=(command, os.getcwd(), dict(os.environ), list(map(str, said))))
@@ -52,8 +53,3 @@ def run(command: list[str], timeout: float = 300) -> subprocess.CompletedProcess
             raise subprocess.TimeoutExpired(command, timeout)
         out, err = (path.read_text() for path in said)
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
-
-
-def script(name: str, *args, timeout: float = 300) -> subprocess.CompletedProcess:
-    """Runs scripts/NAME.py."""
-    return run([str(ROOT / "scripts" / f"{name}.py"), *map(str, args)], timeout)
