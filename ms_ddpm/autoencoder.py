@@ -57,10 +57,10 @@ class ImageAutoencoder(TakesArrays):
 
     mean (x - x')^2 + perceptual_weight * perceptual(x, x'), x' the reconstruction. Nothing in it is random.
 
-    The document's loss adds LPIPS of the batch and of a *global* x_hat (its ``lambda x, xhat`` reads the variable of
-    the training loop, which happens to be the same one), and gives LPIPS images in [0, 1] where it expects [-1, 1].
-    The running statistics of batch normalisation belong to the weights of the last step, not to averaged ones: train
-    with ``ema_decay`` 0 and ``ema_update_every`` 1, or take the "model" weights.
+    The score article's loss (docs/systems.md) adds LPIPS of the batch and of a *global* x_hat (its ``lambda x, xhat``
+    reads the variable of the training loop, which happens to be the same one), and gives LPIPS images in [0, 1] where
+    it expects [-1, 1]. The running statistics of batch normalisation belong to the weights of the last step, not to
+    averaged ones: train with ``ema_decay`` 0 and ``ema_update_every`` 1, or take the "model" weights.
 
     Args:
         net: the network; ``net.in_channels`` channels.

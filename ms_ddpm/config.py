@@ -35,7 +35,7 @@ def _option(
 class Config:
     """Everything that makes a run. Names are those of `Unet`, `GaussianDiffusion` and `Trainer`."""
 
-    source: str = _option("", "str", "paper or document the recipe comes from (a note)")
+    source: str = _option("", "str", "paper or article the recipe comes from (a note)")
     system: str = _option("diffusion", "str", "what is trained; see docs/systems.md", choices=SYSTEMS)
     # data
     dataset: str = _option(

@@ -41,9 +41,10 @@ def _per_image(amount: Tensor) -> Tensor:
 def corrupt(x: Tensor, amount: Tensor, noise: Tensor) -> Tensor:
     """x (1 - a) + noise a: x and noise (B, C, H, W), amount (B,) in [0, 1] -> (B, C, H, W).
 
-    With uniform noise this is what the source document calls corruption. (Its words, "the noise is multiplied with the
-    image and added to 1 minus its share", describe something else than its code, which is this.) It is also the
-    straight path of rectified flow (Liu et al., https://arxiv.org/abs/2209.03003, eq. 1), there from Gaussian noise.
+    With uniform noise this is what the article (docs/systems.md) calls corruption. (Its words, "the noise is multiplied
+    with the image and added to 1 minus its share", describe something else than its code, which is this.) It is also
+    the straight path of rectified flow (Liu et al., https://arxiv.org/abs/2209.03003, eq. 1), there from Gaussian
+    noise.
     """
     a = _per_image(amount)
     return x * (1 - a) + noise * a
@@ -65,7 +66,7 @@ def uniform(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
 def gaussian(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """x + a z, z standard normal: mean x, standard deviation a, not clipped. At a = 1 as strong as the image's range.
 
-    Additive Gaussian noise: Gonzalez & Woods, section 5.2. The document adds a standard deviation of 1 to pixels of
+    Additive Gaussian noise: Gonzalez & Woods, section 5.2. The article adds a standard deviation of 1 to pixels of
     0..255, which nobody can see; its picture shows the noise only because matplotlib stretches it.
     """
     return x + _per_image(amount) * z
@@ -76,7 +77,7 @@ def salt_and_pepper(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """Each value becomes 0 (pepper) with probability a/2 and 1 (salt) with a/2: z uniform in [0, 1) decides.
 
     Mean x (1 - a) + a/2, variance a (1 - a) (x - 1/2)^2 + a/4; nothing of the image is left at a = 1.
-    Bipolar impulse noise: Gonzalez & Woods, section 5.2 (P_s = P_p). The document calls a share of untouched pixels
+    Bipolar impulse noise: Gonzalez & Woods, section 5.2 (P_s = P_p). The article calls a share of untouched pixels
     the signal-to-noise ratio, its text sets pixels to random values between (that is random-valued impulse noise), its
     code damages twice the ``prob`` it is given, and its ``generate_salt_pepper_noise`` writes 1 for salt, 2 for pepper
     and more pepper along the border.
@@ -92,7 +93,7 @@ def poisson(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     Shot noise: light comes in photons, of which a pixel that is 1 gets 1 / a^2 on average, and their number has its
     mean as its variance (Hasinoff, "Photon, Poisson noise", in Computer Vision: A Reference Guide, 2014). It depends on
     the image, is none where that is black, and is as strong as `gaussian` where it is white. Amounts below 2^-24 add
-    nothing. The document's definition, "pixels appear with a probability that fluctuates within a range", is not it,
+    nothing. The article's definition, "pixels appear with a probability that fluctuates within a range", is not it,
     and the causes it gives (dim light, warm electronics) are copied from Gaussian noise to all four kinds.
     """
     a = _per_image(amount)
@@ -103,7 +104,7 @@ def poisson(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
 def multiplicative(x: Tensor, amount: Tensor, z: Tensor) -> Tensor:
     """x + x a z = x (1 + a z), z standard normal: mean x, standard deviation a x, none where the image is black.
 
-    Speckle in Lee's model, the image times noise of mean 1 (IEEE TPAMI 2(2), 1980, eq. 13). The document's "artefact
+    Speckle in Lee's model, the image times noise of mean 1 (IEEE TPAMI 2(2), 1980, eq. 13). The article's "artefact
     of two or more low-frequency signals multiplied into a high-frequency one" is no noise; it also says of impulse
     noise that its relation to the signal is multiplication, which this is and that is not.
     """
@@ -265,7 +266,7 @@ class Corruption(TakesArrays):
             seed: image i draws from a stream of its own, named by seed and ``first_image`` + i.
             noise: a tape in place of that: one array (B, C, H, W) of z, see `start_tape`.
             labels: None: there are no classes here.
-            steps: n of the mix factors 1 / (n - i); 5 show the idea, 40 are the document's best.
+            steps: n of the mix factors 1 / (n - i); 5 show the idea, 40 are the article's best.
 
         A kind that leaves something of the image at amount 1 (all but uniform and salt_and_pepper) starts from a
         corrupted grey image: it restores images, and does not know how to make many different ones.

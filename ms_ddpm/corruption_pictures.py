@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LEVELS = 8
 AMOUNTS = (0.25, 0.5, 0.75, 1.0)
-LOSS_RANGE = (0.0, 0.1)  # of the y axis, as in the document
+LOSS_RANGE = (0.0, 0.1)  # of the y axis, as in the corruption article (docs/systems.md)
 PICTURE_STREAM = 1 << 20  # beside the images of a sample, which are counted from 0
 
 
@@ -46,7 +46,7 @@ def predictions(corruption: Corruption, images: np.ndarray, seed: int = 0) -> Im
 
     Args:
         corruption: trained, or not.
-        images: (N, C, H, W) float32 in [0, 1], two or more; the document shows eight of the test set.
+        images: (N, C, H, W) float32 in [0, 1], two or more; the article shows eight of the test set.
         seed: of the noise.
 
     Raises:

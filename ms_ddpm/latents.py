@@ -1,8 +1,9 @@
 """A data set of an autoencoder's latents, kept in one file with their statistics and the autoencoder's fingerprint.
 
-The document only prints the latents' mean and variance and diffuses them as they are. A variance-exploding SDE counts
-on data that its largest noise drowns, and its network on inputs of one size, so here they are normalised (Rombach et
-al. 2022, https://arxiv.org/abs/2112.10752, appendix G, with one number for all channels; here one per channel).
+The score article (docs/systems.md) only prints the latents' mean and variance and diffuses them as they are. A
+variance-exploding SDE counts on data that its largest noise drowns, and its network on inputs of one size, so here they
+are normalised (Rombach et al. 2022, https://arxiv.org/abs/2112.10752, appendix G, with one number for all channels;
+here one per channel).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The fifteen losses that the corruption document prints for Fashion-MNIST, beside those of a run here.
+"""The fifteen losses that the corruption article prints for Fashion-MNIST, beside those of a run here.
 
-They are means over the batches of an epoch, each taken before its batch was learnt from, of the mean squared error with
-uniform noise and amounts uniform in [0, 1): configs/corruption.yaml, on the 60,000 training images. The document's
-last batch of an epoch has 96 images; here every one has 128, and the last of an epoch takes some of the next.
+The article: docs/systems.md. They are means over the batches of an epoch, each taken before its batch was learnt from,
+of the mean squared error with uniform noise and amounts uniform in [0, 1): configs/corruption.yaml, on the 60,000
+training images. The article's last batch of an epoch has 96 images; here every one has 128, and the last of an epoch
+takes some of the next.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def epoch_losses(records: Sequence[Mapping]) -> dict[int, float]:
 
 
 def table(ours: Mapping[int, float]) -> str:
-    """A line per epoch: its number from 0 as the document counts, the published loss, ours, and the ratio of both.
+    """A line per epoch: its number from 0 as the article counts, the published loss, ours, and the ratio of both.
 
     Raises UserError where there is no epoch to compare.
     """
@@ -89,7 +90,7 @@ def chart(ours: Mapping[int, float]) -> Image:
     made = figures.line_chart(
         series, x_label="epoch, counted from 0", y_label="mean squared error, mean of the epoch", dots=tuple(series)
     )
-    return figures.page(made, "Fashion-MNIST: the document's losses and these", "")
+    return figures.page(made, "Fashion-MNIST: the article's losses and these", "")
 
 
 def compare(log: str | Path, picture: str | Path | None = None) -> str:

@@ -35,8 +35,8 @@ class ScoreModel(TakesArrays):
     """Trains and samples ``net`` as the score of images under ``sde``.
 
     ``model(img, t, z)``, with ``conditional`` ``model(img, labels, t, z[, dropped])``, gives the scalar loss; `draw`
-    makes what follows the batch; `sample` makes images. Images are taken as they are, in [0, 1] as in the document
-    (latents: normalised), and never scaled to [-1, 1].
+    makes what follows the batch; `sample` makes images. Images are taken as they are, in [0, 1] as in the score
+    article of docs/systems.md (latents: normalised), and never scaled to [-1, 1].
 
     Args:
         net: ``net(x, t)`` or ``net(x, t, y)`` -> score of x's shape; x (B, C, H, W), t (B,) float32, y (B,) int32.
@@ -52,10 +52,10 @@ class ScoreModel(TakesArrays):
         sampling_eps: the time at which sampling ends; noise of standard deviation ``sde.marginal_prob_std(eps)`` is
             left then, but for what the last step takes away.
         corrector_snr: r of the "pc" sampler's Langevin corrector.
-        time_power: p of the training times t = eps + (1 - eps) u^p, u uniform. 1 is the document's. The noise's
+        time_power: p of the training times t = eps + (1 - eps) u^p, u uniform. 1 is the article's. The noise's
             deviation grows as sqrt(t) at first, so with 1 a hundredth of the times has all noise below 0.1; with 2 a
             tenth, which short trainings need to end without grain.
-        denoise: default of `sample`: whether to end with x_0's expected value; False is what the document does.
+        denoise: default of `sample`: whether to end with x_0's expected value; False is what the article does.
 
     Raises:
         UserError: for a value that does not exist or does not fit the network.

@@ -42,7 +42,8 @@ def cosine_similarity(table: np.ndarray) -> np.ndarray:
 def similarity_picture(table: np.ndarray) -> Image:
     """The cosine similarities of the rows of ``table`` (K, D) as a matrix of colours: blue below 0, red above.
 
-    The diagonal is 1 by definition and left blank, so that the colours serve the rest, as in the source document.
+    The diagonal is 1 by definition and left blank, so that the colours serve the rest, as in the score
+    article of docs/systems.md.
     """
     similarity = cosine_similarity(table)
     count = len(similarity)

@@ -6,8 +6,8 @@
     guidance_scale: s of score = s_none + s (s_class - s_none); default: the model's.
     eps: the time of the last call of the network; default: the model's ``sampling_eps``.
     denoise: end with x_0's expected value (x + std^2 score) / coeff (Tweedie's formula; Jolicoeur-Martineau et al.,
-        https://arxiv.org/abs/2009.05475). Default: the model's, False if nothing was said: what the source document
-        does, see `euler`.
+        https://arxiv.org/abs/2009.05475). Default: the model's, False if nothing was said: what the score article
+        (docs/systems.md) does, see `euler`.
     seed, noise, first_image: the random numbers. ``noise`` is a tape: anything that yields arrays of the sample's
         shape, first the noise that x_1 is made of, then what each sampler says. Without it every image draws from a
         stream of its own, named by ``seed`` and its index, so image 7 of seed 0 is the same whatever the batch size.
@@ -152,7 +152,7 @@ def flow_row(sde, time: float) -> tuple[float, float]:
 def euler(model: ScoreModel, batch_size: int = 16, *, steps: int | None = None, **request) -> Tensor:
     """Euler-Maruyama on the reverse SDE (Song et al., eq. 6), ``steps`` calls of the network.
 
-    As the document has it: the times are linspace(1, eps, steps), every step is as long as their distance dt, and the
+    As the article has it: the times are linspace(1, eps, steps), every step is as long as their distance dt, and the
     last returns its mean, without noise. That last step, from eps on by dt, leaves [eps, 1]: it takes away
     g^2 dt score, which is about dt / eps times the noise that is left at eps: with 250 steps four times what there is,
     with 500 twice, with 1000 exactly it. ``denoise`` takes what there is. With the exact score of the digits as 28x28
@@ -182,10 +182,10 @@ def pc(
     """Predictor-corrector (Song et al., Algorithm 1, with 4 and 5): two calls of the network per step.
 
     At each time of `euler`'s grid one Langevin step x + e score + sqrt(2 e) z of size e = 2 alpha (r |z| / |score|)^2,
-    then `euler`'s step. r is ``snr``; alpha is 1 for VE, and 1 - beta(t) dt for VP (Algorithm 5) and sub-VP,
-    0 where steps are so few that this is negative. The paper
-    corrects after each prediction; here, as in the authors' code that the document names, before it, which is the same
-    chain but for its two ends, and ends without noise.
+    then `euler`'s step. r is ``snr``; alpha is 1 for VE, and 1 - beta(t) dt for VP (Algorithm 5) and sub-VP, 0 where
+    steps are so few that this is negative. The paper corrects after each prediction; here, as in the authors' code,
+    https://github.com/yang-song/score_sde, before it, which is the same chain but for its two ends, and ends without
+    noise.
 
     The paper takes the norms' means over the batch (appendix G), by which an image depends on those it was made with:
     ``corrector_norm="batch"``. The default "image" takes each image's own.
@@ -237,7 +237,7 @@ def ode(model: ScoreModel, batch_size: int = 16, *, rtol: float = 1e-5, atol: fl
     """scipy's RK45 (``solve_ivp``) on the probability-flow ODE (eq. 13), from 1 to eps; its states are float64.
 
     The step is chosen for the whole batch, so an image depends on those it was made with, by about ``rtol``. Returns
-    the state at eps, as the document's sampler of that name does; ``denoise`` adds one call. The tape: nothing more.
+    the state at eps, as the authors' sampler of that name does; ``denoise`` adds one call. The tape: nothing more.
     """
     _require_scipy()
     from scipy.integrate import solve_ivp

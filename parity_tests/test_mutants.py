@@ -76,6 +76,18 @@ def test_there_are_enough_mutants_and_each_says_where_it_is_known_from():
     assert all(NOT_HERE.values())
 
 
+def test_what_a_mutant_quotes_stands_in_the_page():
+    quoted, wrong = set(), []
+    for source in (*(mutant.source for mutant in MUTANTS), *NOT_HERE):
+        page, _, words = source.partition(": ")
+        if (file := ROOT / "docs" / "design" / f"{page}.md").exists():
+            quoted.add(page)
+            if words.lower() not in " ".join(file.read_text(encoding="utf-8").split()).lower():
+                wrong.append(source)
+    assert wrong == []
+    assert quoted >= {"mindspore", "peers", "verdict"}
+
+
 @pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
 def test_clean_variants_raise_no_alarm_and_rivals_do(count):
     """Every kind is among twenty; the kill matrix and ``--all`` run a hundred."""

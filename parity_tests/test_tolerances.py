@@ -9,7 +9,7 @@ from parity_tests.case import Computation
 from parity_tests.runner import Record
 
 NUMBERS = tolerances.read()
-START = 4.0  # PARITY.md: K = F = 4 to begin with
+START = 4.0  # K = F = 4 to begin with: docs/design/verdict.md
 HEADROOM = 1.5  # how far above the largest clean pair a bound may stand
 
 

@@ -11,7 +11,7 @@ from-torch reads the network's arguments, noise schedule and objective from name
 not in a checkpoint. Releases compute different things under the same names: which one a file is of it says itself from
 1.0.0 on, and for others --release does. A .pt is read with weights_only=True: a file that would run code is refused.
 
-With --config of a recipe of another system, FILE is a state dict of the source document's network:
+With --config of a recipe of another system, FILE is a state dict of its article's network (docs/systems.md):
   python scripts/convert.py from-torch ckpt_res.pth --config configs/score_mnist.yaml --output_dir runs/ported
 """
 

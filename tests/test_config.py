@@ -43,7 +43,7 @@ def test_every_recipe_describes_a_network_that_exists(mindspore, recipe):
 
 ARTICLE = {"adam_betas": [0.9, 0.999], "max_grad_norm": 1e9, "dataset": "data/mnist", "ema_decay": 0.0}
 BARE = {"sigma_data": None, "time_power": 1.0}
-OF_001 = {  # what document 001 says, beside `ARTICLE`
+SCORE_ARTICLE = {  # what that article says (docs/systems.md), beside `ARTICLE`
     "score_mnist": {
         "score_net": "add", "fourier_scale": 30.0, "epochs": 75, "train_batch_size": 1024, "train_lr": 1e-3,
         "lr_schedule": "exponential", "lr_decay": 0.98, "lr_floor": 0.2, "sampling_timesteps": 250,
@@ -66,10 +66,10 @@ OF_001 = {  # what document 001 says, beside `ARTICLE`
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OF_001)
-def test_the_recipes_of_document_001_have_its_numbers(name):
+@pytest.mark.parametrize("name", SCORE_ARTICLE)
+def test_the_recipes_of_the_score_article_have_its_numbers(name):
     recipe = config.to_dict(config.resolve({}, str(ROOT / "configs" / f"{name}.yaml")))
-    expected = ARTICLE | OF_001[name]
+    expected = ARTICLE | SCORE_ARTICLE[name]
     assert {key: recipe[key] for key in expected} == expected
 
 

@@ -60,7 +60,7 @@ def test_at_amount_1_uniform_and_impulse_noise_leave_nothing_of_the_image(mindsp
     assert set(np.unique(a)) == {0, 1}
 
 
-def test_corruption_is_the_mixture_of_the_document(mindspore, rng):
+def test_corruption_is_the_mixture_of_the_article(mindspore, rng):
     from ms_ddpm.corruption import corrupt
 
     x, noise = (rng.random((2, 1, 4, 4), dtype=np.float32) for _ in range(2))

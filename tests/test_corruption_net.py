@@ -1,4 +1,4 @@
-"""BasicNet and its pooling: the document's PyTorch class loads, and ties go where PyTorch's go."""
+"""BasicNet and its pooling: the PyTorch class of docs/systems.md's article loads, and ties go where PyTorch's go."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from ms_ddpm.errors import UserError
 from ms_ddpm.ops import kernels
 
-DOCUMENT = {
+ARTICLE = {
     "down_layers.0.weight": (32, 1, 5, 5), "down_layers.0.bias": (32,), "down_layers.1.weight": (64, 32, 5, 5),
     "down_layers.1.bias": (64,), "down_layers.2.weight": (64, 64, 5, 5), "down_layers.2.bias": (64,),
     "up_layers.0.weight": (64, 64, 5, 5), "up_layers.0.bias": (64,), "up_layers.1.weight": (32, 64, 5, 5),
@@ -19,8 +19,8 @@ def test_names_and_shapes_are_those_of_the_documents_class(mindspore):
     from torch_ref.basic_net import BasicNet as Reference
 
     shapes = {name: tuple(p.shape) for name, p in BasicNet(rng=0).parameters_and_names()}
-    assert shapes == DOCUMENT
-    assert {name: tuple(p.shape) for name, p in Reference().state_dict().items()} == DOCUMENT
+    assert shapes == ARTICLE
+    assert {name: tuple(p.shape) for name, p in Reference().state_dict().items()} == ARTICLE
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == 309_057
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the corruption model, and the document's losses beside those of a run on files like Fashion-MNIST's."""
+"""Pictures of the corruption model, and its article's losses beside those of a run on files like Fashion-MNIST's."""
 
 import gzip
 import json
@@ -107,7 +107,7 @@ def test_a_loss_curve_takes_what_a_log_may_hold(mindspore):
 # --- the published losses ---------------------------------------------------------------------------------------------
 
 
-def test_the_published_losses_are_the_documents():
+def test_the_published_losses_are_the_articles():
     from ms_ddpm.published import LOSSES
 
     assert len(LOSSES) == 15

@@ -41,6 +41,28 @@ def test_links_to_files_lead_somewhere(readme):
         assert (ROOT / target).exists(), target
 
 
+def headings(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_pages_and_headings_that_are_named_are_there():
+    """In links from page to page, and as docs/page.md#heading anywhere in the code."""
+    named = []
+    for page in (*map(ROOT.joinpath, READMES), *(ROOT / "docs").rglob("*.md")):
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+            named.append((page, page.parent / target if target else page, anchor))
+    for folder in ("ms_ddpm", "torch_ref", "parity_tests", "scripts", "configs"):
+        for file in (f for f in (ROOT / folder).rglob("*") if f.suffix in (".py", ".yaml", ".sh", ".toml")):
+            for target, anchor in re.findall(r"(\bdocs/[\w/]+\.md)#?([\w-]*)", file.read_text(encoding="utf-8")):
+                named.append((file, ROOT / target, anchor))
+    assert len(named) > 100
+    for where, page, anchor in named:
+        assert page.exists(), f"{where}: {page}"
+        assert not anchor or anchor in headings(page), f"{where}: {page}#{anchor}"
+
+
 def examples(page):
     """A page's Python code blocks, without comments."""
     text = (ROOT / page).read_text(encoding="utf-8")

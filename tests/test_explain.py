@@ -43,7 +43,7 @@ def test_the_operations_are_pytorchs(mindspore, rng):
 
 
 def test_relu_of_a_hundredth_in_pytorch_does_not_leak():
-    """What the activation page says of the document's nn.ReLU(0.01)."""
+    """What the activation page says of the corruption article's nn.ReLU(0.01)."""
     import torch
 
     assert torch.nn.ReLU(0.01).inplace

@@ -178,7 +178,7 @@ def test_the_code_of_the_page_runs(mindspore, tmp_path, page):
         assert 0.5 < float(scope["loss"]) < 5
 
 
-def test_the_recipe_is_the_documents():
+def test_the_recipe_is_the_articles():
     from ms_ddpm.config import resolve
 
     config = resolve({}, str(ROOT / "configs/first_ddpm.yaml"))

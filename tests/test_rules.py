@@ -12,6 +12,15 @@ SOURCES = sorted(
     p for folder in ("ms_ddpm", "torch_ref", "parity_tests", "scripts") for p in (ROOT / folder).rglob("*.py")
 )
 IN_PLACE = re.compile(r"^(add|sub|mul|div|exp|clamp|clip|zero|fill|sqrt|neg|pow|addcmul|addcdiv|lerp)_$")
+FOLDERS = ("ms_ddpm", "torch_ref", "parity_tests", "scripts", "tests", "configs", "docs")
+TEXTS = sorted(
+    path for paths in (ROOT.glob("*"), *((ROOT / folder).rglob("*") for folder in FOLDERS)) for path in paths
+    if path.suffix in (".py", ".md", ".yaml", ".sh", ".toml", ".txt", ".cpp", ".h") and path.name != "test_rules.py"
+)  # fmt: skip
+NOT_HERE = re.compile(  # what a reader of this repository has not got
+    r"\b(?:PEERS|PARITY|TEXT2IMAGE|SEEDS|(?:MINDSPORE|DESIGN|STYLE)(?:\.md|: |'s))\b|\b[Dd]ocument 00\d"
+    r"|\b[Tt]he (?:(?:source|corruption|score|latent|[Mm]ind[Ss]pore|DDPM) )*documents?\b"
+)
 UNPICKLERS = {("pickle", "load"), ("pickle", "loads"), ("dill", "load"), ("joblib", "load"), ("torch", "load")}
 
 
@@ -86,6 +95,28 @@ def test_rules_of_the_house(path):
 )
 def test_the_rules_catch_what_they_forbid(place, text):
     assert list(violations(ROOT / place, text))
+
+
+def test_no_text_names_what_is_not_in_the_repository():
+    """A comment says the fact, or the paper, or the page and heading of docs/ where it stands."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {hit[0]}"
+        for path in TEXTS
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for hit in NOT_HERE.finditer(line)
+    ]  # fmt: skip
+    assert found == []
+    assert len(TEXTS) > 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["PEERS: clip 1.0", "see MINDSPORE.md", "MINDSPORE: var/std", "of the document", "the score documents' loop",
+     "Document 001", "as the MindSpore DDPM document", "PARITY.md"],
+)  # fmt: skip
+def test_names_of_what_is_not_in_the_repository_are_seen(text):
+    assert NOT_HERE.search(text)
+    assert not NOT_HERE.search("PARITY_DEVICE_TARGET, foreign_files.MINDSPORE, the documentation of MindSpore")
 
 
 def public_definitions(path):

@@ -48,7 +48,7 @@ def test_draws_are_the_seeds_and_in_their_ranges(ve, conditional):
 
 
 @pytest.mark.parametrize("name", ["ve", "vp", "subvp"])
-def test_the_loss_is_the_documents(mindspore, rng, name):
+def test_the_loss_is_the_articles(mindspore, rng, name):
     from ms_ddpm.sde import SDES
 
     sde = SDES[name]()

@@ -76,7 +76,7 @@ def test_the_pytorch_layers_are_the_oracles(name):
 
 
 def test_the_documents_names_and_shapes(nets):
-    """Of the document's UNet, UNet_Tranformer and Latent_UNet_Tranformer with their default arguments."""
+    """Of the score article's UNet, UNet_Tranformer and Latent_UNet_Tranformer with their default arguments."""
     net = nets["ScoreUnet"](deviation, rng=0)
     shapes = {name: tuple(p.shape) for name, p in net.parameters_and_names()}
     assert len(shapes) == 3 + 8 + 1 + 2 * 7 + 2 * 7
@@ -124,7 +124,7 @@ def test_initial_weights_have_pytorchs_distributions(nets):
 
 @pytest.mark.parametrize("twin", ["ScoreUnet", "ConditionalScoreUnet", "LatentScoreUnet"])
 def test_weights_come_and_go(nets, twin):
-    """Also with the prefix that DataParallel, which the document trains in, leaves on every name."""
+    """Also with the prefix that DataParallel, which the article trains in, leaves on every name."""
     torch_ref = pytest.importorskip("torch_ref")
     from ms_ddpm import convert
 

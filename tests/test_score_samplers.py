@@ -1,4 +1,4 @@
-"""Chains of score models against the documents' loops in float64, and against Gaussian data whose score is known."""
+"""Chains of score models against their article's loops in float64, and against Gaussian data whose score is known."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def tape(count, batch=BATCH, seed=0):
 
 
 def reverse64(sde, arrays, steps, eps, snr=None, batch_norm=False, denoise=False):
-    """The document's Euler-Maruyama loop, with the paper's corrector where ``snr`` is given, in float64."""
+    """The score article's Euler-Maruyama loop, with the paper's corrector where ``snr`` is given, in float64."""
     arrays = iter(arrays)
     times = np.linspace(1, eps, steps)
     dt = times[0] - times[1]
@@ -58,7 +58,7 @@ def reverse64(sde, arrays, steps, eps, snr=None, batch_norm=False, denoise=False
 
 
 @pytest.mark.parametrize("denoise", [False, True])
-def test_euler_is_the_documents_loop(model, denoise):
+def test_euler_is_the_articles_loop(model, denoise):
     arrays = tape(20)
     x = model.sample(BATCH, steps=20, eps=2e-3, denoise=denoise, noise=arrays).asnumpy()
     assert x == pytest.approx(reverse64(model.sde, arrays, 20, 2e-3, denoise=denoise), abs=3e-5)
@@ -70,9 +70,9 @@ def test_the_models_own_choice_to_denoise_is_the_default(models):
     arrays, steps = tape(4), 4
     chosen = gaussian_model(VESDE(25.0), denoise=True).sample(BATCH, steps=steps, noise=arrays).asnumpy()
     said = models["ve"].sample(BATCH, steps=steps, noise=arrays, denoise=True).asnumpy()
-    document = models["ve"].sample(BATCH, steps=steps, noise=arrays).asnumpy()
+    article = models["ve"].sample(BATCH, steps=steps, noise=arrays).asnumpy()
     assert chosen == pytest.approx(said)
-    assert np.abs(document - said).max() > 0.01
+    assert np.abs(article - said).max() > 0.01
 
 
 @pytest.mark.parametrize("norm", ["image", "batch"])

@@ -51,7 +51,7 @@ def test_graphs_give_the_float64_value_rounded_once(mindspore, sde):
         assert ulp.max() <= 0.51, name
 
 
-def test_ve_is_the_documents(mindspore):
+def test_ve_is_the_articles(mindspore):
     from ms_ddpm.sde import VESDE
 
     sde, t = VESDE(25.0), np.linspace(0.1, 1, 10)

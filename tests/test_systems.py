@@ -183,7 +183,7 @@ def test_bad_requests_are_one_line(run, tmp_path):
     )
 
 
-PORTED = {  # by system: a tiny recipe, and where the Cell has the document's network
+PORTED = {  # by system: a tiny recipe, and where the Cell has the article's network
     "score": ("channel_widths: [32, 32, 32, 32]\nembed_dim: 8\nscore_net: add", "net"),
     "score, preconditioned": (
         "channel_widths: [32, 32, 32, 32]\nembed_dim: 8\nsigma_data: 0.35\ndata_mean: 0.2",

@@ -1,4 +1,4 @@
-"""BasicNet: three 5x5 convolutions down, three up, skips added (the source document's network, name for name)."""
+"""BasicNet: three 5x5 convolutions down, three up, skips added (docs/systems.md: the corruption article's)."""
 
 from torch import Tensor, nn
 

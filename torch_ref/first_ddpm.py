@@ -1,4 +1,4 @@
-"""The class that a beginner's article on DDPM (Ho et al. 2020, https://arxiv.org/abs/2006.11239) writes."""
+"""The class of docs/first_ddpm.md, a beginner's DDPM (Ho et al. 2020, https://arxiv.org/abs/2006.11239)."""
 
 import numpy as np
 import torch

@@ -1,6 +1,6 @@
 """U-Nets that estimate a score, s(x, t) = f(x, t) / std(t) (Song et al. 2021, https://arxiv.org/abs/2011.13456).
 
-``state_dict()`` has the keys and shapes of the three classes of the document that the networks come from: UNet,
+``state_dict()`` has the keys and shapes of three classes of the score article (docs/systems.md): UNet,
 UNet_Tranformer and Latent_UNet_Tranformer.
 """
 

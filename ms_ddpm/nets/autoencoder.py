@@ -40,7 +40,8 @@ class AutoEncoder(TakesArrays):
 
     Images (B, in_channels, H, W) in [0, 1] -> reconstructions, of the same shape, in (0, 1). H and W as of
     `latent_size`; the latent of a 28x28 image is (channels[2], 10, 10), so it holds 400 numbers with channels 4, 4, 4,
-    and with the document's default, 4, 8, 32, it holds 3,200, four for each of the 784 pixels it is to compress.
+    and with 4, 8, 32, the default of the score article (docs/systems.md), it holds 3,200, four for each of the 784
+    pixels it is to compress.
 
     Args:
         channels: of the three layers' outputs; the last is the latent's.

@@ -28,7 +28,7 @@ class BasicNet(KernelNet):
 
     Args:
         in_channels, out_channels: of the images.
-        widths: channels at full and at lower resolution; (32, 64) are the document's.
+        widths: channels at full and at lower resolution; (32, 64) are the corruption article's (docs/systems.md).
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
         use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).
 

@@ -37,7 +37,7 @@ class ConditionalScoreUnet(ScoreUnet):
         marginal_prob_std, channels, embed_dim, in_channels, fourier_scale, whole, rng, use_kernels: as of `ScoreUnet`.
         text_dim: width of a class's vector.
         num_classes: how many there are.
-        num_heads: of the attentions; 1 is the document's.
+        num_heads: of the attentions; 1 is the score article's (docs/systems.md).
         null_class: one more row of the embedding, number ``num_classes``, for classifier-free guidance.
 
     Raises:
@@ -92,7 +92,7 @@ class LatentScoreUnet(TimeScoreNet):
         marginal_prob_std, embed_dim, text_dim, num_classes, num_heads, null_class, fourier_scale, rng, use_kernels: as
             of `ConditionalScoreUnet`.
         channels: of the latents, then the widths of the three resolutions, multiples of 4.
-        whole: put zeros around the latents, to 4k + 1, so that every one of them is seen. The document's network,
+        whole: put zeros around the latents, to 4k + 1, so that every one of them is seen. The article's network,
             False, never looks at the last row and column of 10x10 latents behind its first convolution: its halvings
             8 -> 3 drop them.
 

@@ -1,7 +1,7 @@
 """The time-conditioned U-Nets that estimate a score: what they share, and the unconditional one.
 
 Valid convolutions of stride 2 on the way down, transposed ones on the way up. Names and shapes of the parameters are
-those of the document's PyTorch classes, so that their checkpoints load (`ms_ddpm.convert`).
+those of the score article's PyTorch classes (docs/systems.md), so that their checkpoints load (`ms_ddpm.convert`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .layers import Conv2d, ConvTranspose2d, KernelNet, Linear
 from .norms import GroupNorm
 
 SKIPS = ("concat", "add")
-FOURIER_SCALE = 30.0  # of the document
+FOURIER_SCALE = 30.0  # of the article
 
 
 class Dense(nn.Cell):
@@ -106,7 +106,7 @@ class TimeScoreNet(KernelNet):
         return h / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)
 
     def reach(self, tconv: nn.Cell, h: Tensor, skip: Tensor) -> Tensor:
-        """``tconv`` of h to the size of ``skip``: for 28x28 images the document's output_padding, for others theirs."""
+        """``tconv`` of h to the size of ``skip``: for 28x28 images the article's output_padding, for others theirs."""
         return tconv(h, skip.shape[1:3] if self.channels_last else skip.shape[2:])
 
 
@@ -119,12 +119,12 @@ class ScoreUnet(TimeScoreNet):
         channels: widths of the four resolutions; the first one and the others must be multiples of 32 (GroupNorm).
         embed_dim: width of the time embedding.
         in_channels: of the image.
-        skips: "concat" joins the skips' channels, "add" adds them. The document trains a network UNet_res of that kind
-            without showing it; here it is the document's conditional one without its transformers.
-        fourier_scale: of the time's frequencies, see `GaussianFourierProjection`. The document's 30 tells times apart
+        skips: "concat" joins the skips' channels, "add" adds them. The article trains a network UNet_res of that kind
+            without showing it; here it is the article's conditional one without its transformers.
+        fourier_scale: of the time's frequencies, see `GaussianFourierProjection`. The article's 30 tells times apart
             that are 0.005 from each other; short trainings do better with a few, where neighbours learn together.
         whole: put zeros around the images, to 4k + 1 pixels, so that all of the first three resolutions is seen. The
-            document's network, False, never looks at the last row and column of a 28x28 image behind its first
+            article's network, False, never looks at the last row and column of a 28x28 image behind its first
             convolution (28 -> 26 -> 12 -> 5 -> 2), and leaves noise there.
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
         use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).

@@ -1,7 +1,7 @@
 """Transformer blocks over the pixels of an image, conditioned by a sequence of context vectors.
 
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", https://arxiv.org/abs/2112.10752,
-section 3.3, in the small form of the document these networks follow: no projection in or out, one residual around the
+section 3.3, in the small form of the score article (docs/systems.md): no projection in or out, one residual around the
 whole. Sequences are (B, length, width).
 """
 
@@ -25,7 +25,7 @@ class CrossAttention(nn.Cell):
     Vaswani et al., https://arxiv.org/abs/1706.03762, eq. 1. Without ``context_dim`` tokens attend to themselves.
     Several heads (section 3.2.2) each see a part of q, k and v, d = embed_dim / num_heads, and their results stand one
     behind the other; there is no output projection W^O, so that weights have the same shapes for any number of heads
-    and one head is the document's.
+    and one head is the article's.
 
     Over a context of one vector the softmax is 1 whatever the query: the result is ``value(context)`` for every token,
     and ``query`` and ``key`` get no gradient.

@@ -1,6 +1,6 @@
 """Operators for CPU in C++: convolution, normalisation, attention and copies, on arrays with channels last.
 
-Why: MindSpore 2.10's CPU operators take 2 to 60 times as long as PyTorch's (MINDSPORE's plain NCHW convolution alone is
+Why: MindSpore 2.10's CPU operators take 2 to 60 times as long as PyTorch's (MindSpore's plain NCHW convolution alone is
 oneDNN's reference loop on AVX-512 machines). These call the same oneDNN, inside MindSpore's own wheel, with the layout
 it is fast in, and fuse what stands between convolutions. They are optional: `available` says whether they are built and
 fit, and everything works without them. Can go when `scripts/bench.py` shows stock operators as fast.

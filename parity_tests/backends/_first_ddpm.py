@@ -1,4 +1,4 @@
-"""The oracle of document 000's class: linear betas from one end to the other, and `oracle.Diffusion` for its chain."""
+"""The oracle of docs/first_ddpm.md's class: linear betas from end to end, and `oracle.Diffusion` for its chain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Document 000, a first DDPM: its tables, its two methods and a chain."""
+"""The first DDPM of docs/first_ddpm.md: its tables, its two methods and a chain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..case import Arrays, Case
 from ._make import cases, computation, normal
 
 SHAPE = (1, 28, 28)
-DOCUMENT = {"n_steps": 200, "min_beta": 1e-4, "max_beta": 0.02, "image_chw": SHAPE}
+ARTICLE = {"n_steps": 200, "min_beta": 1e-4, "max_beta": 0.02, "image_chw": SHAPE}
 
 
 def nothing(rng: np.random.Generator) -> Arrays:
@@ -36,25 +36,25 @@ def tape(rng: np.random.Generator, arrays: int) -> Arrays:
 
 
 def tier0(seed: int = 0) -> Iterator[Case]:
-    """betas, alphas and alpha_bars of the document, and of the 1000 steps of its first listing; forward; backward."""
+    """betas, alphas and alpha_bars of the article, and of the 1000 steps of its first listing; forward; backward."""
     for steps in (200, 1000):
-        spec = {"arguments": {**DOCUMENT, "n_steps": steps}}
+        spec = {"arguments": {**ARTICLE, "n_steps": steps}}
         made = computation(
             f"maths/first_ddpm_tables-T{steps}", "first_ddpm_tables", spec, nothing, truth="numpy", rule="ulp",
             seed=seed, neighbours=0,
         )  # fmt: skip
         yield from cases("0", made)
     made = computation(
-        "maths/first_ddpm_forward", "first_ddpm_methods", {"arguments": DOCUMENT}, batch, truth="numpy",
+        "maths/first_ddpm_forward", "first_ddpm_methods", {"arguments": ARTICLE}, batch, truth="numpy",
         mode="pynative", seed=seed,
     )  # fmt: skip
     yield from cases("0", made, (made.key, ("forward", "column")), mode="pynative")
 
 
 def tier1(seed: int = 0) -> Iterator[Case]:
-    """What the network says, t given as the document gives it."""
+    """What the network says, t given as the article gives it."""
     made = computation(
-        "step/first_ddpm_backward", "first_ddpm_methods", {"arguments": DOCUMENT}, batch, truth="numpy",
+        "step/first_ddpm_backward", "first_ddpm_methods", {"arguments": ARTICLE}, batch, truth="numpy",
         mode="pynative", seed=seed,
     )  # fmt: skip
     yield from cases("1", made, (made.key, ("backward",)), mode="pynative")
@@ -62,7 +62,7 @@ def tier1(seed: int = 0) -> Iterator[Case]:
 
 def tier5(seed: int = 0) -> Iterator[Case]:
     """A chain through all steps."""
-    spec = {"arguments": {**DOCUMENT, "n_steps": 30, "image_chw": (2, 4, 4)}}
+    spec = {"arguments": {**ARTICLE, "n_steps": 30, "image_chw": (2, 4, 4)}}
     made = computation(
         "sampling/first_ddpm", "first_ddpm_sample", spec, partial(tape, arrays=30), truth="numpy", mode="pynative",
         seed=seed,

@@ -58,7 +58,8 @@ class Mutant:
         framework: "torch" (a bug in `torch_ref`) or "mindspore" (in `ms_ddpm`).
         place: pattern (fnmatch) of the cases that must find it first: of the lowest tier that can.
         apply: makes the context in which the bug is there.
-        source: where the bug is known from.
+        source: where the bug is known from: a paper, a library, an article (docs/systems.md, "The articles"), or
+            "peers: words" that stand in docs/design/peers.md, and so of its neighbours. Otherwise the kind of slip.
         cases: patterns of the cases that are run, beside those of ``place``.
         verdict: what the cases at ``place`` must say; a bug that stops the program is "broken".
     """

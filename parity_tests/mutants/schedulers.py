@@ -26,7 +26,7 @@ def _cut(total: int, steps: int) -> list[int]:
 # fmt: off
 ROWS = (  # name, framework, place, bug, source
     ("evenly spaced times cut, not rounded", "torch", "maths/scheduler_times-linspace-*",
-     swap(T + "SPACINGS[linspace]", _cut), "MINDSPORE: np.linspace(...).astype(int)"),
+     swap(T + "SPACINGS[linspace]", _cut), "mindspore: np.linspace(...).astype(int)"),
     ("an offset for every spacing", "torch", "maths/scheduler_times-trailing-*",
      edit(T + "Scheduler.set_timesteps", ('offset = self.steps_offset if self.timestep_spacing == "leading" else 0',
                                           "offset = self.steps_offset")), "diffusers adds it in \"leading\" alone"),

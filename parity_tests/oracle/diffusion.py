@@ -69,7 +69,7 @@ def _take(tape: Iterator) -> Array:
 
 
 class Diffusion(Process):
-    """GaussianDiffusion of DESIGN.md in float64: the same keywords, the same methods, arrays in and out.
+    """`ms_ddpm.GaussianDiffusion` in float64: the same keywords, the same methods, arrays in and out.
 
     Args:
         model: called as ``model(x, t, x_self_cond)`` with x (B, C, H, W), t (B,) int64 and x_self_cond like x or None;
@@ -292,7 +292,7 @@ class Diffusion(Process):
         self_cond: bool = False,
         offset_noise: ArrayLike | None = None,
     ) -> float:
-        """`p_losses` of images in [0, 1] (construct in DESIGN.md)."""
+        """`p_losses` of images in [0, 1], as `construct` takes them."""
         return self.p_losses(self.normalize(img), t, noise, self_cond, offset_noise)
 
     def _reverse(self, x: Array, start: int, tape: Iterator) -> Iterator[Array]:

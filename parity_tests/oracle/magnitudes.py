@@ -1,9 +1,9 @@
 """How large the numbers were that a result was made of.
 
 A result that is a difference of two larger numbers carries their rounding errors, so its error is judged on the scale
-of the larger operand (PARITY.md). For each method of `Diffusion` there is a function here of the same arguments that
-gives, under the names of `diffusion.OUTPUTS`, the elementwise magnitude of the largest operand: of a sum of a x and
-b y, max(|a x|, |b y|).
+of the larger operand (docs/design/verdict.md). For each method of `Diffusion` there is a function here of the same
+arguments that gives, under the names of `diffusion.OUTPUTS`, the elementwise magnitude of the largest operand: of a sum
+of a x and b y, max(|a x|, |b y|).
 
 Every function reads only |arguments| and grows in proportion to them, so the operand of one step can be the argument
 of the next; that is how chains of two operations are followed (x_0 from v, then eps from that x_0). Two rules more:

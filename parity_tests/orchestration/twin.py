@@ -1,4 +1,4 @@
-"""A training run in float64 numpy, written from the documents and not from the Trainer: what must have happened.
+"""A training run in float64 numpy, written from what is documented and not from the Trainer: what must have happened.
 
 The model is `probe.Probe`, whose gradient is known. Streams of random numbers are spelled out as seeds: changing one of
 them changes every run of every user.

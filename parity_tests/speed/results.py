@@ -33,7 +33,7 @@ def empty(command: str, date: str, machine: Mapping, settings: Mapping) -> dict:
 
 
 def save(path: Path, found: Mapping) -> None:
-    """Writes the document, whole or not at all."""
+    """Writes what was measured, whole or not at all."""
     write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
 
 
