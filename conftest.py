@@ -60,9 +60,9 @@ def pytest_runtest_protocol(item, nextitem):
 
 @pytest.fixture(scope="module", autouse=True)
 def _execution_mode(request):
-    """In tests/ graphs, as the scripts run; in parity_tests/ PyNative, where the harness compiles what it compiles.
+    """PyNative, where no test waits for a compiler, but for files marked `graph`; whatever ran in this process before.
 
-    Whatever ran in this process before.
+    Graphs of everything are compared with PyTorch by parity_tests, and made by whatever starts a script.
     """
     if "mindspore" not in sys.modules:  # whoever starts it says how
         yield
@@ -71,7 +71,7 @@ def _execution_mode(request):
 
     from ms_ddpm import runtime
 
-    mode, before = int(request.path.parent.name == "parity_tests"), mindspore.get_context("mode")
+    mode, before = int(request.node.get_closest_marker("graph") is None), mindspore.get_context("mode")
     mindspore.set_context(mode=mode)
     with runtime.execution_mode(mode):
         yield

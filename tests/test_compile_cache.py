@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.graph
+
 NETWORK = """
 import os, sys
 import numpy as np

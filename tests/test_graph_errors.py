@@ -9,6 +9,8 @@ import pytest
 
 from ms_ddpm.graph_errors import VARIABLE, GraphError, graph_errors, reports_to
 
+pytestmark = pytest.mark.graph
+
 
 @pytest.fixture(scope="module")
 def broken(mindspore):

@@ -10,6 +10,8 @@ import pytest
 
 from ms_ddpm.errors import UserError
 
+pytestmark = pytest.mark.graph
+
 # Of a process that knows MindSpore alone: from a directory without ms_ddpm, with no path to it.
 ELSEWHERE = """
 import sys

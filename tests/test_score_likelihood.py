@@ -9,6 +9,8 @@ from ms_ddpm.errors import UserError
 
 from .gaussian_score import SHAPE, SHIFTS, gaussian_model
 
+pytestmark = pytest.mark.graph  # thousands of steps of one small network
+
 SIZE = int(np.prod(SHAPE))
 
 

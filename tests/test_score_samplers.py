@@ -7,6 +7,8 @@ from ms_ddpm.errors import UserError
 
 from .gaussian_score import SHAPE, SHIFTS, gaussian_model, gaussian_score
 
+pytestmark = pytest.mark.graph  # thousands of steps of one small network
+
 BATCH = 3
 SAMPLERS = ("euler", "pc", "ode", "heun")
 

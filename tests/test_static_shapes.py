@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.graph
+
 
 @pytest.fixture
 def compilations(mindspore):

@@ -102,11 +102,13 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(train):
 
 def test_a_run_with_everything_on_resumes_bit_for_bit(mindspore, tmp_path):
     """Accumulation, float16 with its loss scale, dropout, self-conditioning, learned variance, offset noise, flips."""
-    from ms_ddpm import GaussianDiffusion, Trainer, Unet
+    from ms_ddpm import GaussianDiffusion, Trainer
+
+    from .small import SmallNet
 
     def run(folder, steps, begins_at=0):
-        unet = Unet(8, dim_mults=(1,), channels=1, self_condition=True, learned_variance=True, dropout=0.2, rng=0)
-        diffusion = GaussianDiffusion(unet, image_size=8, timesteps=10, offset_noise_strength=0.1)
+        net = SmallNet(self_condition=True, learned_variance=True, dropout=0.2)
+        diffusion = GaussianDiffusion(net, image_size=8, timesteps=10, offset_noise_strength=0.1)
         trainer = Trainer(
             diffusion, "digits", train_batch_size=4, gradient_accumulate_every=2, amp_level="O2", optimizer="adamw",
             lr_schedule=lambda step: 0.9**step, train_num_steps=steps, validation_images=4, ema_update_every=2,
@@ -130,9 +132,11 @@ def test_a_run_with_everything_on_resumes_bit_for_bit(mindspore, tmp_path):
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_model_can_be_sampled_before_it_is_trained(mindspore, tmp_path, capsys, sampler):
-    from ms_ddpm import GaussianDiffusion, Trainer, Unet, samplers
+    from ms_ddpm import GaussianDiffusion, Trainer, samplers
 
-    diffusion = GaussianDiffusion(Unet(8, dim_mults=(1,), channels=1, rng=0), image_size=8, timesteps=4)
+    from .small import SmallNet
+
+    diffusion = GaussianDiffusion(SmallNet(), image_size=8, timesteps=4)
     before = samplers.SAMPLERS[sampler](diffusion, 2, steps=4, seed=0, progress=False).asnumpy()
     options = {"train_batch_size": 4, "train_num_steps": 2, "train_lr": 1e-2, "progress": False}
     Trainer(diffusion, "digits", results_folder=tmp_path, **options).train()
@@ -286,11 +290,13 @@ def test_a_signal_saves_and_stops_and_the_run_can_go_on(train, number):
 
 
 def test_half_precision_trains_and_keeps_its_loss_scale(mindspore, tmp_path):
-    from ms_ddpm import GaussianDiffusion, Trainer, Unet
+    from ms_ddpm import GaussianDiffusion, Trainer
+
+    from .small import SmallNet
 
     losses = {}
     for level in ("O0", "O1", "O2"):
-        diffusion = GaussianDiffusion(Unet(8, dim_mults=(1,), channels=1, rng=0), image_size=8, timesteps=10)
+        diffusion = GaussianDiffusion(SmallNet(), image_size=8, timesteps=10)
         seen = []
         trainer = Trainer(
             diffusion, "digits", train_batch_size=8, train_num_steps=4, amp_level=level,
