@@ -98,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     rec.add_argument("--bundle", type=Path, help="take the inputs from this recording, so that PyTorch is not needed")
     rec.add_argument("--output_dir", type=Path, help="default: the small set in parity_tests/bundles, recorded anew")
+    rec.add_argument("--long", action="store_true", help="parity_tests/bundles_long anew, so that tests need not wait")
     both = command("compare", "judge recording A against recording B", run_compare)
     both.add_argument("a", type=Path, metavar="A", help="the candidate's bundles")
     both.add_argument("b", type=Path, metavar="B", help="the reference's bundles")
@@ -267,20 +268,21 @@ def _localise(outcomes: list, cases: list, candidate: str) -> None:
 
 def run_record(options: argparse.Namespace) -> int:
     """Writes bundles."""
-    from .bundles import DEFAULT, Recorded, record_all
-    from .cases import SMALL_SET, all_cases
+    from .bundles import DEFAULT, LONG, Recorded, record_all
+    from .cases import LONG_SET, SMALL_SET, all_cases
 
     if not options.output_dir and (options.framework != "torch" or options.bundle):
         raise HarnessError("--output_dir is needed: parity_tests/bundles holds PyTorch's results only")
     if not options.case and not options.tier and not options.bundle:
-        options.case = list(SMALL_SET)
+        options.case = list(LONG_SET if options.long else SMALL_SET)
     cases, source = chosen(options), None
     if options.bundle:
         source = Recorded(options.bundle, all_cases(seed=options.seed))
         cases = source.cases(cases)
     start(options, options.framework, *(() if options.bundle else ("torch",)))
     cases, _ = here(cases, options.framework)
-    written = record_all(cases, options.output_dir or DEFAULT, options.framework, flags(options), source)
+    home = options.output_dir or (LONG if options.long else DEFAULT)
+    written = record_all(cases, home, options.framework, flags(options), source)
     if not written:
         raise NothingRan("nothing was recorded")
     size = sum(file.stat().st_size for folder in written for file in folder.iterdir())

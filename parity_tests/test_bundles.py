@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parity_tests import bundles, sources
-from parity_tests.cases import SMALL_SET, all_cases, select
+from parity_tests.cases import LONG_SET, SMALL_SET, all_cases, select
 from parity_tests.errors import BundleError, NothingRan
 from parity_tests.runner import record, run
 
@@ -54,6 +54,33 @@ def test_the_small_set_is_committed_and_fresh(cases):
         recorded(recorded.by_key[key])  # raises where stale
     size = sum(path.stat().st_size for path in bundles.DEFAULT.rglob("*") if path.is_file())
     assert size < 5 * 2**20
+
+
+def test_a_long_trusted_side_is_read_where_it_is_of_this_code_and_these_versions_and_else_run(
+    bundle, cases, monkeypatch
+):
+    computation = select(cases, [NAME])[0].computation
+    monkeypatch.setattr(bundles, "record", lambda computation: "run")
+
+    def taken():
+        known = bundles.known_or_run(computation, bundle.parent)
+        return known if known == "run" else "read"
+
+    assert taken() == "read"
+    assert bundles.known_or_run(computation, bundle.parent / "none") == "run"
+    for package in ("numpy", "torch", "machine"):
+        with monkeypatch.context() as other:
+            here = bundles.versions()
+            other.setattr(bundles, "versions", lambda here=here, package=package: {**here, package: "another"})
+            assert taken() == "run", package
+    monkeypatch.setattr(bundles, "source_hash", lambda: "another torch_ref")
+    assert taken() == "run"
+
+
+def test_the_long_set_is_committed_and_whole():
+    assert {bundles.read(folder)[0]["computation"] for folder in bundles.folders(bundles.LONG)} == set(LONG_SET)
+    size = sum(path.stat().st_size for path in bundles.LONG.rglob("*") if path.is_file())
+    assert size < 10 * 2**20
 
 
 def test_a_changed_case_makes_a_bundle_stale(bundle, cases, monkeypatch):

@@ -14,7 +14,7 @@ from .peers import tier_peers
 from .sampling import tier5, tier6, tier7
 from .training import tier4
 
-__all__ = ["SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
+__all__ = ["LONG_SET", "SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
 
 SYSTEMS = (  # the systems beside diffusion: modules with some of tier0 ... tier5 and tier_peers
@@ -56,6 +56,9 @@ SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB 
     "training/corruption_loss-poisson-pynative", "sampling/corruption_5-uniform",
     "step/scheduler_ddpm-epsilon-learned_range-clip-pynative",
     "step/scheduler_ddim-v_prediction-eta1-rederived-threshold-pynative", "sampling/first_ddpm",
+)  # fmt: skip
+LONG_SET = (  # what parity_tests/bundles_long holds: PyTorch's side takes a minute, and the tests need not wait for it
+    "training/digits_200_steps-graph", "sampling/unet_ddpm_1000",
 )  # fmt: skip
 
 
