@@ -19,7 +19,7 @@ from types import ModuleType
 
 from . import cuda_wheels, precision
 from .errors import UserError, first_line
-from .ops import compile_cache
+from .ops import compile_cache, source_lines
 
 log = logging.getLogger("ms_ddpm")
 
@@ -193,7 +193,7 @@ def quietly_import() -> ModuleType:
     import mindspore
 
     compile_cache.switch_off()
-
+    source_lines.remember()
     return mindspore
 
 

@@ -110,7 +110,7 @@ def bomb(levels: int, width: int = 10) -> str:
 
 TEXTS = [
     bomb(3), bomb(9), bomb(200, 2), "dim: &a [*a]", "&a dim: *a", "a: &a {b: 1}\n<<: [*a, *a]", "<<: {dim: 8}",
-    "dim: 8\ndim: 9", "[" * 20000, "{a: " * 5000, "dim: " + "[" * 900 + "]" * 900, "- " * 3000, "dim: " + "9" * 90000,
+    "dim: 8\ndim: 9", "[" * 3000, "{a: " * 3000, "dim: " + "[" * 900 + "]" * 900, "- " * 3000, "dim: " + "9" * 90000,
     "dim: 0x" + "f" * 90000, "dim: " + "1:" * 20000 + "1", "x" * 90000 + ": 1", "dim: " + "x" * 90000,
     "a: 1\n" * 15000, "#" * 200000, "!!python/object/apply:os.system ['touch /tmp/x']",
     "dim: !!python/name:os.system", "dim: !!int ''", "dim: !!bool x", "dim: !!timestamp x", "dim: !!float ''",

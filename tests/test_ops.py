@@ -262,3 +262,55 @@ def test_a_choice_by_a_scalar_takes_less_memory_than_select(mindspore, tmp_path)
     ]
     assert took[0] < 4, took
     assert took[1] > took[0] + 3, took
+
+
+def test_the_parser_still_looks_up_the_source_of_every_cell(mindspore, monkeypatch):
+    """When this fails, `ms_ddpm.ops.source_lines` can go."""
+    import inspect
+    import sys
+    import types
+
+    from mindspore import nn
+
+    from ms_ddpm.ops import source_lines
+
+    class Twice(nn.Cell):
+        def construct(self, x):
+            return x * 2
+
+    looked = []
+    counting = types.ModuleType("inspect")
+    vars(counting).update(vars(inspect))
+    counting.getsourcelines = lambda thing: looked.append(thing) or inspect.getsourcelines(thing)
+    parser = sys.modules[source_lines.PARSER]
+    monkeypatch.setattr(parser, "inspect", counting)
+    net = nn.SequentialCell(*(Twice() for _ in range(5)))
+    assert mindspore.jit(net.construct)(mindspore.Tensor(1.0)).asnumpy() == 32
+    assert sum("Twice" in str(thing) for thing in looked) > 1
+
+
+def test_a_source_is_looked_up_once_and_is_that_of_the_function_as_it_is(mindspore, monkeypatch, tmp_path):
+    import inspect
+    import sys
+
+    from ms_ddpm.ops import source_lines
+
+    assert sys.modules[source_lines.PARSER].inspect.getsourcelines is source_lines.getsourcelines
+    looked, stock = [], inspect.getsourcelines
+    monkeypatch.setattr(inspect, "getsourcelines", lambda thing: looked.append(thing) or stock(thing))
+    monkeypatch.setattr(source_lines, "_found", {})
+
+    def function():
+        return 1
+
+    first = source_lines.getsourcelines(function)
+    assert first == stock(function)
+    first[0].clear()  # whoever gets the lines may change them
+    assert source_lines.getsourcelines(function) == stock(function)
+    assert len(looked) == 1
+
+    def function():  # a notebook's cell that runs again
+        return 2
+
+    assert source_lines.getsourcelines(function) == stock(function)
+    assert source_lines.getsourcelines(tmp_path.__class__) == stock(tmp_path.__class__)
