@@ -18,7 +18,7 @@ from .processes import script
 
 SCRIPTS = ("train", "sample", "evaluate", "convert")
 TINY = [
-    "--dim", "8", "--dim_mults", "1", "2", "--timesteps", "20", "--sampling_timesteps", "4", "--train_batch_size", "4",
+    "--dim", "8", "--dim_mults", "1", "--timesteps", "20", "--sampling_timesteps", "4", "--train_batch_size", "4",
     "--num_samples", "4", "--validation_images", "8", "--image_size", "8", "--channels", "1", "--dataset", "digits",
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,10 @@ def test_bars_are_shown_or_not_those_of_anybodys_pictures_too(train, make_cell, 
     from ms_ddpm.bars import bar
 
     class Painter(make_cell):
+        def draw(self, rng, batch):
+            time.sleep(0.12)  # a bar is drawn anew every tenth of a second
+            return super().draw(rng, batch)
+
         def sample(self, num, *, seed, progress=True):
             list(bar(range(3), "painting", show=progress))
             return np.zeros((num, 1, 8, 8), np.float32)
