@@ -10,8 +10,10 @@ import pytest
 from parity_tests import distributed
 from parity_tests.case import Arrays, Case
 from parity_tests.cases._make import computation, normal, shapes_of, weights
-from parity_tests.cases.nets import SMALL
 from parity_tests.runner import run
+
+
+UNET = {"dim": 8, "dim_mults": [1], "channels": 1, "attn_heads": 2, "attn_dim_head": 8}
 
 
 def batch_of_six(rng: np.random.Generator, unet: Mapping) -> Arrays:
@@ -25,9 +27,8 @@ def batch_of_six(rng: np.random.Generator, unet: Mapping) -> Arrays:
 
 @pytest.fixture(scope="module")
 def case():
-    unet = {**SMALL}
-    spec = {"unet": unet, "diffusion": {"image_size": 8, "objective": "pred_noise"}, "self_cond": False}
-    made = computation("training/two_workers", "loss", spec, partial(batch_of_six, unet=unet), rule="layers")
+    spec = {"unet": UNET, "diffusion": {"image_size": 8, "objective": "pred_noise"}, "self_cond": False}
+    made = computation("training/two_workers", "loss", spec, partial(batch_of_six, unet=UNET), rule="layers")
     return Case(
         "training/two_workers", "4", replace(made, candidates={"workers": distributed.leg(spec), **made.candidates})
     )
@@ -49,7 +50,7 @@ def judged(case, produced):
 def test_two_workers_have_the_gradients_of_one_with_twice_the_batch(case, produced):
     outcome = judged(case, produced)
     assert outcome.verdict == "agree", outcome.message
-    assert len(outcome.tensors) == 1 + len(shapes_of("unet", SMALL))
+    assert len(outcome.tensors) == 1 + len(shapes_of("unet", UNET))
     (one,) = run([case], "mindspore")
     assert one.verdict == "agree", one.message
 

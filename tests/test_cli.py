@@ -125,7 +125,7 @@ def test_weights_go_to_pytorch_and_back_unchanged(run, tmp_path):
 
 BAD_TRAINING = {
     "wrong device": (["--device_target", "TPU"], ["'TPU'", "CPU, GPU, Ascend"]),
-    "size that cannot be halved": (["--image_size", "9"], ["9x9", "divisible by 2"]),
+    "size that cannot be halved": (["--image_size", "9", "--dim_mults", "1", "2"], ["9x9", "divisible by 2"]),
     "channels that do not match": (["--channels", "3"], ["channels"]),
     "unknown flag": (["--learning_rate", "1"], ["--learning_rate"]),
     "wrong type": (["--dim", "wide"], ["dim is 'wide'", "an integer"]),
@@ -292,11 +292,11 @@ def test_a_pt_file_with_a_pickled_payload_is_refused_unrun(tmp_path, form):
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_save_and_exit(tmp_path, number):
+@pytest.mark.parametrize(("number", "mode"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
+def test_signals_save_and_exit(tmp_path, number, mode):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "train.py"), *TINY, "--train_num_steps", "100000", "--log_every", "1",
-         "--output_dir", str(tmp_path / "run")],
+         "--mode", str(mode), "--output_dir", str(tmp_path / "run")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     log = tmp_path / "run" / "log.jsonl"

@@ -17,10 +17,11 @@ from .conftest import ROOT
 from .fuzz import ALL
 from .test_cli import TINY
 
-STEPS, EVERY = 120 if ALL else 48, 4  # with --all a run is killed more often
+STEPS, EVERY = 120 if ALL else 32, 4  # with --all a run is killed more often, in compilation too
+MODE = () if ALL else ("--mode", "1")
 COMMAND = [
     sys.executable, str(ROOT / "scripts" / "train.py"), *TINY, "--train_num_steps", str(STEPS),
-    "--save_and_sample_every", str(EVERY), "--keep_checkpoint_max", "2",
+    "--save_and_sample_every", str(EVERY), "--keep_checkpoint_max", "2", *MODE,
 ]  # fmt: skip
 
 
