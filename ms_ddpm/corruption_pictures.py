@@ -230,6 +230,6 @@ def report(trainer: Trainer, config: Config) -> list[str]:
     with trainer.ema.swapped():
         write_pictures(trainer.cell, images, folder, log=log, seed=trainer.seed)
     lines = [f"pictures: {folder}"]
-    if published.applies(config) and published.epoch_losses(read_log(log)):
+    if published.applies(config, trainer.train_set) and published.epoch_losses(read_log(log)):
         lines += ["mean loss of each epoch:", *published.compare(log, folder / "published.png").splitlines()]
     return lines

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+RUN_ALL = os.environ.get("MS_DDPM_FUZZ") == "all"  # scripts/test.sh --all: every mutant here, and more inputs in tests/
 sys.path.insert(0, str(ROOT))
 
 

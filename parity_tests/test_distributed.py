@@ -12,7 +12,6 @@ from parity_tests.case import Arrays, Case
 from parity_tests.cases._make import computation, normal, shapes_of, weights
 from parity_tests.runner import run
 
-
 UNET = {"dim": 8, "dim_mults": [1], "channels": 1, "attn_heads": 2, "attn_dim_head": 8}
 
 

@@ -1,7 +1,6 @@
 """The harness tested: seeded port bugs are found, each at its place, and correct variants are left alone."""
 
 import functools
-import os
 import shutil
 
 import pytest
@@ -27,10 +26,9 @@ from parity_tests.mutants.found import already_found
 from parity_tests.mutants.variants import KINDS
 from parity_tests.rivals import OURS, RULES
 
-from .conftest import ROOT
+from .conftest import ROOT, RUN_ALL
 
 bench = functools.cache(Bench)
-RUN_ALL = os.environ.get("MS_DDPM_FUZZ") == "all"  # scripts/test.sh --all
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

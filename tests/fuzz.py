@@ -5,7 +5,6 @@ CI tries few inputs, always the same ones. `scripts/test.sh --all` sets MS_DDPM_
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,16 +12,17 @@ from contextlib import contextmanager
 import numpy as np
 from hypothesis import HealthCheck, settings
 
-ALL = os.environ.get("MS_DDPM_FUZZ") == "all"
+from parity_tests.conftest import RUN_ALL
+
 _common = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 settings.register_profile("ci", derandomize=True, **_common)
 settings.register_profile("all", **_common)
-settings.load_profile("all" if ALL else "ci")
+settings.load_profile("all" if RUN_ALL else "ci")
 
 
 def count(few: int, many: int) -> int:
     """How many inputs: ``few`` in CI, ``many`` under --all."""
-    return many if ALL else few
+    return many if RUN_ALL else few
 
 
 class Hung(BaseException):

@@ -1,12 +1,13 @@
-"""Scripts in processes of their own, as a user starts them, forked from one that has the frameworks loaded.
+"""Scripts as a user starts them: in processes forked from one that has the frameworks loaded; or as a module.
 
-That saves the seconds in which Python imports them. What depends on how a process starts or ends (a signal, a variable
-that is read on import, what is loaded for --help) needs `subprocess`.
+A fork saves the seconds in which Python imports them. What depends on how a process starts or ends (a signal, a
+variable that is read on import, what is loaded for --help) needs `subprocess`.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import multiprocessing
 import os
 import runpy
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import ModuleType
 
 from .conftest import ROOT
 
@@ -53,3 +55,11 @@ def script(name: str, *args, timeout: float = 300) -> subprocess.CompletedProces
             raise subprocess.TimeoutExpired(command, timeout)
         out, err = (path.read_text() for path in said)
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
+
+
+def imported(name: str) -> ModuleType:
+    """scripts/NAME.py as a module, a new one at every call."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

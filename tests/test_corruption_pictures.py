@@ -142,21 +142,38 @@ def test_a_log_that_was_cut_short_is_read_and_a_wrong_one_named(tmp_path):
         read_log(tmp_path / "missing.jsonl")
 
 
-def test_only_a_run_like_the_documents_is_compared():
+@pytest.fixture(scope="module")
+def like_fashion_mnist():
+    """As many images of that size and with that sum of pixels: 3,431,114,169."""
+    images = np.full((60_000, 1, 28, 28), 72, np.uint8)
+    images.reshape(-1)[: 3_431_114_169 - int(images.sum(dtype=np.int64))] += 1
+    return images
+
+
+def test_fashion_mnist_is_known_by_its_images_and_not_by_its_path(like_fashion_mnist):
+    from ms_ddpm.data import array_source
+    from ms_ddpm.published import is_fashion_mnist
+
+    assert is_fashion_mnist(array_source("x", like_fashion_mnist))
+    assert is_fashion_mnist(array_source("x", np.divide(like_fashion_mnist, 255, dtype=np.float32)))
+    other = like_fashion_mnist.copy()
+    other[:100] = 0
+    for images in (other, like_fashion_mnist[1:], like_fashion_mnist.reshape(-1, 1, 14, 56)):
+        assert not is_fashion_mnist(array_source("data/fashion_mnist", images))
+
+
+def test_only_a_run_like_the_documents_is_compared(like_fashion_mnist):
     from ms_ddpm.config import Config
+    from ms_ddpm.data import array_source, split
     from ms_ddpm.published import applies
 
-    same = {
-        "system": "corruption",
-        "dataset": "data/Fashion-MNIST/raw",
-        "epochs": 15,
-        "train_batch_size": 128,
-        "channels": 1,
-    }
-    assert applies(Config(**same))
-    for other in ({"system": "diffusion"}, {"dataset": "data/mnist"}, {"epochs": None}, {"noise_kind": "poisson"},
-                  {"train_batch_size": 64}):  # fmt: skip
-        assert not applies(Config(**same | other))
+    source = array_source("x", like_fashion_mnist)
+    same = {"system": "corruption", "epochs": 15, "train_batch_size": 128, "channels": 1}
+    assert applies(Config(**same), source)
+    assert applies(Config(**same | {"dataset": "data/mnist"}), split(source, 1000, seed=0)[0])
+    assert not applies(Config(**same | {"dataset": "data/fashion_mnist"}), source.subset(range(100)).subset(range(9)))
+    for other in ({"system": "diffusion"}, {"epochs": None}, {"noise_kind": "poisson"}, {"train_batch_size": 64}):
+        assert not applies(Config(**same | other), source)
 
 
 def write_idx(path, array):
@@ -164,8 +181,9 @@ def write_idx(path, array):
     path.write_bytes(gzip.compress(header + array.tobytes()) if path.suffix == ".gz" else header + array.tobytes())
 
 
-def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp_path):
-    """The recipe as it stands, but for two short epochs and a small network."""
+def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp_path, monkeypatch):
+    """The recipe as it stands, but for two short epochs and a small network; the images are few, and called theirs."""
+    from ms_ddpm import published
     from ms_ddpm.config import resolve
     from ms_ddpm.corruption import Corruption
     from ms_ddpm.corruption_pictures import report
@@ -187,6 +205,8 @@ def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp
         results_folder=tmp_path / "run", progress=False, augment_horizontal_flip=config.flip,
     )  # fmt: skip
     trainer.train()
+    assert len(report(trainer, config)) == 1  # pictures alone
+    monkeypatch.setattr(published, "is_fashion_mnist", lambda source: len(source) == 200)
     lines = report(trainer, config)
     assert "pictures" in lines[0]
     assert [line.split()[0] for line in lines[2:]] == ["epoch", *map(str, range(15)), "mean"]
@@ -194,5 +214,3 @@ def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp
     assert "-" in lines[5].split()
     for name in ("predictions", "history", "noises", "loss", "samples-2", "published"):
         assert (tmp_path / "run" / "pictures" / f"{name}.png").stat().st_size > 2000
-    config.dataset = str(tmp_path)  # not known as Fashion-MNIST: pictures alone
-    assert len(report(trainer, config)) == 1

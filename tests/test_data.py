@@ -263,22 +263,6 @@ def test_floating_point_images_are_skipped_rather_than_guessed(tmp_path, rng):
     assert "range is unknown" in source.skipped[str(tmp_path / "f.tiff")]
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "bmp"])
-def test_no_mutated_file_stops_a_run(tmp_path, rng, suffix):
-    image = Image.fromarray(noise(rng, 16, 16, 3))
-    image.save(tmp_path / f"0.{suffix}")
-    whole = (tmp_path / f"0.{suffix}").read_bytes()
-    for i in range(1, 60):
-        mutated = np.frombuffer(whole, np.uint8).copy()
-        head = min(len(mutated), 120 if i % 2 else len(mutated))
-        mutated[rng.integers(0, head, 4)] = noise(rng, 4)
-        (tmp_path / f"{i}.{suffix}").write_bytes(mutated.tobytes()[: None if i % 3 else int(rng.integers(len(whole)))])
-    source = opened(tmp_path)
-    assert source.batch(range(60)).shape == (60, 3, 8, 8)
-    assert source.skipped
-
-
 @pytest.mark.parametrize("error", [SyntaxError("x"), struct.error("x"), EOFError(), MemoryError(), ZeroDivisionError()])
 def test_any_exception_of_a_decoder_means_unreadable(tmp_path, rng, monkeypatch, error):
     save_folder(tmp_path, rng, 2)
@@ -437,14 +421,6 @@ def test_damaged_npz_files_are_named(tmp_path, rng):
     for content in (whole[:-30], b"", pickle.dumps([1]), whole[:80] + b"\xff" * 40 + whole[120:]):
         file.write_bytes(content)
         complaint(lambda: opened(file, channels=1), file)
-    for _ in range(100):
-        mutated = np.frombuffer(whole, np.uint8).copy()
-        mutated[rng.integers(0, len(mutated), 3)] = noise(rng, 3)
-        file.write_bytes(mutated.tobytes())
-        try:
-            opened(file, channels=1)
-        except UserError as error:
-            assert str(file) in str(error)  # noqa: PT017 - most mutations are refused, some do no harm
 
 
 # ---- refusals ----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
 from .fuzz import check_complaint, count, damaged, watched
+from .processes import imported
 
 GROUPS = ("model", "ema", "optimizer")
 VALUES = {"dim": 8, "dim_mults": [1], "image_size": 8, "timesteps": 20, "attn_dim_head": 4, "attn_heads": 2}
@@ -88,10 +89,6 @@ def outcome(call, folder):
         except UserError as error:
             check_complaint(error, folder)
             return None
-
-
-def checkpoint_files():
-    return ("state.json", *(f"{group}.safetensors" for group in GROUPS))
 
 
 def held(trainer):
@@ -284,21 +281,6 @@ def test_texts_that_are_no_state(folder, text):
     assert outcome(lambda: checkpoint.load(folder), folder) is None
 
 
-@pytest.mark.parametrize("name", checkpoint_files())
-@pytest.mark.parametrize("kind", ["fifo", "zero", "directory", "loop", "gone", "passwd"])
-def test_what_is_no_file_under_the_name_of_one(trainer, folder, name, kind):
-    (folder / name).unlink()
-    if kind == "fifo":
-        os.mkfifo(folder / name)
-    elif kind == "directory":
-        (folder / name).mkdir()
-    elif kind != "gone":
-        os.symlink({"zero": "/dev/zero", "loop": name, "passwd": "/etc/passwd"}[kind], folder / name)
-    assert not check_trainer(trainer, folder)
-    for place in (folder, folder.parent, folder.parent.parent):
-        outcome(lambda place=place: checkpoint.load(checkpoint.locate(place)), place)
-
-
 def test_a_link_to_the_same_bytes_is_a_file_like_any_other(trainer, folder, tmp_path):
     os.rename(folder / "ema.safetensors", tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", folder / "ema.safetensors")
@@ -338,17 +320,6 @@ def test_last_and_best_name_a_step_or_nothing(folder):
             assert found in (None, folder)
         checkpoint._rotate(directory, 1)
         assert folder.is_dir()
-
-
-@pytest.mark.parametrize("kind", ["fifo", "zero", "directory", "loop"])
-def test_a_pointer_that_is_no_file_names_nothing(folder, kind):
-    path = folder.parent / "best"
-    if kind in ("fifo", "directory"):
-        os.mkfifo(path) if kind == "fifo" else path.mkdir()
-    else:
-        os.symlink("/dev/zero" if kind == "zero" else "best", path)
-    with watched(kind):
-        assert checkpoint.named_step(folder.parent, "best") is None
 
 
 def test_names_that_only_look_like_steps_are_not_counted(folder):
@@ -400,12 +371,7 @@ def test_sampling_builds_what_the_checkpoint_says_or_refuses(mindspore, folder, 
 
 @pytest.fixture(scope="module")
 def convert_script():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("convert_script", ROOT / "scripts" / "convert.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("convert")
 
 
 @pytest.fixture(scope="module")
@@ -512,17 +478,6 @@ def test_strange_contents_of_pt_files(convert_script, torch_arrays, tmp_path):
         check_foreign(convert_script, path)
 
 
-@pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
-@pytest.mark.parametrize("kind", ["fifo", "zero", "directory", "gone", "empty"])
-def test_foreign_files_that_are_none(convert_script, tmp_path, name, kind):
-    path = tmp_path / name
-    if kind == "zero":
-        os.symlink("/dev/zero", path)
-    elif kind != "gone":
-        {"fifo": os.mkfifo, "directory": os.mkdir, "empty": lambda p: p.write_bytes(b"")}[kind](path)
-    assert check_foreign(convert_script, path) is None
-
-
 # ---- the harness's bundles -----------
 
 
@@ -579,17 +534,6 @@ def test_wrong_types_everywhere_in_a_manifest(bundle):
     for name in ("../../x", "/etc/passwd", ".."):
         path.write_text(json.dumps(put(original, ("sha256",), {**original["sha256"], name: "0"})))
         assert check_bundle(bundle) is None
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "data.safetensors"])
-@pytest.mark.parametrize("kind", ["fifo", "zero", "directory", "gone"])
-def test_bundles_of_what_is_no_file(bundle, name, kind):
-    (bundle / name).unlink()
-    if kind == "zero":
-        os.symlink("/dev/zero", bundle / name)
-    elif kind != "gone":
-        {"fifo": os.mkfifo, "directory": os.mkdir}[kind](bundle / name)
-    assert check_bundle(bundle) is None
 
 
 @pytest.mark.parametrize("number", ["0", "999999999", "-1", "x", "", "1/2", "٣"])

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from ms_ddpm import cli, config, sizes
 from ms_ddpm.errors import UserError
+from parity_tests.conftest import RUN_ALL
 
 from .conftest import ROOT
-from .fuzz import ALL, check_complaint, count, damaged, watched
+from .fuzz import check_complaint, count, damaged, watched
 
 LONG, NUL = "x" * 5000, "a\0b"
 FILES = [
@@ -191,7 +192,7 @@ def test_every_option_with_every_word(mains, place, name):
     """One option at a time, so that each is reached. In CI, a sample of it."""
     pairs = [(flag, word) for flag in OPTIONS[name] for word in [*WORDS, *FILES]]
     rng = np.random.default_rng(0)
-    chosen = range(len(pairs)) if ALL else rng.choice(len(pairs), 25 if name == "parity" else 80, replace=False)
+    chosen = range(len(pairs)) if RUN_ALL else rng.choice(len(pairs), 25 if name == "parity" else 80, replace=False)
     for i in chosen:
         check_call(mains[name], [*STARTS[name][0], *pairs[i]])
 
@@ -260,7 +261,7 @@ PROCESSES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("argv", PROCESSES if ALL else PROCESSES[1:4], ids=str)
+@pytest.mark.parametrize("argv", PROCESSES if RUN_ALL else PROCESSES[1:4], ids=str)
 def test_in_a_process_of_its_own(place, argv):
     before = listing(place)
     result = subprocess.run(

@@ -183,20 +183,6 @@ def test_quoting_a_bomb_takes_no_time():
         assert len(quoted(value)) < 20000
 
 
-@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "/", "/dev/random", "fifo", "loop", "a\0b", "x" * 5000, ""])
-def test_what_is_no_file_is_no_configuration(tmp_path, name):
-    import os
-
-    if name == "fifo":
-        os.mkfifo(tmp_path / name)
-    elif name == "loop":
-        os.symlink(tmp_path / name, tmp_path / name)
-    path = str(tmp_path / name) if name in ("fifo", "loop") else name
-    with watched(name), pytest.raises(UserError, match="cannot read --config") as caught:
-        config.from_yaml(path)
-    check_complaint(caught.value)
-
-
 # ---- a Config that was taken makes a network ------------------------------------------------------------------------
 
 small = {

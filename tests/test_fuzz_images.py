@@ -397,25 +397,6 @@ def test_names_from_hell_stay_one_line_in_the_log(tmp_path, caplog):
     assert read_all(tmp_path) is None
 
 
-@pytest.mark.parametrize("kind", ["fifo", "zero", "loop", "directory", "dangling", "socket"])
-@pytest.mark.parametrize("name", ["x.png", "train-images-idx3-ubyte", "data_batch_1.bin", "train.bin", "set.npz"])
-def test_what_is_no_file_is_left_alone(folder, name, kind):
-    import socket
-
-    path = folder / name
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "directory":
-        path.mkdir()
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(os.path.relpath(path))
-    else:
-        os.symlink({"zero": "/dev/zero", "loop": name, "dangling": "nowhere"}[kind], path)
-    for place in (folder, path):
-        read_all(place)
-
-
 def test_loops_of_links_and_deep_nests_end(folder):
     os.symlink(folder, folder / "again")
     os.symlink("..", folder / "up")
@@ -446,26 +427,3 @@ def test_a_thousand_broken_files_among_few_good_ones(folder, caplog):
 def test_a_folder_that_may_not_be_read_is_named(folder):
     (folder / "closed").mkdir(mode=0)
     read_all(folder)
-
-
-DEVICES = [
-    "/dev/zero",
-    "/dev/null",
-    "/dev/random",
-    "/dev",
-    "/proc/self",
-    "/proc/self/mem",
-    "a\0b",
-    "",
-    "~nobody-at-all/x",
-    "x" * 5000,
-]
-
-
-@pytest.mark.parametrize("path", DEVICES)
-def test_devices_are_no_data_sets(path):
-    with watched(path):
-        try:
-            data.open_images(path, image_size=(8, 8), channels=1)
-        except UserError as error:
-            check_complaint(error, "does not exist" if "\0" in path else path[:100])

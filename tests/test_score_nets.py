@@ -1,4 +1,4 @@
-"""The score networks as a user meets them, and their PyTorch twins against the oracle.
+"""The score networks as a user meets them.
 
 Whether MindSpore computes what PyTorch computes is for parity_tests (cases layers/... and network/score_...).
 """
@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from ms_ddpm.errors import UserError
-from parity_tests.cases import score_nets as cases
-from parity_tests.oracle import score_nets as oracle
 
 from .conftest import relative_rms
 
@@ -26,53 +24,6 @@ def nets(mindspore):
 
     classes = score_unet.ScoreUnet, conditional_unet.ConditionalScoreUnet, conditional_unet.LatentScoreUnet
     return {cls.__name__: cls for cls in classes}
-
-
-def weights_of(inputs):
-    return {name.removeprefix("weight."): value for name, value in inputs.items() if name.startswith("weight.")}
-
-
-def in_double(run, inputs):
-    """What torch_ref gives in double."""
-    return run(inputs)["y"]
-
-
-@pytest.mark.parametrize("name", cases.NETWORKS)
-def test_the_pytorch_networks_are_the_oracles(name):
-    pytest.importorskip("torch")
-    made = cases.network_computation(name, "pynative")
-    inputs, (kind, arguments, _, _) = made.inputs(), cases.NETWORKS[name]
-    expected = oracle.score_net(
-        inputs["x"], inputs["t"], weights_of(inputs), inputs["t"].astype(np.float64) + 0.25, inputs.get("labels"),
-        groups=4 if kind == "latent_score_unet" else 32, heads=arguments.get("num_heads", 1),
-        concat=kind == "score_unet" and arguments.get("skips") != "add",
-        whole=arguments.get("whole", False),
-    )  # fmt: skip
-    assert relative_rms(in_double(made.truth, inputs), expected) < 1e-11
-
-
-ORACLE = {
-    "conv_transpose2d": lambda i, w, a: oracle.conv_transpose2d(
-        i["x"], w["weight"], w.get("bias"), a.get("stride", 1), a.get("padding", 0),
-        a.get("output_padding", 0) if "output_size" not in a else tuple(
-            a["output_size"][n] - (i["x"].shape[2 + n] - 1) * a["stride"] - a["kernel_size"] for n in (0, 1)
-        ),
-    ),
-    "gaussian_fourier": lambda i, w, a: oracle.gaussian_fourier(i["t"], w["W"]),
-    "layer_norm": lambda i, w, a: oracle.layer_norm(i["x"], w["weight"], w["bias"]),
-    "cross_attention": lambda i, w, a: oracle.cross_attention(i["x"], w, i.get("context"), a.get("num_heads", 1)),
-    "transformer_block": lambda i, w, a: oracle.transformer_block(i["x"], w, i["context"]),
-    "spatial_transformer": lambda i, w, a: oracle.spatial_transformer(i["x"], w, i["context"], a["num_heads"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [name for name, row in cases.ALL_ROWS.items() if row.kind in ORACLE])
-def test_the_pytorch_layers_are_the_oracles(name):
-    pytest.importorskip("torch")
-    made, row = cases.layer_computation(name, 1, "pynative"), cases.ALL_ROWS[name]
-    inputs = made.inputs()
-    expected = ORACLE[row.kind](inputs, weights_of(inputs), row.arguments)
-    assert relative_rms(in_double(made.truth, inputs), expected) < 1e-12
 
 
 def test_the_documents_names_and_shapes(nets):

@@ -36,23 +36,6 @@ def test_without_a_network_it_is_the_score_of_gaussian_data(mindspore, rng, name
     np.testing.assert_allclose(silent(sde)(Tensor(x), Tensor(t)).asnumpy(), exact, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["ve", "vp", "subvp"])
-@pytest.mark.parametrize("time", [0.03, 0.2, 1.0])
-def test_what_is_left_to_learn_has_the_same_size_at_every_time(mindspore, rng, name, time):
-    """So every time has the same weight in the loss: one per pixel, of Gaussian data and no network."""
-    from mindspore import Tensor
-
-    from ms_ddpm import ScoreModel
-    from ms_ddpm.sde import SDES
-
-    sde = SDES[name]()
-    model = ScoreModel(silent(sde), sde, image_size=8, channels=1)
-    shape = (400, 1, 8, 8)
-    x = (MEAN + DEVIATION * rng.standard_normal(shape)).astype(np.float32)
-    z, t = rng.standard_normal(shape, dtype=np.float32), np.full(400, time, np.float32)
-    assert float(model(Tensor(x), Tensor(t), Tensor(z)).asnumpy()) == pytest.approx(64, rel=0.03)
-
-
 def test_what_does_not_fit_is_refused(mindspore):
     from ms_ddpm import recipes
     from ms_ddpm.config import resolve

@@ -1,7 +1,5 @@
 """The SDEs' closed forms against the equations they solve, on the host and in a graph."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -49,22 +47,6 @@ def test_graphs_give_the_float64_value_rounded_once(mindspore, sde):
         assert np.abs(value.asnumpy() - exact).max(initial=0, where=exact == 0) == 0
         ulp = np.abs(value.asnumpy() - exact) / np.spacing(np.abs(exact).astype(np.float32))
         assert ulp.max() <= 0.51, name
-
-
-def test_ve_is_the_articles(mindspore):
-    from ms_ddpm.sde import VESDE
-
-    sde, t = VESDE(25.0), np.linspace(0.1, 1, 10)
-    assert sde.marginal_prob_std(t) == pytest.approx(np.sqrt((25 ** (2 * t) - 1) / (2 * math.log(25))), rel=1e-12)
-    assert sde.diffusion_coeff(t) == pytest.approx(25**t, rel=1e-12)
-    assert sde.prior_std == pytest.approx(9.845214563, rel=1e-9)
-
-
-def test_sub_vp_has_less_noise_than_vp(mindspore):
-    from ms_ddpm.sde import VPSDE, SubVPSDE
-
-    assert (SubVPSDE().marginal_prob_std(TIMES) < VPSDE().marginal_prob_std(TIMES)).all()
-    assert (SubVPSDE().diffusion_coeff(TIMES) < VPSDE().diffusion_coeff(TIMES)).all()
 
 
 def test_the_time_of_a_noise_ratio(sde):

@@ -5,9 +5,7 @@ import pytest
 
 from ms_ddpm.errors import UserError
 
-OPTIONS = {
-    "default": {},
-    "2022": {"norm": "group", "downsample": "conv"},
+OPTIONS = {  # what is compiled in no case of parity_tests
     "conv down": {"downsample": "conv"},
     "group unshuffle": {"norm": "group"},
     "self-conditioned, learned variance": {"self_condition": True, "learned_variance": True},
@@ -40,29 +38,6 @@ def test_time_reaches_the_output_as_int_and_as_float(mindspore):
     whole = unet(x, mindspore.Tensor(np.array([7], np.int32))).asnumpy()
     assert np.array_equal(whole, unet(x, mindspore.Tensor(np.array([7.0], np.float32))).asnumpy())
     assert np.abs(whole - unet(x, mindspore.Tensor(np.array([7.5], np.float32))).asnumpy()).max() > 1e-5
-
-
-def test_flash_attention_gives_the_numbers_of_the_whole_matrix(mindspore):
-    from ms_ddpm.nets.attention import Attention
-
-    x = mindspore.Tensor(np.random.default_rng(0).standard_normal((2, 8, 32, 16)).astype(np.float32))
-    whole, blocks = (Attention(8, 2, 8, chunked=c, rng=np.random.default_rng(1))(x).asnumpy() for c in (False, True))
-    assert np.abs(whole - blocks).max() < 1e-5
-
-
-def test_rms_norm_has_a_finite_gradient_at_zero(mindspore):
-    from ms_ddpm.nets.norms import RMSNorm
-
-    norm = RMSNorm(4)
-    gradient = mindspore.grad(lambda_sum(norm))(mindspore.Tensor(np.zeros((1, 4, 2, 2), np.float32)))
-    assert np.isfinite(gradient.asnumpy()).all()
-
-
-def lambda_sum(cell):
-    def total(x):
-        return cell(x).sum()
-
-    return total
 
 
 def test_initial_weights_follow_pytorchs_distributions(mindspore):

@@ -12,6 +12,7 @@ from ._first_ddpm import ORACLE as FIRST_DDPM
 from ._memo import by_time, given
 from ._schedulers import ORACLE as SCHEDULERS
 from .numpy_corruption import KINDS as CORRUPTION
+from .numpy_layers import KINDS as LAYERS
 from .numpy_score import KINDS as SCORE
 
 
@@ -99,15 +100,19 @@ def loss(spec: Mapping, inputs: Arrays) -> Arrays:
     return {"loss": np.asarray(value, np.float64)}
 
 
+DECAYS = {"adam": 0.0, "adamw": 0.01}  # PyTorch's defaults
+
+
 def optimizer(spec: Mapping, inputs: Arrays) -> Arrays:
     """An optimizer fed given gradients: the weights after every step of ``spec["shown"]``."""
     weights = {name: np.asarray(value, np.float64) for name, value in given(inputs, "weight").items()}
+    arguments = {"weight_decay": DECAYS[spec["optimizer"]], **spec["arguments"]}
     state, outputs = None, {}
     for i in range(spec["steps"]):
         gradients = {name: np.asarray(inputs[f"gradient.{name}"][i], np.float64) for name in weights}
         rate = {"lr": spec["rates"][i]} if "rates" in spec else {}
         weights, state = oracle.adam_step(
-            weights, gradients, state, **spec["arguments"] | rate, decoupled=spec["optimizer"] == "adamw"
+            weights, gradients, state, **arguments | rate, decoupled=spec["optimizer"] == "adamw"
         )
         if i + 1 in spec["shown"]:
             outputs |= {f"{name}[step={i + 1}]": w.copy() for name, w in weights.items()}
@@ -122,18 +127,12 @@ def clip(spec: Mapping, inputs: Arrays) -> Arrays:
 
 def ema(spec: Mapping, inputs: Arrays) -> Arrays:
     """The averaged weights after the calls in ``spec["shown"]``, and what the model holds after a swap."""
-    arguments = dict(spec["arguments"])
-    every = arguments.pop("update_every")
-    average, outputs = np.asarray(inputs["w"][0], np.float64), {}
-    for i, value in enumerate(np.asarray(inputs["w"], np.float64)):
-        calls = i + 1
-        if oracle.ema_acts(calls, every):
-            decay = oracle.ema_decay(calls, **arguments)
-            average = decay * average + (1 - decay) * value
-        if calls in spec["shown"]:
-            outputs[f"average[call={calls}]"] = average.copy()
-            outputs[f"swapped in[call={calls}]"] = average.copy()
-            outputs[f"swapped back[call={calls}]"] = value.copy()
+    weights = np.asarray(inputs["w"], np.float64)
+    averages, outputs = oracle.ema_run(weights, **spec["arguments"]), {}
+    for call in spec["shown"]:
+        average, own = averages[call - 1], weights[call - 1]
+        outputs |= {f"average[call={call}]": average, f"swapped in[call={call}]": average}
+        outputs[f"swapped back[call={call}]"] = own
     return outputs
 
 
@@ -178,5 +177,11 @@ KINDS = {
     "tables": tables, "times": times, "method": method, "method_scales": method_scales, "ddim_step": ddim_step,
     "ddim_scales": ddim_scales, "loss": loss, "optimizer": optimizer, "clip": clip, "ema": ema, "chain": chain,
     "interpolate": interpolate, "roundtrip": given_back, "loss_scale": loss_scale, **SCORE, **SCHEDULERS,
-    **FIRST_DDPM, **CORRUPTION,
+    **FIRST_DDPM, **CORRUPTION, **LAYERS,
 }  # fmt: skip
+
+
+def why_not(spec: Mapping) -> str:
+    """Why numpy does not do a computation: it has no U-Net, and puts no network into losses and chains."""
+    known = spec["kind"] in KINDS and (spec["kind"] in ("roundtrip", *LAYERS) or not {"unet", "net"} & set(spec))
+    return "" if known else f"the oracle in numpy has no {spec['kind']!r} of this network"

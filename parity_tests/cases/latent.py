@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import oracle
 from ..backends import backend, leg
+from ..backends._memo import given
 from ..case import Arrays, Case, Computation, Leg
 from ._make import cases, computation, normal
 
@@ -114,27 +115,23 @@ def module_inputs(rng: np.random.Generator, name: str, row: Row, scale: float) -
     return found | {"cotangent": normal(rng, *row.output)}
 
 
-def _weights(inputs: Arrays) -> dict[str, np.ndarray]:
-    return {name[7:]: value for name, value in inputs.items() if name.startswith("weight.")}
-
-
 def _batch_norm(row: Row, inputs: Arrays) -> Arrays:
-    y, mean, variance = oracle.latent.batch_norm(inputs["x"], _weights(inputs), row.training)
+    y, mean, variance = oracle.latent.batch_norm(inputs["x"], given(inputs, "weight"), row.training)
     return {"y": y, "running.running_mean": mean, "running.running_var": variance}
 
 
 def _autoencoder(row: Row, inputs: Arrays) -> Arrays:
-    _, y, running = oracle.latent.autoencoder(inputs["x"], _weights(inputs), row.training)
+    _, y, running = oracle.latent.autoencoder(inputs["x"], given(inputs, "weight"), row.training)
     return {"y": y, **{f"running.{name}": value for name, value in running.items()}}
 
 
 TRUTHS = {
     "batch_norm": _batch_norm,
     "autoencoder": _autoencoder,
-    "fire": lambda row, inputs: {"y": oracle.latent.fire(inputs["x"], _weights(inputs))},
+    "fire": lambda row, inputs: {"y": oracle.latent.fire(inputs["x"], given(inputs, "weight"))},
     "max_pool": lambda row, inputs: {"y": oracle.latent.max_pool(inputs["x"], **row.arguments)},
     "unit_length": lambda row, inputs: {"y": oracle.latent.unit_length(inputs["x"])},
-    "lpips": lambda row, inputs: {"y": oracle.latent.lpips_squeeze(inputs["x"], inputs["y"], _weights(inputs))},
+    "lpips": lambda row, inputs: {"y": oracle.latent.lpips_squeeze(inputs["x"], inputs["y"], given(inputs, "weight"))},
 }
 
 

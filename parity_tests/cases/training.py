@@ -69,7 +69,7 @@ def losses(seed: int = 0) -> Iterator[Case]:
 OPTIMIZERS = {
     "adam": ("adam", {"lr": 1e-3, "betas": [0.9, 0.99]}),
     "adam_slow_second_moment": ("adam", {"lr": 1e-3, "betas": [0.9, 0.999]}),
-    "adam_large_eps": ("adam", {"lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-3}),
+    "adam_large_eps": ("adam", {"lr": 1e-2, "betas": [0.0, 0.99], "eps": 1e-3}),  # and no first moment
     "adam_l2": ("adam", {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}),
     "adamw": ("adamw", {"lr": 1e-3, "betas": [0.9, 0.999]}),
     "adamw_strong_decay": ("adamw", {"lr": 1e-2, "betas": [0.9, 0.99], "weight_decay": 0.3}),

@@ -15,7 +15,6 @@ Symbols: abar = alphas_cumprod; t counts from 0, so the papers' step is t + 1. I
 
 from . import latent
 from .bound import discretized_gaussian_log_likelihood, normal_kl
-from .calculus import directional_derivative
 from .diffusion import OUTPUTS, Diffusion, ModelPrediction
 from .layers import (
     channel_layer_norm,
@@ -42,9 +41,9 @@ from .training import adam_step, clip_by_global_norm, ema_acts, ema_decay, ema_r
 
 __all__ = [
     "OUTPUTS", "Diffusion", "ModelPrediction", "adam_step", "beta_schedule", "channel_layer_norm",
-    "clip_by_global_norm", "conv2d", "ddim_coefficients", "ddim_times", "directional_derivative",
-    "discretized_gaussian_log_likelihood", "ema_acts", "ema_decay", "ema_run", "fourier_embedding", "full_attention",
-    "full_attention_layer", "gelu", "group_norm", "latent", "linear", "linear_attention", "linear_attention_layer",
-    "loss_weight", "nearest_upsample", "normal_kl", "operands", "pixel_unshuffle", "rms_norm", "silu",
-    "sinusoidal_embedding", "softmax", "standardize_weight", "tables",
+    "clip_by_global_norm", "conv2d", "ddim_coefficients", "ddim_times", "discretized_gaussian_log_likelihood",
+    "ema_acts", "ema_decay", "ema_run", "fourier_embedding", "full_attention", "full_attention_layer", "gelu",
+    "group_norm", "latent", "linear", "linear_attention", "linear_attention_layer", "loss_weight", "nearest_upsample",
+    "normal_kl", "operands", "pixel_unshuffle", "rms_norm", "silu", "sinusoidal_embedding", "softmax",
+    "standardize_weight", "tables",
 ]  # fmt: skip

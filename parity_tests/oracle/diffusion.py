@@ -42,10 +42,7 @@ STARTS = {  # x_0 from the model's output, by objective
     "pred_v": Process.predict_start_from_v,
 }
 
-LOSSES = {  # the loss of an error and its derivative
-    "l1": (np.abs, np.sign),
-    "l2": (np.square, lambda error: 2 * error),
-}
+LOSSES = {"l1": np.abs, "l2": np.square}
 
 VARIATIONAL_WEIGHT = 0.001  # IDDPM sec. 3.4: L_hybrid = L_simple + 0.001 L_vlb
 
@@ -224,23 +221,6 @@ class Diffusion(Process):
         decoder = -discretized_gaussian_log_likelihood(x_start, mean, log_variance / 2).mean((1, 2, 3))
         return np.where(np.asarray(t) == 0, decoder, kl) / np.log(2)
 
-    def _trial(self, x_start, t, noise, self_cond, offset_noise) -> tuple[Array, Array, Array | None, Array]:
-        """(x_t, output, variance channels, target) of one training step."""
-        x_start, noise = as_float64(x_start), as_float64(noise)
-        if offset_noise is not None:
-            noise = noise + self.offset_noise_strength * as_float64(offset_noise).reshape(*noise.shape[:2], 1, 1)
-        x_t = self.q_sample(x_start, t, noise)
-        before = None
-        if self_cond and self.model.self_condition:
-            before = self.model_predictions(x_t, t).pred_x_start
-        out, v = self.model_output(x_t, t, before)
-        targets = {
-            "pred_noise": noise,
-            "pred_x0": x_start,
-            "pred_v": self.predict_v(x_start, t, noise),
-        }
-        return x_t, out, v, targets[self.objective]
-
     def p_losses(
         self,
         x_start: ArrayLike,
@@ -255,26 +235,23 @@ class Diffusion(Process):
         clipped, which no gradient flows through (BIT sec. 3.2). ``offset_noise`` (B, C), times its strength, is added
         to the noise of every pixel; None is none. A learned variance adds 0.001 times `variational_bound`.
         """
-        x_t, out, v, target = self._trial(x_start, t, noise, self_cond, offset_noise)
-        of_error, _ = LOSSES[self.loss_type]
-        simple = of_error(out - target).mean((1, 2, 3)) * self.tables["loss_weight"][np.asarray(t)]
+        x_start, noise = as_float64(x_start), as_float64(noise)
+        if offset_noise is not None:
+            noise = noise + self.offset_noise_strength * as_float64(offset_noise).reshape(*noise.shape[:2], 1, 1)
+        x_t = self.q_sample(x_start, t, noise)
+        before = None
+        if self_cond and self.model.self_condition:
+            before = self.model_predictions(x_t, t).pred_x_start
+        out, v = self.model_output(x_t, t, before)
+        targets = {
+            "pred_noise": noise,
+            "pred_x0": x_start,
+            "pred_v": self.predict_v(x_start, t, noise),
+        }
+        error = LOSSES[self.loss_type](out - targets[self.objective]).mean((1, 2, 3))
+        simple = error * self.tables["loss_weight"][np.asarray(t)]
         bound = self.variational_bound(x_start, x_t, t, out, v).mean() if v is not None else 0.0
         return float(simple.mean() + VARIATIONAL_WEIGHT * bound)
-
-    def loss_gradient_wrt_output(
-        self,
-        x_start: ArrayLike,
-        t: ArrayLike,
-        noise: ArrayLike,
-        self_cond: bool = False,
-        offset_noise: ArrayLike | None = None,
-    ) -> Array:
-        """d p_losses / d output (B, C, H, W): w[t] f'(output - target) / (B C H W), f' = 2 e (l2) or sign(e) (l1)."""
-        if self.learned_variance:
-            raise ValueError("the gradient by hand is that of the losses without a learned variance")
-        _, out, _, target = self._trial(x_start, t, noise, self_cond, offset_noise)
-        _, slope = LOSSES[self.loss_type]
-        return self.at("loss_weight", t) * slope(out - target) / out.size
 
     def normalize(self, img: ArrayLike) -> Array:
         """[0, 1] -> [-1, 1], if auto_normalize."""

@@ -3,7 +3,7 @@
 Sources: batch normalisation, Ioffe & Szegedy 2015 (arXiv 1502.03167), Algorithm 1; LPIPS, Zhang et al. 2018 (arXiv
 1801.03924), eq. 1; multi-scale gradients, Li & Snavely 2018 (arXiv 1804.00607), eq. 4, with a Charbonnier penalty.
 Arrays are (B, C, H, W), weights are shaped as PyTorch's. Sums are taken another way than the frameworks take them:
-slopes as matrices, transposed convolutions tap by tap, variances from pairwise differences.
+slopes as matrices, transposed convolutions pixel by pixel, the sums of variances exact.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .layers import conv2d, sigmoid, silu
+from .layers import conv2d, conv_transpose2d, part, sigmoid, silu
 from .process import as_float64
 
 Array = np.ndarray
@@ -45,28 +45,12 @@ def batch_norm(
     return scaled * w["weight"][columns] + w["bias"][columns], w["running_mean"], w["running_var"]
 
 
-def conv_transpose2d(
-    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, stride: int = 1, output_padding: int = 0
-) -> Array:
-    """Every pixel of x (B, I, H, W) lays down weight (I, O, k, k), ``stride`` apart."""
-    x, weight = as_float64(x), as_float64(weight)
-    (batch, _, height, width), kernel = x.shape, weight.shape[2]
-    sides = [(side - 1) * stride + kernel + output_padding for side in (height, width)]
-    y = np.zeros((batch, weight.shape[1], *sides))
-    for i in range(height):
-        for j in range(width):
-            laid = np.einsum("bi,iokl->bokl", x[:, :, i, j], weight)
-            y[:, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel] += laid
-    return y + as_float64(bias)[:, None, None]
-
-
 def autoencoder(x: ArrayLike, w: Mapping[str, ArrayLike], training: bool) -> tuple[Array, Array, dict[str, Array]]:
     """(latent, reconstruction, running statistics after the batch) of the autoencoder with weights ``w``."""
     running = {}
 
     def norm(h: Array, name: str) -> Array:
-        own = {key: w[f"{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
-        y, mean, variance = batch_norm(h, own, training)
+        y, mean, variance = batch_norm(h, part(w, name), training)
         running.update({f"{name}.running_mean": mean, f"{name}.running_var": variance})
         return y
 
@@ -151,8 +135,7 @@ def lpips_squeeze(x: ArrayLike, y: ArrayLike, w: Mapping[str, ArrayLike]) -> Arr
             if i in (2, 5, 8):
                 h = max_pool(h, 3, ceil=True)
             else:
-                prefix = f"features.{i}."
-                h = fire(h, {name[len(prefix) :]: value for name, value in w.items() if name.startswith(prefix)})
+                h = fire(h, part(w, f"features.{i}"))
                 if i in (4, 7, 9, 10, 11, 12):
                     found.append(h)
         return found

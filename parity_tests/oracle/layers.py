@@ -1,4 +1,4 @@
-"""The layers of both U-Nets, forward, in float64: spot checks on the double-precision network that is the truth.
+"""The layers of all networks, forward, in float64: what PyTorch in double, the truth of their cases, is held to.
 
 Arrays are (B, C, H, W) and weights are shaped as PyTorch's. Inputs of any float type; results float64.
 """
@@ -14,6 +14,12 @@ from numpy.typing import ArrayLike
 from .process import as_float64
 
 Array = np.ndarray
+Weights = Mapping[str, ArrayLike]
+
+
+def part(weights: Weights, prefix: str) -> dict[str, ArrayLike]:
+    """The weights called PREFIX.NAME, by NAME."""
+    return {name[len(prefix) + 1 :]: value for name, value in weights.items() if name.startswith(f"{prefix}.")}
 
 
 def _per_channel(gain: ArrayLike) -> Array:
@@ -98,6 +104,32 @@ def conv2d(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, strid
     return y if bias is None else y + _per_channel(bias)
 
 
+def conv_transpose2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int | tuple[int, int] = 0,
+) -> Array:
+    """Every pixel of x (B, I, H, W) puts a copy of its filter weight[i] (I, O, k, k) into the output, ``stride`` apart.
+
+    Dumoulin & Visin 2016 (arXiv 1603.07285), chapter 4. ``padding`` is cut off all around,
+    ``output_padding`` less of it below and to the right.
+    """
+    x, weight = as_float64(x), as_float64(weight)
+    (b, _, h, w), (_, o, k, _) = x.shape, weight.shape
+    more = np.broadcast_to(output_padding, 2)
+    y = np.zeros((b, o, (h - 1) * stride + k + more[0], (w - 1) * stride + k + more[1]))
+    for i in range(h):
+        for j in range(w):
+            y[:, :, i * stride : i * stride + k, j * stride : j * stride + k] += np.einsum(
+                "bi,ioyx->boyx", x[:, :, i, j], weight
+            )
+    y = y[:, :, padding : y.shape[2] - padding, padding : y.shape[3] - padding]
+    return y if bias is None else y + _per_channel(bias)
+
+
 def sinusoidal_embedding(t: ArrayLike, dim: int, theta: float = 10000) -> Array:
     """(B, dim): sin(t w), then cos(t w), w_k = theta^(-k / (dim/2 - 1)); after Vaswani et al. 2017, sec. 3.5."""
     half = dim // 2
@@ -160,14 +192,14 @@ def full_attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mem_kv: ArrayLike |
 NORMS = {"rms": rms_norm, "group": channel_layer_norm}  # of attention, by the layout's ``norm``
 
 
-def _heads(x: ArrayLike, weights: Mapping[str, ArrayLike], heads: int, norm: str) -> Array:
+def _heads(x: ArrayLike, weights: Weights, heads: int, norm: str) -> Array:
     """q, k, v of the normalised input: (3, B, heads, d, H W)."""
     x = as_float64(x)
     qkv = conv2d(NORMS[norm](x, weights["norm.g"]), weights["to_qkv.weight"])
     return np.moveaxis(qkv.reshape(len(x), 3, heads, -1, x.shape[2] * x.shape[3]), 1, 0)
 
 
-def linear_attention_layer(x: ArrayLike, weights: Mapping[str, ArrayLike], heads: int = 4, norm: str = "rms") -> Array:
+def linear_attention_layer(x: ArrayLike, weights: Weights, heads: int = 4, norm: str = "rms") -> Array:
     """From the input's norm to the output's: (B, C, H, W). The residual is not in it.
 
     ``weights``: norm.g, to_qkv.weight, to_out.0.weight, to_out.0.bias, to_out.1.g and, for the 2.3 layout
@@ -178,7 +210,7 @@ def linear_attention_layer(x: ArrayLike, weights: Mapping[str, ArrayLike], heads
     return NORMS[norm](out, weights["to_out.1.g"])
 
 
-def full_attention_layer(x: ArrayLike, weights: Mapping[str, ArrayLike], heads: int = 4, norm: str = "rms") -> Array:
+def full_attention_layer(x: ArrayLike, weights: Weights, heads: int = 4, norm: str = "rms") -> Array:
     """From the input's norm to the output's convolution: (B, C, H, W). The residual is not in it.
 
     ``weights``: norm.g, to_qkv.weight, to_out.weight, to_out.bias and, for the 2.3 layout, mem_kv.

@@ -177,7 +177,7 @@ class ScoreModel:
         """Euler-Maruyama on eq. 6, backwards in time; without noise where z is None."""
         g = float(self.sde.diffusion_coeff(t))
         drift = float(self.sde.drift_coeff(t)) * x - g**2 * self.score(x, t, y, scale)
-        return x - drift * dt + (0 if z is None else g * np.sqrt(dt) * z)
+        return x - drift * dt + (0 if z is None else g * np.sqrt(dt) * z.astype(np.float64))
 
     def corrector(
         self, x: Array, t: float, dt: float, snr: float, z: Array, y=None, scale: float = 1.0, norm: str = "image"

@@ -1,50 +1,15 @@
-"""The layers and networks that estimate a score, forward, in float64: spot checks on what is the truth of the cases.
+"""The layers and networks that estimate a score, forward, in float64: a second truth, as `layers`.
 
 Arrays are (B, C, H, W), sequences (B, length, width); weights have PyTorch's names and shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .layers import Array, conv2d, full_attention, gelu, group_norm, linear, silu
+from .layers import Array, Weights, conv2d, conv_transpose2d, full_attention, gelu, group_norm, linear, part, silu
 from .process import as_float64
-
-Weights = Mapping[str, ArrayLike]
-
-
-def part(weights: Weights, prefix: str) -> dict[str, ArrayLike]:
-    """The weights called PREFIX.NAME, by NAME."""
-    return {name[len(prefix) + 1 :]: value for name, value in weights.items() if name.startswith(f"{prefix}.")}
-
-
-def conv_transpose2d(
-    x: ArrayLike,
-    weight: ArrayLike,
-    bias: ArrayLike | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    output_padding: int | tuple[int, int] = 0,
-) -> Array:
-    """Every pixel of x (B, I, H, W) puts a copy of its filter weight[i] (I, O, k, k) into the output, ``stride`` apart.
-
-    Dumoulin & Visin 2016 (arXiv 1603.07285), chapter 4. ``padding`` is cut off all around,
-    ``output_padding`` less of it below and to the right.
-    """
-    x, weight = as_float64(x), as_float64(weight)
-    (b, _, h, w), (_, o, k, _) = x.shape, weight.shape
-    more = np.broadcast_to(output_padding, 2)
-    y = np.zeros((b, o, (h - 1) * stride + k + more[0], (w - 1) * stride + k + more[1]))
-    for i in range(h):
-        for j in range(w):
-            y[:, :, i * stride : i * stride + k, j * stride : j * stride + k] += np.einsum(
-                "bi,ioyx->boyx", x[:, :, i, j], weight
-            )
-    y = y[:, :, padding : y.shape[2] - padding, padding : y.shape[3] - padding]
-    return y if bias is None else y + as_float64(bias).reshape(-1, 1, 1)
 
 
 def gaussian_fourier(t: ArrayLike, frequencies: ArrayLike) -> Array:

@@ -142,16 +142,21 @@ class Worker:
         self.rank, self.world = rank, world
 
 
+def in_training(count: int) -> tuple[nn.Cell, np.ndarray, np.ndarray]:
+    """A small model with classes and dropout, in training mode; ``count`` images and their labels."""
+    model = make_diffusion(network(dropout=0.5))
+    model.conditional = True
+    model.set_train(True)
+    pixels = stream(1, 1).integers(0, 256, (count, *SHAPE[1:])).astype(np.uint8)
+    return model, pixels, np.arange(count, dtype=np.int32) + 10
+
+
 def check_inputs_of_a_step(folder: Path) -> None:
     """Images, labels and draws of every batch of a run are named by its number, whoever asks and from where on."""
     from ms_ddpm.data import array_source
     from ms_ddpm.train_step import step_inputs
 
-    pixels = stream(1, 1).integers(0, 256, (7, *SHAPE[1:])).astype(np.uint8)
-    labels = np.arange(7, dtype=np.int32) + 10
-    model = make_diffusion(network(dropout=0.5))
-    model.conditional = True
-    model.set_train(True)
+    model, pixels, labels = in_training(7)
 
     def batch(number: int) -> list[np.ndarray]:
         places = [divmod(place, 7) for place in range(number * 4, number * 4 + 4)]
@@ -188,11 +193,7 @@ def check_validation(folder: Path) -> None:
     from ms_ddpm.data import array_source
     from ms_ddpm.train_step import mean_loss
 
-    pixels = stream(1, 2).integers(0, 256, (11, *SHAPE[1:])).astype(np.uint8)
-    labels = np.arange(11, dtype=np.int32) + 10
-    model = make_diffusion(network(dropout=0.5))
-    model.conditional = True
-    model.set_train(True)
+    model, pixels, labels = in_training(11)
     seen = []
 
     def loss(*inputs):
