@@ -120,13 +120,15 @@ setup(
     description="Diffusion models in MindSpore that compute what PyTorch computes",
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=[f"{name}{dot}" for name in PACKAGES for dot in ("", ".*")]),
     ext_modules=[]
     if os.environ.get("MS_DDPM_BUILD_KERNELS") == "0"
     else [Extension("ms_ddpm.ops._kernels", sources=[], depends=SOURCE_FILES)],
     cmdclass={"build_ext": BuildKernels},
-    package_data={"parity_tests": ["tolerances.toml", "bundles/*/*"]},
+    package_data={"ms_ddpm": ["py.typed"], "parity_tests": ["tolerances.toml", "bundles/*/*", "bundles_long/*/*"]},
     install_requires=[
         "mindspore>=2.9,<2.12",
         "numpy>=1.26,<2",  # with numpy 2, MindSpore 2.10 raises in places
