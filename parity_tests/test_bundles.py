@@ -83,6 +83,15 @@ def test_the_long_set_is_committed_and_whole():
     assert size < 10 * 2**20
 
 
+def test_the_long_set_is_recorded_anew_where_it_is_read(monkeypatch, tmp_path):
+    from parity_tests import cli
+
+    monkeypatch.setattr("parity_tests.cases.LONG_SET", (NAME,))
+    monkeypatch.setattr(bundles, "LONG", tmp_path)
+    assert cli.main(["record", "--long"]) == 0
+    assert [bundles.read(folder)[0]["computation"] for folder in tmp_path.iterdir()] == [NAME]
+
+
 def test_a_changed_case_makes_a_bundle_stale(bundle, cases, monkeypatch):
     monkeypatch.setattr(bundles, "source_hash", lambda: "another torch_ref")
     chosen = select(cases, [NAME])
