@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from ms_ddpm import checkpoint
+from parity_tests.conftest import RUN_ALL
 
 from .conftest import ROOT
-from .fuzz import ALL
 from .test_cli import TINY
 
-STEPS, EVERY = 120 if ALL else 32, 4  # with --all a run is killed more often, in compilation too
-MODE = () if ALL else ("--mode", "1")
+STEPS, EVERY = 120 if RUN_ALL else 32, 4  # with --all a run is killed more often, in compilation too
+MODE = () if RUN_ALL else ("--mode", "1")
 COMMAND = [
     sys.executable, str(ROOT / "scripts" / "train.py"), *TINY, "--train_num_steps", str(STEPS),
     "--save_and_sample_every", str(EVERY), "--keep_checkpoint_max", "2", *MODE,

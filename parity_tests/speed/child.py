@@ -17,6 +17,7 @@ from typing import Any
 from .contestants import Entry, environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+LISTEN = 1.0  # seconds: a Ctrl-C that comes just before a wait begins is seen when it ends
 
 
 class ContestantFailed(Exception):
@@ -63,9 +64,11 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while b"\n" not in self.buffer:
-                left = None if deadline is None else deadline - time.monotonic()
-                if (left is not None and left <= 0) or not selector.select(left):
+                left = LISTEN if deadline is None else deadline - time.monotonic()
+                if left <= 0:
                     raise ContestantFailed(f"no answer to {do!r} within {patience:g} s")
+                if not selector.select(min(left, LISTEN)):
+                    continue
                 block = os.read(self.process.stdout.fileno(), 65536)
                 if not block:
                     raise ContestantFailed(self._last_words())
