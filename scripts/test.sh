@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every test, in an environment of its own.
-#   bash scripts/test.sh          # what CI runs: about 25 minutes on two cores
+#   bash scripts/test.sh          # what CI runs: about 15 minutes on two cores
 #   bash scripts/test.sh --all    # and what takes longer: many kills, long runs, thousands of damaged inputs
 #   bash scripts/test.sh -k data  # anything pytest takes
 # VENV chooses the environment's directory, PYTHON the interpreter, TEST_WORKERS the processes (default 2; each takes
