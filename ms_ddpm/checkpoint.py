@@ -252,6 +252,8 @@ def _broken(file: Path, reason: str) -> Damaged:
 
 def _unreadable(file: Path, error: OSError) -> UserError:
     """No rights, say, is no damage: another checkpoint in its place would hide a whole one."""
+    if isinstance(error, FileNotFoundError):
+        return _broken(file, "it is missing")
     if error.errno == errno.EINVAL:  # a folder, device or pipe: see `check_regular`
         return _broken(file, error.strerror)
     return UserError(f"cannot read checkpoint file {file}: {error.strerror or error}")
@@ -288,8 +290,6 @@ def _read_state(path: Path) -> dict:
         if not 0 <= state["step"] < 10**18 or named not in (None, state["step"]):
             step = quoted(state["step"])
             raise ValueError(f"it is of step {step}: the directory was renamed or the file swapped")
-    except FileNotFoundError:
-        raise _broken(file, "it is missing") from None
     except OSError as error:
         raise _unreadable(file, error) from None
     except RecursionError:
@@ -328,8 +328,6 @@ def _verified_bytes(file: Path, expected: Mapping) -> bytes:
         if size != expected.get("bytes"):
             raise _broken(file, f"{size} bytes, expected {quoted(expected.get('bytes'))}")
         data = read_bytes(file)
-    except FileNotFoundError:
-        raise _broken(file, "it is missing") from None
     except OSError as error:
         raise _unreadable(file, error) from None
     if hashlib.sha256(data).hexdigest() != expected.get("sha256"):

@@ -50,11 +50,11 @@ def available() -> float:
 
 def readable(size: float) -> str:
     """``size`` bytes in words: 3 MiB, 12 GiB."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
             return f"{size:.3g} {unit}"
         size /= 1024
-    raise AssertionError
+    return f"{size:.3g} GiB"
 
 
 def require(size: int, what: str, advice: str) -> None:

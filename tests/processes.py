@@ -1,4 +1,4 @@
-"""Scripts as a user starts them: in processes forked from one that has the frameworks loaded; or as a module.
+"""Scripts as a user starts them, in processes forked from one that has the frameworks loaded; or as modules.
 
 A fork saves the seconds in which Python imports them. What depends on how a process starts or ends (a signal, a
 variable that is read on import, what is loaded for --help) needs `subprocess`.
@@ -57,9 +57,9 @@ def script(name: str, *args, timeout: float = 300) -> subprocess.CompletedProces
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
 
 
-def imported(name: str) -> ModuleType:
-    """scripts/NAME.py as a module, a new one at every call."""
-    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+def imported(place: str) -> ModuleType:
+    """The file ``place`` of the repository (scripts/train.py) as a module, a new one at every call."""
+    spec = importlib.util.spec_from_file_location(f"imported_{Path(place).stem}", ROOT / place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

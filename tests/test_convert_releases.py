@@ -1,7 +1,6 @@
 """Weights of every release of denoising-diffusion-pytorch: which layout, and what its Trainer takes back."""
 
 import gzip
-import importlib.util
 import pickle
 
 import numpy as np
@@ -13,6 +12,7 @@ from ms_ddpm.errors import UserError
 from ms_ddpm.layouts import LAYOUTS
 
 from .conftest import ROOT, relative_rms
+from .processes import imported
 
 ANSWERS = load_file(ROOT / "tests" / "data" / "torch_releases.safetensors")  # of releases, made by the releases
 OF_NORM = {
@@ -22,22 +22,15 @@ OF_NORM = {
 MACHINE = {"device_target": "CPU", "device_id": None, "mode": 0, "threads": None, "matmul_precision": "highest"}
 
 
-def module_of(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def convert_script():
-    return module_of(ROOT / "scripts" / "convert.py")
+    return imported("scripts/convert.py")
 
 
 @pytest.fixture(scope="module")
 def fixtures():
     pytest.importorskip("torch")
-    return module_of(ROOT / "tests" / "data" / "make_torch_fixtures.py")
+    return imported("tests/data/make_torch_fixtures.py")
 
 
 def downsample_of(release):

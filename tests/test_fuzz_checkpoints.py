@@ -371,7 +371,7 @@ def test_sampling_builds_what_the_checkpoint_says_or_refuses(mindspore, folder, 
 
 @pytest.fixture(scope="module")
 def convert_script():
-    return imported("convert")
+    return imported("scripts/convert.py")
 
 
 @pytest.fixture(scope="module")

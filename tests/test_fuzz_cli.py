@@ -5,7 +5,6 @@ go through real processes.
 """
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from parity_tests.conftest import RUN_ALL
 
 from .conftest import ROOT
 from .fuzz import check_complaint, count, damaged, watched
+from .processes import imported
 
 LONG, NUL = "x" * 5000, "a\0b"
 FILES = [
@@ -110,10 +110,7 @@ def mains(place):
     patch = pytest.MonkeyPatch()
     found = {"parity": parity.main, "compare": compare_cli.main, "bench": bench.main}
     for name in ("train", "sample", "evaluate", "convert"):
-        spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found[name] = module.main
+        found[name] = imported(f"scripts/{name}.py").main
     patch.setattr(runtime, "setup", start)
     patch.setattr(evaluation, "evaluate_digits", start)
     patch.setattr(evaluation, "evaluate_fid", start)

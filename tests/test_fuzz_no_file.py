@@ -81,7 +81,7 @@ def data_set(path):
 
 
 def pytorch_file(path):
-    return imported("convert").read_torch_file(path)
+    return imported("scripts/convert.py").read_torch_file(path)
 
 
 def scheduler(path):

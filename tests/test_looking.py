@@ -1,6 +1,5 @@
 """What sample.py shows of an autoencoder and of a corruption model: labelled pictures, from their checkpoints."""
 
-import importlib.util
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ms_ddpm import checkpoint, data
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
 
-from .conftest import ROOT
+from .processes import imported
 
 HELD_OUT = 11
 
@@ -27,9 +26,7 @@ def pynative(mindspore):
 
 @pytest.fixture(scope="module")
 def sample():
-    spec = importlib.util.spec_from_file_location("sample_script", ROOT / "scripts" / "sample.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported("scripts/sample.py")
     return lambda *args: module.main([*map(str, args), "--mode", "1"])
 
 

@@ -1,14 +1,13 @@
 """MindSpore checkpoints of other ports: found by names, loaded, and what is not a network here is called what it is."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 from ms_ddpm import checkpoint
 from ms_ddpm.errors import UserError
 
-from .conftest import ROOT, relative_rms
+from .conftest import relative_rms
+from .processes import imported
 
 UNET = {"dim": 8, "dim_mults": (1, 2), "channels": 1, "norm": "group", "downsample": "conv"}
 CONFIG = """
@@ -69,9 +68,7 @@ def test_a_port_s_checkpoint_denoises_to_the_same_numbers(mindspore, saved, netw
 
     from ms_ddpm import recipes
 
-    spec = importlib.util.spec_from_file_location("convert_script", ROOT / "scripts" / "convert.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = imported("scripts/convert.py")
     (tmp_path / "c.yaml").write_text(CONFIG)
     args = {"file": str(saved), "config": str(tmp_path / "c.yaml"), "output_dir": str(tmp_path / "run")}
     machine = {"device_target": "CPU", "device_id": None, "mode": 0, "threads": None, "matmul_precision": "highest"}

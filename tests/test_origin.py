@@ -1,6 +1,5 @@
 """evaluate.py measures samples against what their model was trained on: what that is, and what is refused."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -11,16 +10,13 @@ from ms_ddpm.config import Config, to_dict
 from ms_ddpm.data import open_images
 from ms_ddpm.errors import UserError
 
-from .conftest import ROOT
+from .processes import imported
 
 
 @pytest.fixture(scope="module")
 def main():
     """evaluate.py, in this process."""
-    spec = importlib.util.spec_from_file_location("script_evaluate_here", ROOT / "scripts" / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return imported("scripts/evaluate.py").main
 
 
 def shirts(count=70, side=28):
@@ -239,11 +235,8 @@ def test_compare_measures_by_the_data_set_too(tmp_path, fashion, fid):
 
 
 def test_pictures_between_real_images_of_floats_are_in_0_1(tmp_path):
-    spec = importlib.util.spec_from_file_location("script_sample_here", ROOT / "scripts" / "sample.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     real = shirts(4)
     np.savez(tmp_path / "real.npz", real)
     config = Config(dataset=str(tmp_path / "real.npz"), image_size=28)
-    ends = module.interpolation_ends(config, {"dataset": None})
+    ends = imported("scripts/sample.py").interpolation_ends(config, {"dataset": None})
     np.testing.assert_array_equal(ends, real.reshape(2, 2, 1, 28, 28))

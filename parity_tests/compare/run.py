@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from ms_ddpm import sizes
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
 
@@ -39,7 +40,7 @@ class Comparison:
 
 def turn_length(config: Config) -> int:
     """How many steps a turn has."""
-    height, width = sides.image_size(config)
+    height, width = sizes.image_sides(config)
     images = config.train_batch_size * config.gradient_accumulate_every
     return max(1, min(TURN, TURN_BYTES // (8 * images * config.channels * height * width)))
 

@@ -20,17 +20,11 @@ WEIGHT, AVERAGE = "weight.", "average."
 BATCH = 128  # images that are sampled at a time
 
 
-def image_size(config: Config) -> tuple[int, int]:
-    """(height, width) of the recipe's images."""
-    size = config.image_size
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 def arguments_of(kind: type, config: Config) -> dict[str, Any]:
     """The recipe's values for the constructor of PyTorch's ``kind``: names are the same everywhere."""
     names = inspect.signature(kind.__init__).parameters
     found = {name: getattr(config, name) for name in names if name != "self" and hasattr(config, name)}
-    return found | ({"image_size": image_size(config)} if "image_size" in found else {})
+    return found | ({"image_size": sizes.image_sides(config)} if "image_size" in found else {})
 
 
 def optimizer_arguments(config: Config) -> dict[str, Any]:
@@ -55,7 +49,7 @@ def tapes(config: Config, num: int, seed: int) -> Iterator[tuple[int, Iterator[n
     """(images, noise tape) of every batch of ``num`` samples; the last is filled up, as one graph serves all."""
     size = min(num, BATCH)
     for first in range(0, num, size):
-        yield size, noise_tape(seed, (size, config.channels, *image_size(config)), first)
+        yield size, noise_tape(seed, (size, config.channels, *sizes.image_sides(config)), first)
 
 
 def write(path: str | Path, arrays: Arrays) -> None:
