@@ -134,6 +134,7 @@ setup(
         "numpy>=1.26,<2",  # with numpy 2, MindSpore 2.10 raises in places
         "tqdm",
         "Pillow>=9.5",
+        "matplotlib>=3.7",
         "PyYAML",
         "safetensors>=0.4",
     ],

@@ -125,7 +125,7 @@ def history(corruption: Corruption, batch_size: int = 8, steps: int = 5, seed: i
     )
     some = "" if len(shown) == steps else f" {len(shown)} of the {steps} steps are shown."
     return figures.page(
-        figures.beside([left, right], gap=24, align=0.0), f"From noise to images in {steps} steps",
+        figures.stacked([left, right], gap=24, axis=1), f"From noise to images in {steps} steps",
         "In step i of n the image goes 1/(n - i) of the way towards the answer: the noise that the answer implies "
         f"shrinks in equal parts, and the last step is the answer itself.{some}",
     )  # fmt: skip

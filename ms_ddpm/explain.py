@@ -8,6 +8,7 @@ drawn smaller.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ from .errors import UserError
 from .random import stream
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from PIL.Image import Image
 
 SIDE = 168  # pixels: about the larger side of the image as it is drawn
 CELL = 30  # of a kernel's number
+CAPTION = 160  # of the longest caption
 SMALLEST = 8  # pixels of a side, of which the largest kernel and two poolings leave something
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32) / 4
 KERNELS = {  # name: (kernel, whether its result has both signs)
@@ -124,128 +127,134 @@ def upsample(image: Array, mode: str, factor: int = 2) -> Array:
 # --- the pages -------------------------------------------------------------------------------------------------------
 
 
-def _scale(image: Array) -> int:
-    return max(1, round(SIDE / max(image.shape[1:])))
+@dataclass
+class Panel:
+    """What became of an image, (C, H, W), with a caption.
+
+    Attributes:
+        made, caption: both.
+        largest: of values of both signs the magnitude with the deepest colours; one for panels that are compared.
+        above: draws what stands above it, on axes as wide as the image.
+    """
+
+    made: Array
+    caption: str
+    largest: float | None = None
+    above: Callable[[Axes], None] | None = None
 
 
-def _size(image: Array) -> str:
-    return f"{image.shape[1]}x{image.shape[2]}"
+def _peak(made: Array) -> float:
+    return float(np.abs(made.mean(0)).max())
 
 
-class _Drawn:
-    """Pictures of what one image became, all at its scale."""
-
-    def __init__(self, image: Array):
-        self.image, self.scale = image, _scale(image)
-        self.height, self.width = (side * self.scale + 2 for side in image.shape[1:])
-
-    def panel(
-        self, made: Array, caption: str, *, both_signs: bool = False, largest: float | None = None,
-        above: Image | None = None,
-    ) -> Image:  # fmt: skip
-        """``made`` with a caption, its size under it, and perhaps something above.
-
-        Of values of both signs the deepest colours stand for ``largest``: give one to panels that are compared.
-        """
-        tile = figures.signed(made, self.scale, largest) if both_signs else figures.tile(made, self.scale)
-        tile = figures.padded(tile, height=self.height)
-        parts = [figures.captioned(tile, f"{caption}\n{_size(made)}", self.width)]
-        return figures.below(([above] if above is not None else []) + parts, gap=6, align=0.5)
-
-    def original(self, above: Image | None = None) -> Image:
-        """The image itself."""
-        return self.panel(self.image, "the image", above=above)
+def _both_signs(made: Array, caption: str, above: Callable[[Axes], None] | None = None) -> Panel:
+    return Panel(made, caption, _peak(made), above)
 
 
-def kernel_picture(kernel: Array) -> Image:
-    """The numbers of a kernel in a grid, coloured by their signs."""
-    peak = float(np.abs(kernel).max()) or 1.0
-    field = figures.signed(0.6 * kernel[None], CELL, peak)
-    for row, column in np.ndindex(kernel.shape):
-        value = float(kernel[row, column])
-        words = f"{value:.0f}" if value == round(value) else f"{value:.2f}".replace("0.", ".")
-        number = figures.stamp(words)
-        field.paste(
-            figures.INK,
-            (1 + column * CELL + (CELL - number.width) // 2, 1 + row * CELL + (CELL - number.height) // 2), number,
-        )  # fmt: skip
-    return field
+def _page(name: str, panels: Sequence[Panel], columns: int, above: int = 0) -> Image:
+    """Panels in rows with ``above`` pixels over each, all at the scale of the first, which is the largest."""
+    scale = max(1, round(SIDE / max(panels[0].made.shape[1:])))
+    height, width = (side * scale for side in panels[0].made.shape[1:])
+    with figures.drawing() as figure:
+        for i, panel in enumerate(panels):
+            left, top = i % columns * (max(width, CAPTION) + 10), i // columns * (above + height + 60)
+            if panel.above:
+                panel.above(figures.field(figure, left + 16, top, width - 32, above - 20))
+            top += above
+            made = panel.made.repeat(scale, axis=1).repeat(scale, axis=2)
+            high, wide = made.shape[1:]
+            axes = figures.field(figure, left + (width - wide) // 2, top + (height - high) // 2, wide, high)
+            if panel.largest is None:
+                axes.imshow(figures.opaque(made[None])[0])
+            else:
+                axes.imshow(made.mean(0), **figures.signed(panel.largest))
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.patch.set(edgecolor=figures.LINE, linewidth=2)  # a frame, whose inner half is behind the image
+            said = f"{panel.caption}\n{panel.made.shape[1]}x{panel.made.shape[2]}"
+            under = (height - high) // 2 + high - height - 8  # all captions of a row at one height
+            axes.annotate(said, (0.5, 0), (0, under), "axes fraction", "offset points", ha="center", va="top")
+        return figures.page(figures.rendered(figure), *WORDS[name])
+
+
+def _numbers(kernel: Array) -> Callable[[Axes], None]:
+    """The weights of a kernel in squares that are coloured by their signs."""
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(kernel, **figures.signed(1.7 * float(np.abs(kernel).max())))  # pale, for the words on it
+        for (row, column), value in np.ndenumerate(kernel):
+            words = f"{value:.0f}" if value == round(value) else f"{value:.2f}".replace("0.", ".")
+            axes.text(column, row, words, fontsize=11, ha="center", va="center")
+        (wide, high), middle = axes.bbox.size / CELL / 2, (len(kernel) - 1) / 2
+        axes.set(xlim=(middle - wide, middle + wide), ylim=(middle + high, middle - high))
+        axes.set_axis_off()
+
+    return draw
 
 
 def convolution(image: Array, seed: int = 0) -> Image:
     """Kernels that are made for something, and two 2x2 kernels as a network starts with."""
-    drawn, rng = _Drawn(image), stream(seed)
-    height = 3 * CELL + 2
-    panels = [drawn.original(figures.padded(figures.text(""), height=height))]
+    rng, panels = stream(seed), [Panel(image, "the image")]
     for name, (kernel, both) in KERNELS.items():
-        above = figures.padded(kernel_picture(kernel), height=height)
-        panels.append(drawn.panel(convolve(image, kernel), name, both_signs=both, above=above))
+        panels.append((_both_signs if both else Panel)(convolve(image, kernel), name, above=_numbers(kernel)))
     for number in ("one", "another"):
         kernel, bias = random_kernel(2, rng)
-        above = figures.padded(kernel_picture(kernel), height=height)
-        panels.append(drawn.panel(convolve(image, kernel, bias), f"{number} random 2x2", both_signs=True, above=above))
-    return _page("convolution", _rows(panels, 4))
+        panels.append(_both_signs(convolve(image, kernel, bias), f"{number} random 2x2", _numbers(kernel)))
+    return _page("convolution", panels, 4, above=3 * CELL + 20)
 
 
 def kernel_sizes(image: Array, seed: int = 0) -> Image:
     """Random kernels, and means, of 1 to 5 pixels."""
-    drawn, rng = _Drawn(image), stream(seed)
-    first, second = [drawn.original()], [drawn.original()]
+    rng = stream(seed)
+    first, second = [Panel(image, "the image")], [Panel(image, "the image")]
     for size in range(1, 6):
         kernel, bias = random_kernel(size, rng)
-        first.append(drawn.panel(convolve(image, kernel, bias), f"random {size}x{size}", both_signs=True))
-        second.append(drawn.panel(convolve(image, np.full((size, size), 1 / size**2)), f"mean of {size}x{size}"))
-    return _page("kernel_sizes", _rows(first + second, 6))
+        first.append(_both_signs(convolve(image, kernel, bias), f"random {size}x{size}"))
+        second.append(Panel(convolve(image, np.full((size, size), 1 / size**2)), f"mean of {size}x{size}"))
+    return _page("kernel_sizes", first + second, 6)
 
 
 def pooling(image: Array, seed: int = 0) -> Image:
     """Maximum and mean of squares, of the image and of its edges."""
-    drawn = _Drawn(image)
+    panels = []
     edges = convolve(image, SOBEL)
-    rows = []
-    for made, name, both in ((image, "the image", False), (edges, "its edges", True)):
-        colours = {"both_signs": both, "largest": float(np.abs(made.mean(0)).max())}
-        rows.append(drawn.panel(made, name, **colours))
+    for made, name, largest in ((image, "the image", None), (edges, "its edges", _peak(edges))):
+        panels.append(Panel(made, name, largest))
         for kind in ("max", "average"):
-            for size in (2, 4):
-                rows.append(drawn.panel(pool(made, size, kind), f"{kind} of {size}x{size}", **colours))
-    return _page("pooling", _rows(rows, 5))
+            panels += [Panel(pool(made, size, kind), f"{kind} of {size}x{size}", largest) for size in (2, 4)]
+    return _page("pooling", panels, 5)
 
 
 def activation(image: Array, seed: int = 0) -> Image:
     """The answer of a random 5x5 kernel through several activations."""
-    drawn, rng = _Drawn(image), stream(seed)
-    kernel, _ = random_kernel(5, rng)
+    kernel, _ = random_kernel(5, stream(seed))
     kernel -= kernel.mean()  # of both signs wherever there is an edge
     answer = convolve(image, kernel)
-    answer /= max(float(np.abs(answer.mean(0)).max()), 1e-12)
-    size = (drawn.width - 40, 90)
-    blank = figures.padded(figures.text(""), height=_curve(None, size).height)
-    panels = [
-        drawn.original(blank),
-        drawn.panel(answer, "a random 5x5's answer", both_signs=True, largest=1.0, above=blank),
-    ]
-    for name in ACTIVATIONS:
-        made = activate(answer, name)
-        panels.append(drawn.panel(made, name, both_signs=True, largest=1.0, above=_curve(name, size)))
-    return _page("activation", _rows(panels, 6))
+    answer /= max(_peak(answer), 1e-12)
+    panels = [Panel(image, "the image"), Panel(answer, "a random 5x5's answer", 1.0)]
+    panels += [Panel(activate(answer, name), name, 1.0, _curve(name)) for name in ACTIVATIONS]
+    return _page("activation", panels, 6, above=120)
 
 
-def _curve(name: str | None, size: tuple[int, int]) -> Image:
-    x = np.linspace(-1, 1, 41, dtype=np.float32)
-    y = activate(x[None, None], name)[0, 0] if name else x
-    return figures.line_chart({"": (x, y)}, x_label="", y_label="", y_range=(-0.3, 1.0), size=size)
+def _curve(name: str) -> Callable[[Axes], None]:
+    """What an activation makes of -1 to 1."""
+
+    def draw(axes: Axes) -> None:
+        x = np.linspace(-1, 1, 41, dtype=np.float32)
+        axes.plot(x, activate(x[None, None], name)[0, 0], color=figures.COLOURS[0], linewidth=2)
+        axes.set(xlim=(-1, 1), ylim=(-0.35, 1.05), xticks=(-1, 0, 1), yticks=(0, 1))
+        axes.grid()
+
+    return draw
 
 
 def upsampling(image: Array, seed: int = 0) -> Image:
     """From half the size back to the whole, by the nearest pixel and by bilinear interpolation."""
-    drawn = _Drawn(image[:, : image.shape[1] // 2 * 2, : image.shape[2] // 2 * 2])
-    half = pool(drawn.image, 2, "average")
-    panels = [drawn.original(), drawn.panel(half, "average of 2x2")]
-    panels += [drawn.panel(upsample(half, mode), f"{mode}, from the half") for mode in ("nearest", "bilinear")]
-    lost = drawn.image - upsample(half, "nearest")
-    panels.append(drawn.panel(lost, "image less nearest", both_signs=True))
-    return _page("upsampling", _rows(panels, 5))
+    image = image[:, : image.shape[1] // 2 * 2, : image.shape[2] // 2 * 2]
+    half = pool(image, 2, "average")
+    panels = [Panel(image, "the image"), Panel(half, "average of 2x2")]
+    panels += [Panel(upsample(half, mode), f"{mode}, from the half") for mode in ("nearest", "bilinear")]
+    return _page("upsampling", [*panels, _both_signs(image - upsample(half, "nearest"), "image less nearest")], 5)
 
 
 def noise(image: Array, seed: int = 0) -> Image:
@@ -259,18 +268,6 @@ PAGES: dict[str, Callable[[Array, int], Image]] = {
     "convolution": convolution, "kernel_sizes": kernel_sizes, "pooling": pooling, "activation": activation,
     "upsampling": upsampling, "noise": noise,
 }  # fmt: skip
-
-
-def _page(name: str, picture: Image) -> Image:
-    return figures.page(picture, *WORDS[name])
-
-
-def _rows(panels: Sequence[Image], columns: int) -> Image:
-    """Panels in rows, each in a field of the widest, their tops on one line."""
-    width = max(panel.width for panel in panels)
-    fields = [figures.below([figures.padded(panel, width)]) for panel in panels]
-    lines = [figures.beside(fields[i : i + columns], align=0.0) for i in range(0, len(fields), columns)]
-    return figures.below(lines, gap=16)
 
 
 def write_pages(image: Array, folder: str | Path, names: Sequence[str] = (), seed: int = 0) -> list[Path]:
@@ -295,5 +292,5 @@ def write_pages(image: Array, folder: str | Path, names: Sequence[str] = (), see
             raise UserError(f"the page is {name!r}, expected one of: {', '.join(PAGES)}")
     pages = {name: PAGES[name](image, seed) for name in names or PAGES}
     paths = [figures.save(picture, Path(folder) / f"{name}.png") for name, picture in pages.items()]
-    overview = figures.below(list(pages.values()), gap=8)
+    overview = figures.stacked(list(pages.values()), gap=8)
     return [*paths, figures.save(overview, Path(folder) / "overview.png")]

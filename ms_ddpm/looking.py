@@ -78,7 +78,7 @@ def reconstructions(images: np.ndarray, decoded: np.ndarray, columns: int | None
         pairs.append(figures.sheet(rows))
     error = float(np.mean((images.astype(np.float64) - decoded) ** 2))
     return figures.page(
-        figures.below(pairs, gap=14), "What the autoencoder gives back",
+        figures.stacked(pairs, gap=14), "What the autoencoder gives back",
         f"Mean squared error of {len(images)} image{'s' if len(images) > 1 else ''}, pixels from 0 to 1: {error:.3g}.",
     )  # fmt: skip
 

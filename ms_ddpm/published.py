@@ -111,7 +111,7 @@ def chart(ours: Mapping[int, float]) -> Image:
     made = figures.line_chart(
         series, x_label="epoch, counted from 0", y_label="mean squared error, mean of the epoch", dots=tuple(series)
     )
-    return figures.page(made, "Fashion-MNIST: the article's losses and these", "")
+    return figures.page(made, "Fashion-MNIST: the article's losses and these")
 
 
 def compare(log: str | Path, picture: str | Path | None = None) -> str:

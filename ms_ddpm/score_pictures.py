@@ -46,50 +46,27 @@ def similarity_picture(table: np.ndarray) -> Image:
     article of docs/systems.md.
     """
     similarity = cosine_similarity(table)
-    count = len(similarity)
-    others = ~np.eye(count, dtype=bool)
-    largest = max(float(np.abs(similarity[others]).max(initial=0)), 1e-6)
-    names = [figures.text(str(k)) for k in range(count)]
-    left = max(name.width for name in names)
-    rows = []
-    for i in range(count):
-        entries = [
-            _entry(None if i == j else float(similarity[i, j]), largest, count <= MOST_NUMBERS) for j in range(count)
-        ]
-        rows.append(figures.beside([figures.padded(names[i], left, align=1.0), figures.beside(entries, gap=2)]))
-    feet = figures.beside([figures.padded(name, CELL) for name in names], gap=2)
-    rows.append(figures.beside([figures.padded(figures.text(""), left), feet]))
-    matrix = figures.below(rows, gap=2)
-    bar = _colour_bar(count * (CELL + 2) - 2, largest)
-    return figures.page(figures.beside([matrix, bar], gap=20, align=0.0), "Cosine similarity of the class embeddings")
-
-
-def _entry(value: float | None, largest: float, numbered: bool) -> Image:
-    """A field of the matrix; None: blank."""
-    from PIL import Image
-
-    colour = figures.LINE if value is None else figures.signed_colour(value / largest)
-    field = Image.new("RGB", (CELL, CELL), colour)
-    if value is not None and numbered:
-        words = figures.stamp(f"{round(value, 2) + 0.0:.2f}")
-        ink = figures.PAPER if abs(value) > 0.6 * largest else figures.INK
-        field.paste(ink, ((CELL - words.width) // 2, (CELL - words.height) // 2), words)
-    return field
-
-
-def _colour_bar(height: int, largest: float) -> Image:
-    """What the colours of the matrix mean."""
-    from PIL import Image
-
-    shares = np.linspace(1, -1, height)
-    strip = np.array([figures.signed_colour(share) for share in shares], np.uint8)[:, None].repeat(20, axis=1)
-    marks = [figures.text(f"{share * largest:+.2f}" if share else "0") for share in (1.0, 0.5, 0.0, -0.5, -1.0)]
-    made = Image.new("RGB", (20 + 8 + max(mark.width for mark in marks), height), figures.PAPER)
-    made.paste(Image.fromarray(strip), (0, 0))
-    for i, mark in enumerate(marks):
-        top = round(i / 4 * (height - 1) - mark.height / 2)
-        made.paste(mark, (28, min(max(top, 0), height - mark.height)))
-    return made
+    np.fill_diagonal(similarity, np.nan)
+    count, side = len(similarity), CELL * len(similarity)
+    largest = max(float(np.nanmax(np.abs(similarity), initial=0)), 1e-6)
+    with figures.drawing() as figure:
+        axes = figures.field(figure, 0, 0, side, side)
+        axes.set_facecolor(figures.LINE)
+        colours = axes.imshow(similarity, **figures.signed(largest))
+        for (i, j), value in np.ndenumerate(similarity):
+            if i != j and count <= MOST_NUMBERS:
+                ink = "white" if abs(value) > 0.6 * largest else figures.INK
+                axes.text(j, i, f"{round(value, 2) + 0.0:.2f}", color=ink, ha="center", va="center", fontsize=12)
+        axes.set(xticks=range(count), yticks=range(count))
+        axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=2)
+        axes.tick_params(which="both", size=0, labelcolor=figures.INK)
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(colours, cax=figures.field(figure, side + 20, 0, 20, side), format="%+.2f")
+        bar.set_ticks(np.linspace(-largest, largest, 5))
+        bar.outline.set_visible(False)
+        return figures.page(figures.rendered(figure), "Cosine similarity of the class embeddings")
 
 
 def labelled_rows(images: np.ndarray, labels: np.ndarray, columns: int = IN_A_ROW) -> Image:
@@ -100,14 +77,7 @@ def labelled_rows(images: np.ndarray, labels: np.ndarray, columns: int = IN_A_RO
         labels: (B,) int, the class of each.
     """
     images, labels = _checked(images, labels)
-    classes = np.unique(labels)
-    names = [figures.text(str(k), figures.TITLE) for k in classes]
-    left = max(name.width for name in names)
-    rows = []
-    for k, name in zip(classes, names, strict=True):
-        strip = grid(images[labels == k][:columns], columns=columns).convert("RGB")
-        rows.append(figures.beside([figures.padded(name, left, align=1.0), strip]))
-    return figures.page(figures.below(rows, gap=0))
+    return figures.page(figures.sheet([(str(k), images[labels == k][:columns]) for k in np.unique(labels)]))
 
 
 def save_embedding_similarity(cell: nn.Cell, path: str | Path) -> None:

@@ -392,6 +392,45 @@ def test_a_page_of_odd_numbers_is_drawn():
     assert report.terminal.summary(results, io.StringIO())
 
 
+def test_charts_have_the_pages_colours_and_letters_and_nothing_that_could_clash():
+    drawn = re.findall(r"<svg.*?</svg>", report.html.page(found(failing())), re.S)
+    assert len(drawn) == 8  # ratios, depth of two checks and once backward, two free runs with their values
+    colours = {colour for chart in drawn for colour in re.findall(r"(?:fill|stroke): ([^;\"]+)", chart)}
+    assert {"var(--accent)", "var(--soft)", "var(--bad)"} <= colours
+    assert all(colour == "none" or re.fullmatch(r"var\(--[a-z0-9]+\)", colour) for colour in colours), colours
+    variables = {name for colour in colours for name in re.findall("--[a-z0-9]+", colour)}
+    assert all(f"{name}:" in report.style.CSS for name in variables), variables
+    for chart in drawn:
+        assert ET.fromstring(chart).get("aria-label")
+        assert not re.search(r"\bid=|<g|<defs|<use|<style|clip-path|DejaVu", chart)
+        assert chart.count("<text") == chart.count("var(--sans)") > 3
+
+
+def test_every_check_and_every_layer_can_be_pointed_at():
+    results = found([*failing(), broken()])
+    told = re.findall(r"<title>(\d+) checks? with", report.charts.histogram(results["cases"]))
+    assert sum(map(int, told)) == len(results["cases"]) - 1  # one could not be judged
+    followed = layers(["mid.attn"])
+    dots = re.findall(r"<circle[^>]*><title>([^:]*): own ([^,]*)", report.charts.depth(followed))
+    assert {path for path, _ in dots} == {layer["path"] for layer in followed}
+    assert dots[-1] == ("mid.attn", "40.0")
+
+
+def test_a_layer_of_any_name_is_drawn(capfd):
+    odd = [{**layer, "path": f"{layer['path']} $x^{{2$ <b>&\x00\ud800\u4e2d"} for layer in layers(["mid.attn"])]
+    for layer in odd:
+        layer["own"] = 40.0 if layer["path"].startswith("mid") else 0.3
+    drawn = report.charts.depth(odd)
+    ET.fromstring(drawn)
+    assert "mid.attn $x^{2$ &lt;b&gt;&amp;\ufffd\ufffd\u4e2d  40.0</text>" in drawn
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_results_give_the_same_page():
+    results = found([*failing(), broken()], mutants=MUTANTS)
+    assert report.html.page(results) == report.html.page(results)
+
+
 def test_a_page_of_700_checks_stays_below_two_megabytes():
     tensors = [judged(f"downs.{i}.block1.proj.weight", shape=(2, 3, 4, 5)) for i in range(12)]
     outcomes = [outcome(f"layers/resnet_block-scale30-vjp-{i}", tensors) for i in range(700)]

@@ -40,3 +40,26 @@ def relative_rms(actual, truth):
     """rms of the error over rms of the truth, in float64."""
     truth = np.asarray(truth, np.float64)
     return float(np.sqrt(np.mean((np.asarray(actual, np.float64) - truth) ** 2) / np.mean(truth**2)))
+
+
+@pytest.fixture
+def words_of(monkeypatch):
+    """A function that gives the words of every figure drawn since it was called last."""
+    from ms_ddpm import figures
+
+    said, rendered = [], figures.rendered
+
+    def recording(figure, *args, **options):
+        from matplotlib.text import Text
+
+        picture = rendered(figure, *args, **options)
+        said.extend(text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text())
+        return picture
+
+    def words():
+        now = list(said)
+        said.clear()
+        return now
+
+    monkeypatch.setattr(figures, "rendered", recording)
+    return words

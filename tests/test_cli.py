@@ -58,7 +58,7 @@ try:
     runpy.run_path({str(ROOT / "scripts" / f"{name}.py")!r}, run_name="__main__")
 except SystemExit:
     pass
-heavy = ("mindspore", "torch", "numpy", "PIL", "scipy", "sklearn", "yaml")
+heavy = ("mindspore", "torch", "numpy", "PIL", "matplotlib", "scipy", "sklearn", "yaml")
 print([m for m in heavy if m in sys.modules], file=sys.stderr)
 """
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip()

@@ -43,8 +43,8 @@ class Fake:
         self.site.mkdir()
         self.file("/proc/meminfo", "MemTotal: 16000000 kB\nMemAvailable: 12000000 kB\n")
         for name, version in {
-            "mindspore": "2.10.0", "numpy": "1.26.4", "tqdm": "4.67", "Pillow": "11.0", "PyYAML": "6.0",
-            "safetensors": "0.5",
+            "mindspore": "2.10.0", "numpy": "1.26.4", "tqdm": "4.67", "Pillow": "11.0", "matplotlib": "3.10",
+            "PyYAML": "6.0", "safetensors": "0.5",
         }.items():  # fmt: skip
             self.install(name, version)
         plugin = self.site / "mindspore" / "lib" / "plugin"

@@ -8,6 +8,7 @@ import pytest
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
+from .drawn import places
 from .processes import script
 
 
@@ -74,6 +75,51 @@ def test_every_page_is_drawn_of_grey_and_colour_images_of_any_size(mindspore, rn
             sizes.append(picture.size)
             assert len(picture.getcolors(1 << 24)) > 30
     assert sizes[-1][1] > sum(height for _, height in sizes[:-1])
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 12), (3, 14, 8)])
+def test_panels_show_what_the_operations_gave_pixel_by_pixel(mindspore, rng, shape):
+    from ms_ddpm import explain, figures
+
+    image = rng.random(shape, dtype=np.float32)
+    picture = explain.pooling(image)
+    scale = round(explain.SIDE / max(shape))
+    for made in (image, *(explain.pool(image, size, kind) for kind in ("max", "average") for size in (2, 4))):
+        tile = figures.opaque(made[None])[0].repeat(scale, axis=0).repeat(scale, axis=1)
+        assert len(places(picture, tile)) == 1, made.shape
+
+
+def test_red_is_above_0_and_blue_below_and_0_nearly_white(mindspore):
+    from ms_ddpm import explain
+
+    edge = np.zeros((1, 8, 8), np.float32)
+    edge[:, :, 4:] = 1
+    scale, counts = round(explain.SIDE / 6), []
+    for image in (edge, 1 - edge):
+        result = explain.convolve(image, explain.SOBEL)  # 6x6, not 0 in two columns
+        page = np.asarray(explain._page("pooling", [explain.Panel(result, "", 1.0)], 1)).astype(int)
+        red, blue, pale = page[..., 0] - page[..., 2] > 100, page[..., 2] - page[..., 0] > 100, (page >= 244).all(2)
+        counts.append((int(red.sum()), int(blue.sum())))
+        assert pale.sum() > page[..., 0].size / 2
+    assert counts == [(12 * scale**2, 0), (0, 12 * scale**2)]
+
+
+def test_every_panel_has_its_caption_and_every_page_its_words(mindspore, words_of, image):
+    from ms_ddpm import explain
+
+    for name, draw in explain.PAGES.items():
+        draw(image, 0)
+        said = " ".join(words_of()).replace("\n", " ")
+        expected = list(explain.WORDS[name]) if name in explain.WORDS else ["The kinds of noise"]
+        expected += {
+            "convolution": [*explain.KERNELS, "one random 2x2 8x11", "-.25"],
+            "kernel_sizes": ["the image 9x12", "random 5x5 5x8", "mean of 3x3 7x10"],
+            "pooling": ["max of 2x2 4x6", "average of 4x4 2x3", "its edges 7x10"],
+            "activation": [*explain.ACTIVATIONS],
+            "upsampling": ["nearest, from the half 8x12", "image less nearest"],
+            "noise": ["salt and pepper", "amount 0.75"],
+        }[name]
+        assert [words for words in expected if words not in said] == [], name
 
 
 def test_a_black_image_is_drawn_too(mindspore, tmp_path):

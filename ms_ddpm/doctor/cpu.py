@@ -17,6 +17,7 @@ REQUIREMENTS = (  # as in setup.py
     ("numpy>=1.26,<2", "with numpy 2, MindSpore 2.10 raises in places"),
     ("tqdm", "progress bars"),
     ("Pillow>=9.5", "images"),
+    ("matplotlib>=3.7", "figures and charts"),
     ("PyYAML", "configuration files"),
     ("safetensors>=0.4", "checkpoints"),
 )

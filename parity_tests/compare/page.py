@@ -135,7 +135,7 @@ def _layers(results: Mapping) -> str:
 
 def _cost(results: Mapping) -> str:
     turn = numbers.plural(results["turn"], "step")
-    figure = _figure("Every step but the first", charts.times(results["sides"]))
+    figure = _figure("Every step but the first, ms, and the median", charts.times(results["sides"]))
     return _section(
         "cost", "Time and memory", f"Each framework has a process of its own. They compute in turns of {turn}, never "
         "both at once, so what the machine does meanwhile hits both alike. A step is loss, gradients, clipping, update "

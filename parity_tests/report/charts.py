@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 
 from ..runner import BROKEN
 from . import facts, svg, words
+from .svg import COLOUR, Chart, chart, escape
 
-WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 44, 448, 26, 198
 SIDES = {facts.FORWARD: ("forward", "inherited"), facts.BACKWARD: ("backward", "inherited_backward")}
+
+# how matplotlib draws what
+MAIN = {"color": COLOUR["accent"], "linewidth": 1.7, "zorder": 3}
+INHERITED = {"color": COLOUR["second"], "linewidth": 1.4}
+BOUND = {"color": COLOUR["soft"], "linewidth": 1.2}
+TUBE = {"facecolor": COLOUR["tube"], "edgecolor": "none"}
+LIMIT = {"color": COLOUR["bad"], "linewidth": 1, "linestyle": (0, (4, 3))}
+GUIDE = {"color": COLOUR["bad"], "linewidth": 1, "alpha": 0.45}
+ALARM = {"color": COLOUR["bad"], "weight": "bold"}
 
 # (largest ratio, class, label); calm up to 1, alarming above
 STEPS = [
@@ -33,39 +41,14 @@ def step_of(case: Mapping) -> str:
     return next((kind for limit, kind, _ in STEPS if case["ratio"] <= limit), "a3")
 
 
-def cells(numbered: Sequence[tuple[int, Mapping]], columns: int = 24, size: int = 14) -> str:
+def cells(numbered: Sequence[tuple[int, Mapping]]) -> str:
     """One family's row of the heat map: a square per case that links to its row in the table."""
     marks = []
-    for at, (number, case) in enumerate(numbered):
-        x, y = at % columns * size, at // columns * size
-        told = "broken" if case["verdict"] == BROKEN else words.ratio(case["ratio"])
-        mark = svg.rect(x, y, size - 2, size - 2, step_of(case), f"{case['id']}  {told}")
-        if case["verdict"] == BROKEN:
-            mark += f'<path class="cross" d="M{x + 3} {y + 3}l6 6m0-6l-6 6"/>'
-        marks.append(f'<a href="#c{number}">{mark}</a>')
-    width = min(len(numbered), columns) * size - 2
-    height = math.ceil(len(numbered) / columns) * size - 2
-    box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    return f'<svg class="cells" {box}>{"".join(marks)}</svg>'
-
-
-def frame(y: svg.Scale) -> list[str]:
-    """Horizontal grid lines with their labels."""
-    marks = []
-    for value, label in y.ticks(5):
-        marks.append(svg.line(LEFT, y(value), RIGHT, y(value), "grid"))
-        marks.append(svg.text(LEFT - 6, y(value) + 4, label, anchor="end"))
-    return marks
-
-
-def legend(entries: Sequence[tuple[str, str]]) -> list[str]:
-    """The legend: (class of the line, label), above the plot."""
-    marks, x = [], float(LEFT)
-    for kind, label in entries:
-        marks.append(svg.line(x, 10, x + 16, 10, kind) if "dot" not in kind else svg.dot(x + 8, 10, kind))
-        marks.append(svg.text(x + 21, 14, label))
-        x += 34 + 6.3 * len(label)
-    return marks
+    for number, case in numbered:
+        broken = case["verdict"] == BROKEN
+        told = escape(f"{case['id']}  {'broken' if broken else words.ratio(case['ratio'])}")
+        marks.append(f'<a class="{step_of(case)}" href="#c{number}" title="{told}">{"×" if broken else ""}</a>')
+    return f'<div class="cells">{"".join(marks)}</div>'
 
 
 def histogram(cases: Sequence[Mapping]) -> str:
@@ -74,127 +57,115 @@ def histogram(cases: Sequence[Mapping]) -> str:
     finite = [r for r in ratios if 0 < r < math.inf]
     first = max(-4, math.floor(math.log10(min(finite, default=0.1))))
     last = min(5, max(1, math.ceil(math.log10(max(finite, default=1.0)))))
-    bars = [0] * (8 * (last - first))
+    counts = [0] * (8 * (last - first))
     for r in finite:
         # a ratio of exactly 1 agrees: it belongs below the limit
-        bars[min(max(math.ceil(8 * (math.log10(r) - first)) - 1, 0), len(bars) - 1)] += 1
-    zero, infinite = ratios.count(0), ratios.count(math.inf)
-    peak = max([zero, infinite, *bars, 1])
-    y = svg.Scale(0, peak * 1.12, BOTTOM, TOP)
-    start, end = LEFT + 34 * (zero > 0), RIGHT - 34 * (infinite > 0)
-    x = svg.Scale(10.0**first, 10.0**last, start, end, log=True)
-    marks = [mark for value, label in y.ticks(4) if value == int(value) for mark in _grid_line(y, value, label)]
-    spans = [(10 ** (first + i / 8), 10 ** (first + (i + 1) / 8)) for i in range(len(bars))]
-    for number, (low, high) in zip(bars, spans, strict=True):
-        told = f"{words.plural(number, 'check')} with a ratio of {words.ratio(low)} to {words.ratio(high)}"
-        marks += _bar(y, number, x(low) + 0.5, x(high) - 0.5, high > 1.001, told)
-    if zero:
-        marks += _bar(y, zero, LEFT + 4, LEFT + 22, False, f"{words.plural(zero, 'check')} without any error")
-        marks.append(svg.text(LEFT + 13, BOTTOM + 15, "0", anchor="middle"))
-    if infinite:
-        told = f"{words.plural(infinite, 'check')} with an infinite ratio"
-        marks += _bar(y, infinite, RIGHT - 22, RIGHT - 4, True, told)
-        marks.append(svg.text(RIGHT - 13, BOTTOM + 15, "∞", anchor="middle"))
-    marks += [svg.text(x(value), BOTTOM + 15, label, anchor="middle") for value, label in x.ticks(9)]
-    marks += [svg.line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"), svg.line(x(1), TOP - 8, x(1), BOTTOM, "limit")]
-    marks.append(svg.text(x(1) + 5, TOP - 1, "limit 1", "alarming"))
-    marks.append(svg.text((LEFT + RIGHT) / 2, HEIGHT - 3, "ratio: error over bound", "name", "middle"))
-    return svg.picture(WIDTH, HEIGHT, marks, "distribution of the ratios")
-
-
-def _grid_line(y: svg.Scale, value: float, label: str) -> list[str]:
-    return [
-        svg.line(LEFT, y(value), RIGHT, y(value), "grid"),
-        svg.text(LEFT - 6, y(value) + 4, label, anchor="end"),
-    ]
-
-
-def _bar(y: svg.Scale, number: int, left: float, right: float, alarming: bool, told: str) -> list[str]:
-    """A bar; one above the limit carries its count and is never too low to be seen."""
-    if not number:
-        return []
-    height = max(BOTTOM - y(number), 3.0)
-    bar = svg.rect(left, BOTTOM - height, right - left, height, "bar over" if alarming else "bar", told)
-    label = svg.text((left + right) / 2, BOTTOM - height - 5, str(number), "alarming", "middle")
-    return [bar, label] if alarming else [bar]
+        counts[min(max(math.ceil(8 * (math.log10(r) - first)) - 1, 0), len(counts) - 1)] += 1
+    edges = [words.ratio(10 ** (first + i / 8)) for i in range(len(counts) + 1)]
+    # where, counted in bars from the left; how many; what it is
+    bars = [(i, number, f"a ratio of {edges[i]} to {edges[i + 1]}") for i, number in enumerate(counts)]
+    bars += [(-3, ratios.count(0), "no error at all"), (len(counts) + 2, ratios.count(math.inf), "an infinite ratio")]
+    ticks = {8 * (exponent - first): svg.power_of_ten(10.0**exponent) for exponent in range(first, last + 1)}
+    ticks |= {-2.5: "0"} if bars[-2][1] else {}
+    ticks |= {len(counts) + 2.5: "∞"} if bars[-1][1] else {}
+    peak, limit = max(1, *(number for _, number, _ in bars)), -8 * first
+    with chart() as drawn:
+        drawn.linear(0, 1.12 * peak)
+        for at, number, told in bars:
+            if number:
+                height, over = max(number, 0.02 * peak), at >= limit  # never too low to be seen
+                (bar,) = drawn.axes.bar(at + 0.5, height, 0.9, color=COLOUR["a2" if over else "h4"])
+                drawn.tell(bar, [f"{words.plural(number, 'check')} with {told}"])
+                if over:
+                    drawn.axes.text(at + 0.5, height + 0.02 * peak, str(number), ha="center", **ALARM)
+        drawn.axes.axvline(limit, **LIMIT)
+        drawn.beside(limit, 1.12 * peak, "limit 1", **ALARM)
+        drawn.axes.set_xticks(list(ticks), list(ticks.values()))
+        drawn.axes.set_xlabel("ratio: error over bound")
+        return drawn.svg("distribution of the ratios")
 
 
 def depth(layers: Sequence[Mapping], side: str = facts.FORWARD) -> str:
     """Own and inherited ratio of every layer in the order of computation, the first culprit marked."""
     name, inherited = SIDES[side]
     judged = [layer for layer in layers if layer.get(side) is not None]
-    ratios = [layer[key] for layer in judged for key in (side, inherited) if layer.get(key) is not None]
-    y = svg.log_scale([*ratios, 0.1, 10], BOTTOM, TOP + 4, 1e-4, 1e6)
-    x = svg.Scale(0, max(len(judged) - 1, 1), LEFT + 8, RIGHT - 8)
-    marks = [*frame(y), svg.line(LEFT, y(1), RIGHT, y(1), "limit")]
-    found = facts.culprit(layers, side)
-    followed = [(x(i), y(layer[inherited])) for i, layer in enumerate(judged) if layer.get(inherited) is not None]
-    marks += [svg.curve(followed, "inherited")] if followed else []
-    for i, layer in enumerate(judged):
-        told = f"{layer['path']}: own {words.ratio(layer[side])}, inherited {words.ratio(layer.get(inherited))}"
-        kind = "dot over" if facts.fails(layer, side) else "dot"
-        marks.append(svg.dot(x(i), y(layer[side]), kind, told, 4 if layer is found else 2.4))
-        if layer is found:
-            marks.insert(0, svg.line(x(i), TOP, x(i), BOTTOM, "guide"))
-            anchor = "start" if x(i) < WIDTH / 2 else "end"
-            shift = 8 if anchor == "start" else -8
-            height = y(layer[side]) + (16 if y(layer[side]) < TOP + 24 else -8)
-            label = f"{layer['path']}  {words.ratio(layer[side])}"
-            marks.append(svg.text(x(i) + shift, height, label, "alarming halo", anchor))
-    marks += legend([("dot", "own"), ("inherited", "inherited"), ("limit", "limit 1")])
-    marks.append(svg.text(LEFT, BOTTOM + 16, _ending(judged[0]["path"]), "name"))
-    marks.append(svg.text((LEFT + RIGHT) / 2, BOTTOM + 16, f"{len(judged)} layers", "name", "middle"))
-    marks.append(svg.text(RIGHT, BOTTOM + 16, _ending(judged[-1]["path"]), "name", "end"))
-    return svg.picture(WIDTH, HEIGHT - 8, marks, f"error by depth, {name}")
+    followed = [at for at, layer in enumerate(judged) if layer.get(inherited) is not None]
+    told = [f"{x['path']}: own {words.ratio(x[side])}, inherited {words.ratio(x.get(inherited))}" for x in judged]
+    right = max(len(judged) - 1, 1)
+    with chart(height=222, margins=(44, 28, 12, 26)) as drawn:
+        drawn.axes.set_xlim(-0.02 * right, 1.02 * right)
+        drawn.log([*(x[side] for x in judged), *(judged[at][inherited] for at in followed), 0.1, 10], 1e-4, 1e6)
+        own = drawn.inside(layer[side] for layer in judged)
+        drawn.axes.plot(
+            followed, drawn.inside(judged[at][inherited] for at in followed), **INHERITED, label="inherited"
+        )
+        for failing in (False, True):
+            at = [i for i, layer in enumerate(judged) if facts.fails(layer, side) == failing]
+            label = "" if failing else "own"
+            drawn.dots(at, own[at], [told[i] for i in at], "bad" if failing else "accent", label=label)
+        drawn.axes.axhline(1, **LIMIT, label="limit 1")
+        if found := facts.culprit(layers, side):
+            at = judged.index(found)
+            drawn.axes.axvline(at, **GUIDE)
+            drawn.dots([at], own[[at]], [told[at]], "bad", size=8)
+            drawn.beside(at, own[at], f"{found['path']}  {words.ratio(found[side])}", **ALARM)
+        drawn.legend()
+        ends = _ending(judged[0]["path"]), words.plural(len(judged), "layer"), _ending(judged[-1]["path"])
+        drawn.axes.set_xticks([0, right / 2, right], ends)
+        for label, align in zip(drawn.axes.get_xticklabels(), ("left", "center", "right"), strict=True):
+            label.set_horizontalalignment(align)
+        return drawn.svg(f"error by depth, {name}")
 
 
-def _ending(path: str, most: int = 24) -> str:
-    return path if len(path) <= most else "…" + path[1 - most :]
+def _ending(path: str, most: int = 22) -> str:
+    path = svg.clean(path)
+    return path if len(path) <= most else "…" + path[1 - most :].lstrip(".")
 
 
 def trajectory(curves: Mapping) -> str:
     """The candidate's error step by step in its envelope, on a log axis."""
     error, bound, reference = curves["error"], curves["bound"], curves["reference"]
-    y = svg.log_scale([*error, *bound, *(r for r in reference if r > 0)], BOTTOM, TOP + 4, 1e-12, 1e12)
-    if y.high / y.low > 1e9:
-        y = svg.log_scale([*bound, max(error, key=facts.ordering)], BOTTOM, TOP + 4, 1e-12, 1e12)
-    x = svg.Scale(0, max(len(error) - 1, 1), LEFT, RIGHT)
-    edge = [(x(i), y(v)) for i, v in svg.thinned(bound)]
-    tube = [(LEFT, BOTTOM), *edge, (edge[-1][0], BOTTOM)]
-    marks = [svg.curve(tube, "tube"), *frame(y), svg.curve(edge, "bound")]
-    marks.append(svg.curve([(x(i), y(v)) for i, v in svg.thinned(reference)], "inherited"))
-    marks.append(svg.curve([(x(i), y(v)) for i, v in svg.thinned(error)], "main"))
-    first = curves.get("first_outside")
-    marks += steps(x, first)
-    marks += [] if first is None else [svg.dot(x(first), y(error[first]), "dot over", radius=4)]
-    marks += legend([("main", "candidate’s error"), ("inherited", "reference’s, so far"), ("bound", "allowed")])
-    return svg.picture(WIDTH, HEIGHT, marks, "error step by step in its envelope")
+    with chart() as drawn:
+        drawn.log([*error, *bound, *reference], 1e-12, 1e12)
+        low, high = drawn.axes.get_ylim()
+        if high / low > 1e9:
+            drawn.log([*bound, max(error, key=facts.ordering)], 1e-12, 1e12)
+        steps(drawn, len(error), curves.get("first_outside"))
+        drawn.line(error, "candidate’s error", peaks=True, **MAIN)
+        drawn.line(reference, "reference’s, so far", peaks=True, **INHERITED)
+        tube(drawn, bound)
+        if (first := curves.get("first_outside")) is not None:
+            drawn.dots([first], drawn.inside([error[first]]), [], "bad", size=8)
+        drawn.legend()
+        return drawn.svg("error step by step in its envelope")
 
 
-def steps(x: svg.Scale, first_outside: int | None) -> list[str]:
-    """The axis of steps, and the first step outside."""
-    marks = [svg.line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis")]
-    marks += [svg.text(x(value), BOTTOM + 15, label, anchor="middle") for value, label in x.ticks(6)]
-    marks.append(svg.text((LEFT + RIGHT) / 2, HEIGHT - 3, "step", "name", "middle"))
+def tube(drawn: Chart, bound: Sequence[float]) -> None:
+    """What is allowed, as a line and the area below it."""
+    x, y = drawn.line(bound, "allowed", peaks=True, **BOUND).get_data()
+    low, _ = drawn.axes.get_ylim()
+    drawn.axes.fill([x[0], *x, x[-1]], [low, *y, low], **TUBE)
+
+
+def steps(drawn: Chart, count: int, first_outside: int | None) -> None:
+    """The axis of ``count`` steps, and the first step outside."""
+    from matplotlib.ticker import MaxNLocator
+
+    drawn.axes.set_xlim(0, max(count - 1, 1))
+    drawn.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    drawn.axes.set_xlabel("step")
     if first_outside is not None:
-        at = x(first_outside)
-        anchor, shift = ("start", 6) if at < WIDTH / 2 else ("end", -6)
-        marks.append(svg.line(at, TOP, at, BOTTOM, "guide"))
-        marks.append(svg.text(at + shift, BOTTOM - 7, f"outside from step {first_outside}", "alarming halo", anchor))
-    return marks
+        drawn.axes.axvline(first_outside, **GUIDE)
+        drawn.beside(first_outside, drawn.axes.get_ylim()[0], f"outside from step {first_outside}", **ALARM)
 
 
 def course(curves: Mapping) -> str:
     """What the candidate and float64 computed, step by step."""
     candidate, truth = curves["candidate"], curves["truth"]
-    values = [v for v in (*candidate, *truth) if math.isfinite(v)] or [0.0]
-    positive = min(values) > 0 and max(values) / min(values) > 100
-    y = svg.log_scale(values, BOTTOM, TOP + 4, 1e-12, 1e12) if positive else svg.linear_scale(values, BOTTOM, TOP + 4)
-    x = svg.Scale(0, max(len(truth) - 1, 1), LEFT, RIGHT)
-    marks = frame(y)
-    middle = svg.thinned(truth, lambda block: block[len(block) // 2])
-    marks.append(svg.curve([(x(i), y(truth[i])) for i, _ in middle], "truth"))
-    marks.append(svg.curve([(x(i), y(candidate[i])) for i, _ in middle], "main"))
-    marks += steps(x, curves.get("first_outside"))
-    marks += legend([("main", "candidate"), ("truth", "float64")])
-    return svg.picture(WIDTH, HEIGHT, marks, "the values step by step")
+    with chart() as drawn:
+        drawn.fitting([*candidate, *truth])
+        steps(drawn, len(truth), curves.get("first_outside"))
+        drawn.line(candidate, "candidate", **MAIN)
+        drawn.line(truth, "float64", color=COLOUR["h2"], linewidth=5)
+        drawn.legend()
+        return drawn.svg("the values step by step")

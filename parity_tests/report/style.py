@@ -51,26 +51,11 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 14px; margin-top
 .environment dt { color: var(--soft); }
 .environment dd { margin: 0; overflow-wrap: anywhere; }
 
-svg { display: block; max-width: 100%; font: 12px var(--sans); }
 figure { margin: 0; }
-figure svg:not(.cells) { width: 100%; height: auto; }
+figure svg { display: block; width: 100%; height: auto; overflow: visible; stroke-linejoin: round; }
 figcaption { font-size: 14px; margin-bottom: 6px; }
 figcaption code { color: var(--ink); }
-svg text { fill: var(--soft); font-variant-numeric: tabular-nums; }
-svg path { fill: none; stroke-width: 1.5; }
-svg .grid { stroke: var(--rule); stroke-width: 1; } svg .axis { stroke: var(--soft); stroke-width: 1; }
-svg .limit { stroke: var(--bad); stroke-width: 1; stroke-dasharray: 4 3; }
-svg .guide { stroke: var(--bad); stroke-width: 1; opacity: .45; }
-svg .bar { fill: var(--h4); } svg .bar.over { fill: var(--a2); }
-svg .main { stroke: var(--accent); stroke-width: 1.7; stroke-linejoin: round; }
-svg .bound { stroke: var(--soft); stroke-width: 1.2; }
-svg .inherited { stroke: var(--second); stroke-width: 1.4; }
-svg .truth { stroke: var(--h2); stroke-width: 5; stroke-linejoin: round; }
-svg .tube { fill: var(--tube); }
-svg .dot { fill: var(--accent); } svg .dot.over { fill: var(--bad); }
-svg text.alarming { fill: var(--bad); font-weight: 600; }
-svg text.name { font-size: 11.5px; }
-svg text.halo { paint-order: stroke; stroke: var(--page); stroke-width: 4px; stroke-linejoin: round; }
+figure svg text { font-variant-numeric: tabular-nums; paint-order: stroke; stroke: var(--page); stroke-width: 3px; }
 
 .map { columns: 2; column-gap: 48px; margin-top: 20px; font-size: 13.5px; }
 .map .tier { break-inside: avoid; padding-bottom: 12px; }
@@ -78,14 +63,14 @@ svg text.halo { paint-order: stroke; stroke: var(--page); stroke-width: 4px; str
 .map h3 { padding-bottom: 3px; font-size: 14px; }
 .map h3 span { font-weight: 400; color: var(--soft); margin-left: 8px; }
 .map .of { line-height: 16px; color: var(--soft); overflow-wrap: anywhere; }
-.cells { overflow: visible; margin-top: 2px; }
-.cells rect { rx: 2px; } .cells a:hover rect { stroke: var(--ink); stroke-width: 1.5; }
-.h0 { fill: var(--h0); background: var(--h0); } .h1 { fill: var(--h1); background: var(--h1); }
-.h2 { fill: var(--h2); background: var(--h2); } .h3 { fill: var(--h3); background: var(--h3); }
-.h4 { fill: var(--h4); background: var(--h4); } .h5 { fill: var(--h5); background: var(--h5); }
-.a1 { fill: var(--a1); background: var(--a1); } .a2 { fill: var(--a2); background: var(--a2); }
-.a3 { fill: var(--a3); background: var(--a3); }
-.hb { fill: var(--hb); background: var(--hb); } .cells .cross { stroke: var(--on); stroke-width: 1.4; }
+.cells { display: flex; flex-wrap: wrap; gap: 2px; margin-top: 2px; }
+.cells a { width: 12px; height: 12px; border-radius: 2px; color: var(--on); font-size: 13px; line-height: 11px;
+  text-align: center; }
+.cells a:hover { outline: 1.5px solid var(--ink); text-decoration: none; }
+.h0 { background: var(--h0); } .h1 { background: var(--h1); } .h2 { background: var(--h2); }
+.h3 { background: var(--h3); } .h4 { background: var(--h4); } .h5 { background: var(--h5); }
+.a1 { background: var(--a1); } .a2 { background: var(--a2); } .a3 { background: var(--a3); }
+.hb { background: var(--hb); }
 .key { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 13px; color: var(--soft); margin-top: 10px; }
 .key i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px;
   vertical-align: -1px; }

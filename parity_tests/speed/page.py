@@ -5,40 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..report import style, svg
-from ..report.svg import escape
+from ..report import style
+from ..report.svg import COLOUR, chart, clean, escape
 from . import results, tables
 from .contestants import REFERENCE
 from .sizes import GROWTH, MIDDLE, WHAT, Workload
 
-WIDTH, LEFT, ROW, BAR = 560, 172, 15, 9
-CLASSES = {
-    "ours": "k-ours", "ours-no-kernels": "k-plain", "torch": "k-torch", "torch-compile": "k-compile",
-    "stock": "k-stock",
-}  # fmt: skip
+COLOURS = {"ours": "accent", "ours-no-kernels": "second", "torch": "a2", "torch-compile": "a1", "stock": "hb"}
 CSS = """
-svg .k-ours { fill: var(--accent); } svg .k-plain { fill: var(--second); } svg .k-torch { fill: var(--a2); }
-svg .k-compile { fill: var(--a1); } svg .k-stock { fill: var(--hb); }
-svg path.l-ours { stroke: var(--accent); } svg path.l-plain { stroke: var(--second); }
-svg path.l-torch { stroke: var(--a2); } svg path.l-compile { stroke: var(--a1); }
-svg path.l-stock { stroke: var(--hb); }
-svg path.whisker { stroke: var(--ink); stroke-width: 1; opacity: .55; }
-svg text.strong { fill: var(--ink); font-weight: 600; }
-.key i.k-ours { background: var(--accent); } .key i.k-plain { background: var(--second); }
-.key i.k-torch { background: var(--a2); } .key i.k-compile { background: var(--a1); }
-.key i.k-stock { background: var(--hb); }
 h1::before { content: none; }
 .three { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 28px 36px; margin-top: 18px; }
 @media (max-width: 860px) { .three { grid-template-columns: minmax(0, 1fr); } }
 """
 
 
-def _kind(name: str) -> str:
-    return CLASSES.get(name, "k-plain")
+def _colour(name: str) -> str:
+    return COLOURS.get(name, "second")
 
 
 def _key(names: Sequence[str]) -> str:
-    entries = "".join(f'<span><i class="{_kind(name)}"></i>{escape(tables.title_of(name))}</span>' for name in names)
+    entries = "".join(
+        f'<span><i style="background: var(--{_colour(name)})"></i>{escape(tables.title_of(name))}</span>'
+        for name in names
+    )
     return f'<div class="key">{entries}</div>'
 
 
@@ -50,24 +39,30 @@ def bars(group: Sequence[Mapping], what: str) -> str:
     timed = [row for row in group if results.median_of(row, what) is not None]
     medians = [results.median_of(row, what) for row in timed]
     limit = max(m for m in medians if m <= 8 * min(medians)) * 1.12
-    x = svg.Scale(0, limit, LEFT, WIDTH - 128)
-    marks = []
-    for i, row in enumerate(timed):
-        s = results.summary(row["times"][what])
-        y, cut = i * (ROW + 7) + 4, s["median"] > limit
-        name = tables.title_of(row["contestant"])
-        median, low, high = (tables.number(s[key]) for key in ("median", "low", "high"))
-        told = f"{name}: {median} ms, quartiles {low} to {high}"
-        marks.append(svg.text(LEFT - 8, y + BAR, name, "strong" if row["contestant"] == "ours" else "", "end"))
-        marks.append(svg.rect(x(0), y, x(s["median"]) - x(0), BAR + 2, _kind(row["contestant"]), told))
-        if cut:
-            marks.append(svg.text(x(limit) - 14, y + BAR, "»", "strong"))
-        else:
-            middle = y + BAR / 2 + 1
-            marks.append(svg.line(x(s["low"]), middle, x(min(s["high"], limit)), middle, "whisker"))
-        ratio = None if row["contestant"] == REFERENCE else results.ratio_of(row, group, what)
-        marks.append(svg.text(x(s["median"] if cut else s["high"]) + 6, y + BAR, f"{median} ms{tables.times(ratio)}"))
-    return svg.picture(WIDTH, len(timed) * (ROW + 7) + 6, marks, f"{WHAT[what]}, median time of each contestant")
+    with chart(560, 22 * len(timed) + 4, (172, 0, 128, 0)) as drawn:
+        axes = drawn.axes
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set(xlim=(0, limit), ylim=(len(timed) - 0.5, -0.5), xticks=[])
+        axes.set_yticks(range(len(timed)), [clean(tables.title_of(row["contestant"])) for row in timed])
+        for i, row in enumerate(timed):
+            s = results.summary(row["times"][what])
+            cut, strong = s["median"] > limit, {"color": COLOUR["ink"], "weight": "bold"}
+            median, low, high = (tables.number(s[key]) for key in ("median", "low", "high"))
+            (bar,) = axes.barh(i, min(s["median"], limit), 0.5, color=COLOUR[_colour(row["contestant"])])
+            drawn.tell(bar, [f"{tables.title_of(row['contestant'])}: {median} ms, quartiles {low} to {high}"])
+            if cut:
+                axes.annotate("»", (limit, i), (-4, 0), textcoords="offset points", ha="right", va="center", **strong)
+            else:
+                axes.plot([s["low"], min(s["high"], limit)], [i, i], color=COLOUR["ink"], linewidth=1, alpha=0.55)
+            ratio = None if row["contestant"] == REFERENCE else results.ratio_of(row, group, what)
+            end = limit if cut else min(s["high"], limit)
+            axes.annotate(
+                f"{median} ms{tables.times(ratio)}", (end, i), (6, 0), textcoords="offset points", va="center"
+            )
+            if row["contestant"] == "ours":
+                axes.get_yticklabels()[i].set(**strong)
+        return drawn.svg(f"{WHAT[what]}, median time of each contestant")
 
 
 def _speed(found: Mapping) -> str:
@@ -97,27 +92,24 @@ def curves(found: Mapping, axis: str, what: str) -> str:
     if not points:
         return ""
     xs = sorted({x for line in points.values() for x, _ in line})
-    width, left, right, top, bottom = 340, 46, 280, 12, 176
-    low, high = min(xs), max(xs) if len(xs) > 1 else min(xs) * 2
-    x = svg.Scale(low, high, left + 6, right, log=True)
-    y = svg.log_scale([v for line in points.values() for _, v in line], bottom, top, 1e-3, 1e7)
-    marks = []
-    for value, label in y.ticks(5):
-        marks += [svg.line(left, y(value), right + 6, y(value), "grid")]
-        marks += [svg.text(left - 6, y(value) + 4, label, anchor="end")]
-    marks += [svg.text(x(value), bottom + 16, str(value), anchor="middle") for value in xs]
-    marks.append(svg.text((left + right) / 2, bottom + 32, axis, "name", "middle"))
-    ends, last = sorted((y(line[-1][1]), name) for name, line in points.items()), -math.inf
-    for height, name in ends:
-        line, kind = points[name], _kind(name)
-        marks.append(svg.curve([(x(a), y(b)) for a, b in line], kind.replace("k-", "l-")))
-        marks += [
-            svg.dot(x(a), y(b), kind, f"{tables.title_of(name)}, {axis} {a}: {tables.number(b)}") for a, b in line
-        ]
-        power = results.exponent(line)
-        last = max(height + 4, last + 13)
-        marks += [] if power is None else [svg.text(right + 10, last, f"p {power:.2f}", kind)]
-    return svg.picture(width, bottom + 38, marks, f"{what} along {axis}")
+    with chart(340, 214, (46, 12, 60, 38)) as drawn:
+        axes = drawn.axes
+        drawn.log([v for line in points.values() for _, v in line], 1e-3, 1e7)
+        axes.set_xscale("log")
+        axes.set_xticks(xs, map(str, xs))
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel(axis)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_xlim(min(xs) / 1.1, max(*xs, 2 * min(xs)) * 1.1)
+        height = math.inf  # of the words on the right, which keep clear of each other
+        for name, line in sorted(points.items(), key=lambda of: -of[1][-1][1]):
+            titles = [f"{tables.title_of(name)}, {axis} {a}: {tables.number(b)}" for a, b in line]
+            axes.plot(*zip(*line, strict=True), color=COLOUR[_colour(name)])
+            drawn.dots(*zip(*line, strict=True), titles, _colour(name))
+            if (power := results.exponent(line)) is not None:
+                height = min(axes.transData.transform(line[-1])[1] - 4, height - 13)
+                axes.text(axes.bbox.x1 + 8, height, f"p {power:.2f}", color=COLOUR[_colour(name)], transform=None)
+        return drawn.svg(f"{what} along {axis}")
 
 
 def _growth(found: Mapping) -> str:
