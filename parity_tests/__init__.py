@@ -3,7 +3,7 @@
     from parity_tests import Case, Computation, run
 
 `verdict` holds the rule, `case` what is compared, `runner` runs it, `localise` finds the layer, `bundles` takes it
-to machines without PyTorch, `mutants` tests the harness, `report` shows it, `speed` times both sides.
+to machines without PyTorch, `mutants` tests the harness, `report` shows it.
 Frameworks are imported when first used.
 """
 

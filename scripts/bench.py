@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ms_ddpm.cli import run
-from parity_tests.speed.cli import main
+from ms_ddpm_bench.speed.cli import main
 
 if __name__ == "__main__":
     run(main)

@@ -102,10 +102,10 @@ def place(tmp_path_factory):
 def mains(place):
     """name -> main, stopped where a framework would start; run in ``place``."""
     from ms_ddpm import evaluation, runtime
+    from ms_ddpm_bench.compare import cli as compare_cli
+    from ms_ddpm_bench.compare import run as compare_run
+    from ms_ddpm_bench.speed import cli as bench
     from parity_tests import cli as parity
-    from parity_tests.compare import cli as compare_cli
-    from parity_tests.compare import run as compare_run
-    from parity_tests.speed import cli as bench
 
     patch = pytest.MonkeyPatch()
     found = {"parity": parity.main, "compare": compare_cli.main, "bench": bench.main}

@@ -11,10 +11,10 @@ import pytest
 
 from ms_ddpm import checkpoint, config, data, images, latents, tensorfile
 from ms_ddpm.errors import UserError
+from ms_ddpm_bench.speed import results
 from parity_tests import bundles
 from parity_tests.errors import HarnessError
 from parity_tests.report import schema
-from parity_tests.speed import results
 
 from . import faults
 from .conftest import ROOT

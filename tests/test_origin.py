@@ -224,7 +224,7 @@ def test_labels_of_samples_have_the_names_that_others_use(tmp_path):
 
 
 def test_compare_measures_by_the_data_set_too(tmp_path, fashion, fid):
-    from parity_tests.compare.run import quality
+    from ms_ddpm_bench.compare.run import quality
 
     real = open_images("digits28", image_size=(28, 28), channels=1).batch(range(100)) / np.float32(255)
     found = quality(real, Config(dataset="digits28", image_size=28))

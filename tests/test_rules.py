@@ -8,11 +8,10 @@ import pytest
 from .conftest import ROOT
 
 MAY_SEE_BOTH = {"compare.py", "bench.py", "parity.py", "convert.py"}
-SOURCES = sorted(
-    p for folder in ("ms_ddpm", "torch_ref", "parity_tests", "scripts") for p in (ROOT / folder).rglob("*.py")
-)
+ROOMS = ("ms_ddpm", "torch_ref", "parity_tests", "ms_ddpm_bench", "scripts")
+SOURCES = sorted(p for folder in ROOMS for p in (ROOT / folder).rglob("*.py"))
 IN_PLACE = re.compile(r"^(add|sub|mul|div|exp|clamp|clip|zero|fill|sqrt|neg|pow|addcmul|addcdiv|lerp)_$")
-FOLDERS = ("ms_ddpm", "torch_ref", "parity_tests", "scripts", "tests", "configs", "docs")
+FOLDERS = (*ROOMS, "tests", "configs", "docs")
 TEXTS = sorted(
     path for paths in (ROOT.glob("*"), *((ROOT / folder).rglob("*") for folder in FOLDERS)) for path in paths
     if path.suffix in (".py", ".md", ".yaml", ".sh", ".toml", ".txt", ".cpp", ".h") and path.name != "test_rules.py"

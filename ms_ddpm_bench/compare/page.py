@@ -6,11 +6,12 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 
-from ..report import charts as reports
-from ..report import facts, style
-from ..report import words as numbers
-from ..report.svg import escape
-from ..verdict import AGREE
+from parity_tests.report import charts as reports
+from parity_tests.report import facts, style
+from parity_tests.report import words as numbers
+from parity_tests.report.svg import escape
+from parity_tests.verdict import AGREE
+
 from . import charts, judge, words
 from .judge import NAMES
 
@@ -90,7 +91,7 @@ def _training(results: Mapping) -> str:
 
 
 def _k() -> str:
-    from ..tolerances import tolerance
+    from parity_tests.tolerances import tolerance
 
     return f"{tolerance('float32', 'envelope').K:g}"
 

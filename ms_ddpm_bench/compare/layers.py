@@ -9,10 +9,10 @@ import numpy as np
 import torch_ref
 from ms_ddpm import schedules
 from ms_ddpm.config import Config
+from parity_tests.backends import leg
+from parity_tests.cases._make import computation, normal
+from parity_tests.localise import localise
 
-from ..backends import leg
-from ..cases._make import computation, normal
-from ..localise import localise
 from . import sides
 
 IMAGES = 4  # of the batch; each layer is computed a dozen times

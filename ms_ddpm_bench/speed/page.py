@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..report import style
-from ..report.svg import COLOUR, chart, clean, escape
+from parity_tests.report import style
+from parity_tests.report.svg import COLOUR, chart, clean, escape
+
 from . import results, tables
 from .contestants import REFERENCE
 from .sizes import GROWTH, MIDDLE, WHAT, Workload

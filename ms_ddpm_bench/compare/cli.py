@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from ms_ddpm.cli import Parser, output_directory
 from ms_ddpm.config import FIELDS, add_options, resolve
 from ms_ddpm.errors import UserError
-
-from ..errors import AGREE, DIFFER, HarnessError
+from parity_tests.errors import AGREE, DIFFER, HarnessError
 
 DESCRIPTION = """MindSpore and PyTorch side by side: one recipe, trained and sampled in both.
 
@@ -82,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(config: object, own: dict, command: str) -> int:
-    from ..bundles import versions
+    from parity_tests.bundles import versions
+
     from . import run, words, write
 
     run.check_frameworks()

@@ -15,8 +15,8 @@ import pytest
 
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
+from ms_ddpm_bench.compare import cli, judge, markdown, on_torch, page, pictures, run, sides, words, workers, write
 from parity_tests import errors
-from parity_tests.compare import cli, judge, markdown, on_torch, page, pictures, run, sides, words, workers, write
 
 from .conftest import ROOT
 

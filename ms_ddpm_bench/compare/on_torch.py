@@ -13,11 +13,11 @@ import torch
 import torch_ref
 from ms_ddpm import lr_schedules
 from ms_ddpm.config import Config
+from parity_tests.backends.on_torch._common import DTYPES, load, tensor
+from parity_tests.cases._make import perturbed
 from torch_ref import optim
 from torch_ref.train import train_step
 
-from ..backends.on_torch._common import DTYPES, load, tensor
-from ..cases._make import perturbed
 from . import sides
 
 OPTIMIZERS = {"adam": optim.Adam, "adamw": optim.AdamW}

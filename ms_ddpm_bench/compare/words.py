@@ -6,8 +6,9 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ..report import words
-from ..verdict import AGREE
+from parity_tests.report import words
+from parity_tests.verdict import AGREE
+
 from . import judge
 from .judge import NAMES
 
@@ -156,7 +157,7 @@ def check_rows(results: Mapping) -> list[tuple[str, str, str, str]]:
 
 def layer_line(layers: Sequence[Mapping]) -> str:
     """How the layers fared, as a sentence."""
-    from ..report import facts
+    from parity_tests.report import facts
 
     keys = (facts.FORWARD, facts.BACKWARD)
     wrong = [layer for layer in layers if any(facts.fails(layer, key) for key in keys)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..report.markdown import _cell, _code, _table
-from ..verdict import AGREE
+from parity_tests.report.markdown import _cell, _code, _table
+from parity_tests.verdict import AGREE
+
 from . import words
 from .judge import NAMES
 

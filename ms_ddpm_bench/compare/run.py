@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 from ms_ddpm import sizes
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
+from parity_tests.backends import installed
+from parity_tests.errors import NothingRan
+from parity_tests.verdict import AGREE, DIFFER
 
-from ..backends import installed
-from ..errors import NothingRan
-from ..verdict import AGREE, DIFFER
 from . import judge, sides, words
 from .workers import Worker
 

@@ -41,7 +41,7 @@ class Child:
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), variables.get("PYTHONPATH"))))
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
         self.process = subprocess.Popen(
-            command or [sys.executable, "-m", "parity_tests.speed.worker", entry.name, str(threads)],
+            command or [sys.executable, "-m", "ms_ddpm_bench.speed.worker", entry.name, str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env=variables, cwd=scratch,
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )  # fmt: skip

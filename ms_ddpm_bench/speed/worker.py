@@ -1,6 +1,6 @@
 """A contestant's process: commands come in as lines of JSON on stdin, one answer a line goes out on stdout.
 
-python -m parity_tests.speed.worker NAME THREADS
+python -m ms_ddpm_bench.speed.worker NAME THREADS
 
     {"do": "start"}                        imports the framework            -> threads
     {"do": "weights", workload, path}      writes initial weights (ours)

@@ -8,17 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ms_ddpm.errors import UserError
+from ms_ddpm_bench.speed import agree, cli, contestants, machine, measure, page, results, sizes, tables
+from ms_ddpm_bench.speed.child import Child, ContestantFailed
+from ms_ddpm_bench.speed.contestants import CONTESTANTS, Entry
 
 from .conftest import ROOT
-from .speed import agree, cli, contestants, machine, measure, page, results, sizes, tables
-from .speed.child import Child, ContestantFailed
-from .speed.contestants import CONTESTANTS, Entry
 
 TINY = sizes.Size(8, (1, 2), 8)
 FAKE = """
@@ -276,7 +275,7 @@ def test_the_worker_keeps_its_answers_apart_from_what_a_framework_prints(tmp_pat
         "def start(threads):\n    print('starting', threads)\n"
     )
     code = (
-        "import sys; from parity_tests.speed import contestants, worker;"
+        "import sys; from ms_ddpm_bench.speed import contestants, worker;"
         "contestants.CONTESTANTS['loud'] = contestants.Entry('loud', 'loud', 'loud', 'prints');"
         f"contestants.__path__.append({str(tmp_path)!r}); worker.main(['loud', '1'])"
     )
@@ -297,8 +296,8 @@ def test_the_worker_keeps_its_answers_apart_from_what_a_framework_prints(tmp_pat
 def test_what_was_measured_survives_an_interruption(tmp_path, how):
     """Ctrl-C or kill in the second workload: exit 130, the first workload's times in all three files."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); from parity_tests import test_speed;"
-        "from parity_tests.speed import cli, measure; from ms_ddpm.cli import run;"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests import test_speed;"
+        "from ms_ddpm_bench.speed import cli, measure; from ms_ddpm.cli import run;"
         "given = measure.Session.__init__.__defaults__;"
         "measure.Session.__init__.__defaults__ = (*given[:-1], test_speed.slow_second()); run(cli.main)"
     )
@@ -559,5 +558,5 @@ def test_every_contestant_computes_the_same_in_both_layouts(tmp_path, layout):
 
 def test_the_parents_modules_see_no_framework():
     """Only what a worker imports may import one: two frameworks in a process share threads and memory."""
-    for path in (Path(__file__).parent / "speed").glob("*.py"):
+    for path in (ROOT / "ms_ddpm_bench" / "speed").glob("*.py"):
         assert not re.search(r"^\s*(?:import|from) (?:torch|mindspore)", path.read_text(), re.MULTILINE), path.name

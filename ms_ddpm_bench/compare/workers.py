@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ms_ddpm.errors import UserError
-
-from ..errors import HarnessError
+from parity_tests.errors import HarnessError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -38,7 +37,7 @@ class Worker:
         }
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "parity_tests.compare.worker", name], stdin=subprocess.PIPE,
+                [sys.executable, "-m", "ms_ddpm_bench.compare.worker", name], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, cwd=folder, env=environment | threads,
                 start_new_session=True,  # Ctrl-C is for the leader, which ends its workers
             )  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..report.charts import MAIN, steps, tube
-from ..report.svg import COLOUR, chart
+from parity_tests.report.charts import MAIN, steps, tube
+from parity_tests.report.svg import COLOUR, chart
+
 from . import pictures, words
 from .judge import NAMES
 
