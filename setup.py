@@ -19,7 +19,7 @@ from setuptools.command.build_ext import build_ext
 
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+?)"', (here / "ms_ddpm" / "__init__.py").read_text(encoding="utf-8"))[1]
-PACKAGES = ("ms_ddpm", "torch_ref", "parity_tests", "ms_ddpm_bench")
+PACKAGES = ("ms_ddpm", "torch_ref", "portparity", "parity_tests", "ms_ddpm_bench")
 SOURCES = "ms_ddpm/ops/csrc"
 ONEDNN_HEADERS = "onednn-devel>=2025,<2027"  # oneDNN 3.x; the functions used are the same in all of it
 SOURCE_FILES = sorted(f"{SOURCES}/{path.name}" for path in (Path(__file__).parent / SOURCES).glob("*.*"))

@@ -1,18 +1,27 @@
-"""The parity harness: does a MindSpore port compute what PyTorch computes, and if not, where does it stop?
+"""This project's checks with the harness `portparity`: does `ms_ddpm` compute what PyTorch computes?
 
-    from parity_tests import Case, Computation, run
-
-`verdict` holds the rule, `case` what is compared, `runner` runs it, `localise` finds the layer, `bundles` takes it
-to machines without PyTorch, `mutants` tests the harness, `report` shows it.
-Frameworks are imported when first used.
+`cases` holds what is compared, `backends` the legs of each framework, `oracle` the float64 truth, `mutants` the bugs
+that must be found, `tolerances.toml` the numbers. The harness is told here what of it is this project's.
 """
 
-from .case import Case, Computation
-from .runner import Outcome, Record, run
-from .tolerances import Tolerance, tolerance
-from .verdict import TensorVerdict, judge, judge_tensor
+import warnings
+from pathlib import Path
 
-__all__ = [
-    "Case", "Computation", "Outcome", "Record", "TensorVerdict", "Tolerance",
-    "judge", "judge_tensor", "run", "tolerance",
-]  # fmt: skip
+import portparity
+from portparity import backends, tolerances
+from portparity.mutants import editing
+
+tolerances.use(Path(__file__).with_name("tolerances.toml"))
+backends.register(
+    numpy="parity_tests.backends.on_numpy", torch="parity_tests.backends.on_torch",
+    mindspore="parity_tests.backends.on_mindspore", diffusers="parity_tests.backends.on_diffusers",
+)  # fmt: skip
+editing.HOLDERS.update(("torch_ref", "ms_ddpm", "parity_tests.backends", "portparity", "scripts"))
+
+
+def __getattr__(name: str) -> object:
+    """The names of `portparity` that were here, for one release."""
+    if name not in portparity.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"parity_tests.{name} is portparity.{name} now", DeprecationWarning, stacklevel=2)
+    return getattr(portparity, name)

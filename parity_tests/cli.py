@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ms_ddpm.cli import Parser
 from ms_ddpm.errors import UserError, reason_of
-
-from . import classes
-from .errors import AGREE, DIFFER, HarnessError, NothingRan
+from portparity import classes
+from portparity.errors import AGREE, DIFFER, HarnessError, NothingRan
 
 DESCRIPTION = """Does MindSpore compute what PyTorch computes, and if not, where does it stop?
 
@@ -134,7 +133,7 @@ def chosen(options: argparse.Namespace) -> list:
 
 def here(cases: list, candidate: str) -> tuple[list, dict[str, list[str]]]:
     """Those of ``cases`` that can run on this machine; says how many cannot, and why."""
-    from .runner import possible
+    from portparity.runner import possible
 
     found, left_out = possible(cases, candidate)
     for reason, ids in left_out.items():
@@ -160,14 +159,14 @@ def flags(options: argparse.Namespace) -> dict:
 
 def environment(options: argparse.Namespace) -> dict:
     """What a report says of the machine."""
-    from .bundles import versions
+    from portparity.bundles import versions
 
     return versions() | flags(options) | kernels()
 
 
 def kernels() -> dict[str, str]:
     """Which C++ kernels MindSpore's side runs by where nothing else is said, or why by none."""
-    from .backends import installed
+    from portparity.backends import installed
 
     if not installed("mindspore"):
         return {}
@@ -179,7 +178,7 @@ def kernels() -> dict[str, str]:
 
 def start(options: argparse.Namespace, *frameworks: str) -> None:
     """Starts the frameworks that a command needs. Raises NothingRan where one is not installed."""
-    from .backends import backend
+    from portparity.backends import backend
 
     classes.choose(*machine(options))
     for framework in frameworks:
@@ -190,12 +189,12 @@ def _finish(
     outcomes: list, options: argparse.Namespace, began: float, sides: tuple[str, str], bundle=None, mutants=None,
     left_out=None,
 ) -> int:  # fmt: skip
-    from . import report
+    from portparity import report
 
     found = report.results(
         outcomes, candidate=sides[0], reference=sides[1], bundle=bundle, environment=environment(options),
         command=shlex.join(["python", "scripts/parity.py", *sys.argv[1:]]), seconds=time.perf_counter() - began,
-        mutants=mutants, left_out=left_out,
+        check="python scripts/parity.py check", mutants=mutants, left_out=left_out,
     )  # fmt: skip
     written = report.write(found, options.output_dir)
     print(report.terminal.summary(found))
@@ -209,7 +208,7 @@ def _finish(
 
 
 def _teller(options: argparse.Namespace) -> Callable:
-    from . import report
+    from portparity import report
 
     return (lambda outcome: None) if options.quiet else lambda outcome: print(report.terminal.line(outcome.as_json()))
 
@@ -223,9 +222,10 @@ def run_list(options: argparse.Namespace) -> int:
 
 def run_check(options: argparse.Namespace) -> int:
     """Runs the checks and writes the reports."""
-    from .bundles import Recorded
+    from portparity.bundles import Recorded
+    from portparity.runner import record, run
+
     from .cases import all_cases
-    from .runner import record, run
 
     began = time.perf_counter()
     cases, recorded = [c for c in chosen(options) if options.candidate in c.computation.candidates], record
@@ -254,7 +254,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def _localise(outcomes: list, cases: list, candidate: str) -> None:
     """Gives the outcomes of networks that differ their tree of layers."""
-    from .localise import localise
+    from .unet_layers import localise
 
     trees: dict = {}
     by_id = {case.id: case.computation for case in cases}
@@ -268,8 +268,9 @@ def _localise(outcomes: list, cases: list, candidate: str) -> None:
 
 def run_record(options: argparse.Namespace) -> int:
     """Writes bundles."""
-    from .bundles import DEFAULT, LONG, Recorded, record_all
-    from .cases import LONG_SET, SMALL_SET, all_cases
+    from portparity.bundles import Recorded, record_all
+
+    from .cases import LONG, LONG_SET, SMALL, SMALL_SET, all_cases
 
     if not options.output_dir and (options.framework != "torch" or options.bundle):
         raise HarnessError("--output_dir is needed: parity_tests/bundles holds PyTorch's results only")
@@ -281,7 +282,7 @@ def run_record(options: argparse.Namespace) -> int:
         cases = source.cases(cases)
     start(options, options.framework, *(() if options.bundle else ("torch",)))
     cases, _ = here(cases, options.framework)
-    home = options.output_dir or (LONG if options.long else DEFAULT)
+    home = options.output_dir or (LONG if options.long else SMALL)
     written = record_all(cases, home, options.framework, flags(options), source)
     if not written:
         raise NothingRan("nothing was recorded")
@@ -292,7 +293,7 @@ def run_record(options: argparse.Namespace) -> int:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Judges one recording against another."""
-    from .bundles import compare
+    from portparity.bundles import compare
 
     began = time.perf_counter()
     outcomes = compare(options.a, options.b, chosen(options))
@@ -304,7 +305,7 @@ def run_compare(options: argparse.Namespace) -> int:
 def run_bisect(options: argparse.Namespace) -> int:
     """Prints the path to the first culprit."""
     from .cases import all_cases, select
-    from .localise import bisect
+    from .unet_layers import bisect
 
     classes.choose(*machine(options))
     case = select(all_cases(seed=options.seed), [options.case])[0]
@@ -317,7 +318,8 @@ def run_bisect(options: argparse.Namespace) -> int:
 
 def run_mutants(options: argparse.Namespace) -> int:
     """Runs every mutant and the clean variants, writes the kill matrix."""
-    from . import report
+    from portparity import report
+
     from .mutants import is_good, kill_matrix
 
     began = time.perf_counter()
@@ -335,10 +337,17 @@ def run_mutants(options: argparse.Namespace) -> int:
 
 def run_calibrate(options: argparse.Namespace) -> int:
     """Measures K and F over other inputs."""
-    from .calibrate import calibrate, write_evidence
+    from portparity.calibrate import calibrate, write_evidence
+
+    from .cases import all_cases, select
+
+    def cases(seed: int) -> list:
+        """Those selected, without published numbers: they stand where their tolerance ends, and are no clean pair."""
+        found = select(all_cases(options.tier, seed), options.case, options.mode)
+        return [case for case in found if not case.id.startswith("peers/published")]
 
     start(options, "torch", "mindspore")
-    evidence = calibrate(options)
+    evidence = calibrate(cases, options.seeds, trajectories=("loss", "grad_norm", "chain"))
     if options.write:
         write_evidence(evidence)
     return AGREE
@@ -346,7 +355,7 @@ def run_calibrate(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """Renders a results.json again."""
-    from . import report
+    from portparity import report
 
     try:
         found = report.load(options.results)

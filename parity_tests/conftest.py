@@ -21,14 +21,17 @@ def _no_stray_files(tmp_path_factory):
 @pytest.fixture(scope="session")
 def outcomes():
     """case -> its Outcome; the first case of a computation runs it for the others."""
-    from parity_tests.bundles import known_or_run
-    from parity_tests.runner import run
+    from parity_tests.cases import LONG
+    from portparity.bundles import known_or_run
+    from portparity.runner import run
 
     found = {}
 
     def outcome_of(case, members):
         if case.id not in found:
-            found.update({outcome.id: outcome for outcome in run(members, recorded=known_or_run)})
+            found.update(
+                {outcome.id: outcome for outcome in run(members, recorded=lambda made: known_or_run(made, LONG))}
+            )
         return found[case.id]
 
     return outcome_of

@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from parity_tests.case import Arrays, Leg
+from portparity.case import Arrays, Leg
 
 SHARED = ("img", "t", "noise")  # one per image
 

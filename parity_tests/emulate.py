@@ -9,27 +9,12 @@ than a device rounds, and elsewhere than PyTorch's side does (`backends.on_torch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import SimpleNamespace
 from unittest import mock
 
-from .backends import backend
-from .backends._memo import forget
-
-BITS = {"tf32": 10, "hf32": 11, "bfloat16": 7}  # after the point
-
-
-def _rounding(bits: int) -> Callable:
-    from mindspore import ops
-
-    factor = float(2 ** (23 - bits) + 1)
-
-    def rounded(x):
-        """Dekker's split: the leading bits of x, exactly; for |x| < 2^110."""
-        big = x * factor
-        return x + ops.stop_gradient((big - (big - x)) - x)
-
-    return rounded
+from portparity.backends import backend
+from portparity.emulate import patched
 
 
 def _rounded_products(rounded: Callable) -> list:
@@ -88,12 +73,5 @@ def computing_in(precision: str) -> Iterator[None]:
     from ms_ddpm.ops import kernels
 
     make = _level_o1 if precision == "bfloat16" else _rounded_products
-    forget()
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(kernels.switched_off())  # a training step takes them where they are
-            for patch in make(_rounding(BITS[precision])):
-                stack.enter_context(patch)
-            yield
-    finally:
-        forget()
+    with kernels.switched_off(), patched(precision, make):  # a training step takes the kernels where they are
+        yield

@@ -13,8 +13,8 @@ from unittest import mock
 
 import numpy as np
 
-from . import backends
-from .case import Arrays
+from portparity.backends import installed as is_there
+from portparity.case import Arrays
 
 MODULES = {
     "diffusers": "diffusers",
@@ -25,7 +25,7 @@ MODULES = {
 
 def installed(package: str) -> bool:
     """Whether ``package`` (a key of `MODULES`) can be imported, and PyTorch with it."""
-    return all(backends.installed(name) for name in ("torch", MODULES[package]))
+    return all(is_there(name) for name in ("torch", MODULES[package]))
 
 
 def missing_peers() -> list[str]:
@@ -93,7 +93,9 @@ def _chain(spec: Mapping, inputs: Arrays) -> Arrays:
     import torch
     from denoising_diffusion_pytorch import denoising_diffusion_pytorch as theirs
 
-    from .backends.on_torch._common import load, model_of
+    from portparity.on_torch import load
+
+    from .backends.on_torch._common import model_of
 
     model, arguments = model_of(spec), spec.get("arguments", {})
     load(model, inputs, "float32")

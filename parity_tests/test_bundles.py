@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from parity_tests import bundles, sources
-from parity_tests.cases import LONG_SET, SMALL_SET, all_cases, select
-from parity_tests.errors import BundleError, NothingRan
-from parity_tests.runner import record, run
+from parity_tests.cases import LONG, LONG_SET, SMALL, SMALL_SET, all_cases, select
+from portparity import bundles, sources
+from portparity.errors import BundleError, NothingRan
+from portparity.runner import record, run
 
 from .conftest import ROOT
 
@@ -48,11 +48,11 @@ def test_what_is_read_is_what_was_recorded(bundle, cases):
 
 
 def test_the_small_set_is_committed_and_fresh(cases):
-    recorded = bundles.Recorded(bundles.DEFAULT, cases)
+    recorded = bundles.Recorded(SMALL, cases)
     assert set(recorded.folders) == set(SMALL_SET)
     for key in recorded.folders:
         recorded(recorded.by_key[key])  # raises where stale
-    size = sum(path.stat().st_size for path in bundles.DEFAULT.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in SMALL.rglob("*") if path.is_file())
     assert size < 5 * 2**20
 
 
@@ -73,13 +73,13 @@ def test_a_long_trusted_side_is_read_where_it_is_of_this_code_and_these_versions
             here = bundles.versions()
             other.setattr(bundles, "versions", lambda here=here, package=package: {**here, package: "another"})
             assert taken() == "run", package
-    monkeypatch.setattr(bundles, "source_hash", lambda: "another torch_ref")
+    monkeypatch.setattr(bundles, "source_hash", lambda places: "another torch_ref")
     assert taken() == "run"
 
 
 def test_the_long_set_is_committed_and_whole():
-    assert {bundles.read(folder)[0]["computation"] for folder in bundles.folders(bundles.LONG)} == set(LONG_SET)
-    size = sum(path.stat().st_size for path in bundles.LONG.rglob("*") if path.is_file())
+    assert {bundles.read(folder)[0]["computation"] for folder in bundles.folders(LONG)} == set(LONG_SET)
+    size = sum(path.stat().st_size for path in LONG.rglob("*") if path.is_file())
     assert size < 10 * 2**20
 
 
@@ -87,13 +87,13 @@ def test_the_long_set_is_recorded_anew_where_it_is_read(monkeypatch, tmp_path):
     from parity_tests import cli
 
     monkeypatch.setattr("parity_tests.cases.LONG_SET", (NAME,))
-    monkeypatch.setattr(bundles, "LONG", tmp_path)
+    monkeypatch.setattr("parity_tests.cases.LONG", tmp_path)
     assert cli.main(["record", "--long"]) == 0
     assert [bundles.read(folder)[0]["computation"] for folder in tmp_path.iterdir()] == [NAME]
 
 
 def test_a_changed_case_makes_a_bundle_stale(bundle, cases, monkeypatch):
-    monkeypatch.setattr(bundles, "source_hash", lambda: "another torch_ref")
+    monkeypatch.setattr(bundles, "source_hash", lambda places: "another torch_ref")
     chosen = select(cases, [NAME])
     (outcome,) = run(chosen, recorded=bundles.Recorded(bundle.parent, cases))
     assert outcome.verdict == "broken"
@@ -172,7 +172,7 @@ def without_torch(*arguments, cwd):
 
 
 def test_check_runs_without_pytorch(tmp_path):
-    found = without_torch("check", "--bundle", bundles.DEFAULT, "--output_dir", "out", cwd=tmp_path)
+    found = without_torch("check", "--bundle", SMALL, "--output_dir", "out", cwd=tmp_path)
     assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["summary"]["agree"] == results["summary"]["total"] > 50
@@ -188,7 +188,7 @@ def test_without_pytorch_and_without_a_bundle_nothing_ran(tmp_path):
 def test_what_a_device_computed_is_compared_with_what_another_did(tmp_path):
     """record --framework mindspore from PyTorch's inputs, then compare; and a wrong device is found."""
     case = "step/ddim-pred_v-plain-eta1"
-    device, pytorch = tmp_path / "device", bundles.DEFAULT
+    device, pytorch = tmp_path / "device", SMALL
     made = without_torch(
         "record", "--framework", "mindspore", "--bundle", pytorch, "--case", case, "--output_dir", device, cwd=tmp_path
     )

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from parity_tests.backends import why_not
 from parity_tests.cases import TIERS, TITLES, all_cases
-from parity_tests.verdict import AGREE
+from portparity.backends import why_not
+from portparity.verdict import AGREE
 
 CASES = all_cases()
 MEMBERS = {}

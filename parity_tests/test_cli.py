@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity_tests import cli
-from parity_tests.case import Case, Computation
+from portparity.case import Case, Computation
 
 from .test_bundles import parity
 
@@ -139,7 +139,7 @@ def test_help_answers_without_a_framework():
 
 
 def test_an_unknown_framework_is_not_green(main, monkeypatch):
-    from parity_tests import backends
+    from portparity import backends
 
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     code, out, err = main("check", "--tier", "0")

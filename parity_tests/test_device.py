@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from ms_ddpm import runtime
-from parity_tests import bundles, cli, device
+from parity_tests import cli, device
+from parity_tests.cases import SMALL
 
 from .conftest import ROOT
 
@@ -52,7 +53,7 @@ def test_the_bundles_agree_with_what_is_chosen_for_an_ascend(tmp_path):
     (tmp_path / "compiler").mkdir()
     (tmp_path / "compiler" / "version.info").write_text("Version=9.1.0.B010\ntimestamp=x\n")
     found = parity(
-        "check", "--bundle", bundles.DEFAULT, "--device_target", "Ascend", "--output_dir", "out", cwd=tmp_path,
+        "check", "--bundle", SMALL, "--device_target", "Ascend", "--output_dir", "out", cwd=tmp_path,
         stands_in=True,
     )  # fmt: skip
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -68,7 +69,7 @@ def test_the_bundles_agree_with_what_is_chosen_for_an_ascend(tmp_path):
 @pytest.mark.skipif(runtime.accelerator_present(), reason="an accelerator is here")
 def test_a_device_that_is_not_there_is_one_line_and_no_report(tmp_path):
     found = parity(
-        "check", "--bundle", bundles.DEFAULT, "--device_target", "Ascend", "--output_dir", "out", cwd=tmp_path,
+        "check", "--bundle", SMALL, "--device_target", "Ascend", "--output_dir", "out", cwd=tmp_path,
         stands_in=False,
     )  # fmt: skip
     assert found.returncode == 2

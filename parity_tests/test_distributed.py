@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from parity_tests import distributed
-from parity_tests.case import Arrays, Case
-from parity_tests.cases._make import computation, normal, shapes_of, weights
-from parity_tests.runner import run
+from parity_tests.cases._make import computation, shapes_of
+from portparity.arrays import normal, weights
+from portparity.case import Arrays, Case
+from portparity.runner import run
 
 UNET = {"dim": 8, "dim_mults": [1], "channels": 1, "attn_heads": 2, "attn_dim_head": 8}
 

@@ -13,15 +13,16 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from parity_tests.backends import why_not
-from parity_tests.case import Computation
 from parity_tests.cases.nets import network_computation
-from parity_tests.errors import HarnessError
-from parity_tests.localise import Layer, Sides, Tap, between, bisect, culprit, first_culprit, localise, localise_layers
-from parity_tests.localise.layers import SIDES
-from parity_tests.localise.text import told
-from parity_tests.report import words
-from parity_tests.verdict import AGREE, DIFFER
+from parity_tests.unet_layers import bisect, localise
+from portparity.backends import why_not
+from portparity.case import Computation
+from portparity.errors import HarnessError
+from portparity.localise import Layer, Sides, Tap, between, culprit, first_culprit, localise_layers
+from portparity.localise.layers import SIDES
+from portparity.localise.text import told
+from portparity.report import words
+from portparity.verdict import AGREE, DIFFER
 
 from .conftest import ROOT
 
@@ -77,7 +78,7 @@ def test_every_layer_of_a_clean_network_agrees(clean, name, candidate):
     assert {layer.verdict for layer in layers} == {AGREE}
     assert culprit(layers) is first_culprit(layers, backward=True) is between(layers) is between(layers, True) is None
     assert [layer.message for layer in layers if layer.message] == []
-    assert told(layers).count("every layer agrees, alone (at most 0.") == 2
+    assert told(layers, "unet").count("every layer agrees, alone (at most 0.") == 2
 
 
 def test_every_layer_of_a_clean_network_agrees_in_half_precision():
@@ -138,7 +139,7 @@ def test_layers_stand_in_order_of_computation(clean, name):
 def test_layers_are_aligned_by_the_names_that_weights_have(name):
     pytest.importorskip("mindspore")
     from parity_tests.backends.on_mindspore._common import Unet, names_of
-    from parity_tests.localise.on_torch import TorchSide
+    from parity_tests.unet_layers.on_torch import TorchSide
 
     spec = network_computation(name, "pynative").spec["unet"]
     net, layers = Unet(**spec, rng=0), TorchSide(spec, "float32").layers
@@ -253,7 +254,7 @@ def test_a_fault_with_the_kernels_is_found_in_its_innermost_layer(fault):
     layers = localise(NETWORKS[name], "mindspore", around=around, kernels=True)
     assert (culprit(layers), first_culprit(layers, backward=True).path) == (forward, backward)
     assert [layer.message for layer in layers if "raised" in layer.message] == []
-    assert "forward: unet > downs.0 > " in told(layers)
+    assert "forward: unet > downs.0 > " in told(layers, "unet")
 
 
 def test_a_case_of_the_kernels_is_bisected_with_them():
@@ -317,7 +318,9 @@ def test_a_fault_between_layers_is_said_to_be_there(attend, path, backward, said
     layers = localise(NETWORKS["unet_2_3"], "torch", around=partial(mock.patch.object, torch_unet, "attend", attend))
     assert culprit(layers) is first_culprit(layers, backward=True) is None
     assert (between(layers, backward).path, between(layers) is None) == (path, backward)
-    assert [text for text in ("in the free run the error starts at unet > ", *said) if text not in told(layers)] == []
+    assert [
+        text for text in ("in the free run the error starts at unet > ", *said) if text not in told(layers, "unet")
+    ] == []
 
 
 def test_a_layer_that_raises_is_the_culprit_and_says_what_it_raised():
@@ -330,7 +333,7 @@ def test_a_layer_that_raises_is_the_culprit_and_says_what_it_raised():
     by_path = {layer.path: layer for layer in layers}
     assert by_path["mid_block2"].inherited <= 1 < by_path["final_conv"].inherited  # so far the free run came
     assert by_path["final_conv"].message == "the free run raised ValueError: no such shape"
-    assert "raised ValueError" in told(layers)
+    assert "raised ValueError" in told(layers, "unet")
 
 
 def test_a_network_that_cannot_be_built_is_no_agreement():
@@ -466,5 +469,5 @@ def test_bisect_of_anything_else_says_what_differs_and_where():
 
 
 def test_it_can_be_imported_where_no_framework_is():
-    code = "import sys; sys.modules['torch'] = sys.modules['mindspore'] = None; import parity_tests.localise"
+    code = "import sys; sys.modules['torch'] = sys.modules['mindspore'] = None; import parity_tests.unet_layers"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)

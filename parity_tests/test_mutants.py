@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from parity_tests import sources
+from parity_tests import trusted
 from parity_tests.mutants import (
     MUTANTS,
     NOT_HERE,
@@ -21,10 +21,10 @@ from parity_tests.mutants import (
     kill_matrix,
     why_not,
 )
-from parity_tests.mutants._edit import edit, swap
 from parity_tests.mutants.found import already_found
 from parity_tests.mutants.variants import KINDS
-from parity_tests.rivals import OURS, RULES
+from portparity.mutants.editing import edit, swap
+from portparity.rivals import OURS, RULES
 
 from .conftest import ROOT, RUN_ALL
 
@@ -54,12 +54,12 @@ def test_what_was_found_counts_while_the_code_is_what_it_was(monkeypatch, tmp_pa
 
 def test_the_code_that_decides_is_all_that_has_a_say(monkeypatch, tmp_path):
     """A change of torch_ref, of the checks and of the mutants each makes every mutant run again."""
-    for folder in ("torch_ref", "parity_tests"):
+    for folder in ("torch_ref", "parity_tests", "portparity"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("bundles", "__pycache__"))
-    monkeypatch.setattr(sources, "ROOT", tmp_path / "parity_tests")
+    monkeypatch.setattr(trusted, "ROOT", tmp_path)
     as_it_is = found.code.__wrapped__()
     assert as_it_is == found.code()
-    for place in ("torch_ref/layers.py", "parity_tests/verdict.py", "parity_tests/mutants/latent.py"):
+    for place in ("torch_ref/layers.py", "portparity/verdict.py", "parity_tests/mutants/latent.py"):
         text = (tmp_path / place).read_text()
         (tmp_path / place).write_text(f"{text}\nCHANGED = 1\n")
         assert found.code.__wrapped__() != as_it_is, place

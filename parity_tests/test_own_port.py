@@ -58,10 +58,10 @@ def test_recorded_and_checked_again(printed):
 BOTH_MODES = """
 import json
 
-from parity_tests import Case, run
-from parity_tests.examples.classifier import LAYERS, NAMES, Classifier, FirstPort, Port, inputs
-from parity_tests.localise import first_culprit, localise_layers
-from parity_tests.ports import layer_taps, port
+from portparity import Case, run
+from portparity.examples.classifier import LAYERS, NAMES, Classifier, FirstPort, Port, inputs
+from portparity.localise import first_culprit, localise_layers
+from portparity.ports import layer_taps, port
 
 said = {}
 for mode in ("graph", "pynative"):

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity_tests import oracle, peers, run
+from parity_tests import oracle, peers
 from parity_tests.cases import peers as tier
-from parity_tests.runner import record
-from parity_tests.verdict import AGREE, DIFFER, ulp_distance
+from portparity import run
+from portparity.runner import record
+from portparity.verdict import AGREE, DIFFER, ulp_distance
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = list(tier.tier_peers())

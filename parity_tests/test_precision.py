@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from parity_tests import classes, emulate
-from parity_tests.backends import backend, installed, leg, why_not
+from parity_tests import emulate
 from parity_tests.cases import all_cases, select
 from parity_tests.cases.nets import layer_computation, network_computation
-from parity_tests.errors import HarnessError
-from parity_tests.mutants._edit import edit
-from parity_tests.runner import possible, run
-from parity_tests.verdict import AGREE, DIFFER
+from portparity import classes
+from portparity.backends import backend, installed, leg, why_not
+from portparity.errors import HarnessError
+from portparity.mutants.editing import edit
+from portparity.runner import possible, run
+from portparity.verdict import AGREE, DIFFER
 
 from .test_cli import main  # noqa: F401  a fixture
 
@@ -40,7 +41,7 @@ def cases_of(patterns, tier):
 @pytest.mark.parametrize(("precision", "bits"), [("tf32", 10), ("hf32", 11)])
 def test_operands_are_rounded_to_nearest_and_ties_to_even(precision, bits):
     torch = pytest.importorskip("torch")
-    from parity_tests.backends.on_torch import products
+    from portparity import rounded_products as products
 
     one = 1 + 2.0**-bits
     values = [1.0, 1 + 2.0 ** -(bits + 1), one + 2.0 ** -(bits + 1), 1 + 2.0 ** -(bits + 2), -one, 0.0, np.inf, np.nan]
@@ -69,7 +70,7 @@ LAYERS = ("conv3", "linear", "resnet_block_rms", "linear_attention", "attention"
 
 def judged(made, precision):
     """The verdict on MindSpore made to compute in ``precision``, on ``made``."""
-    from parity_tests.case import Case
+    from portparity.case import Case
 
     return run([Case(made.key, "2", made)], around=lambda: emulate.computing_in(precision))[0]
 

@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from parity_tests import report
-from parity_tests.errors import HarnessError
-from parity_tests.report import facts, words
-from parity_tests.runner import BROKEN, Outcome
-from parity_tests.tolerances import tolerance
-from parity_tests.verdict import AGREE, DIFFER, TensorVerdict, judge_tensor
+from portparity import report
+from portparity.errors import HarnessError
+from portparity.report import facts, words
+from portparity.runner import BROKEN, Outcome
+from portparity.tolerances import tolerance
+from portparity.verdict import AGREE, DIFFER, TensorVerdict, judge_tensor
 
 NASTY = 'layers/<script>alert("1")</script>-&\'|`x`-graph'
 OURS, COSINE = RULES = ["float64-oracle ratio", "cosine > .99"]
@@ -113,7 +113,7 @@ def found(outcomes, **more):
     """The results of ``outcomes``."""
     told = {
         "candidate": "MindSpore", "reference": "PyTorch", "environment": {"numpy": "1.26", "threads": 2},
-        "command": "python scripts/parity.py check", "seconds": 12.5,
+        "command": "python scripts/parity.py check", "check": "python scripts/parity.py check", "seconds": 12.5,
     }  # fmt: skip
     return report.results(outcomes, **(told | more))
 

@@ -6,11 +6,11 @@ import logging
 import numpy as np
 import pytest
 
-from parity_tests import run
 from parity_tests.cases import scheduler_peers as tier
 from parity_tests.cases.peers import diffusers_leg
-from parity_tests.runner import record
-from parity_tests.verdict import AGREE
+from portparity import run
+from portparity.runner import record
+from portparity.verdict import AGREE
 
 CASES = list(tier.tier_peers())
 THEIRS = [case for case in CASES if case.id.startswith("peers/diffusers/") and case.computation.rule != "exact"]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from parity_tests import tolerances
-from parity_tests.calibrate import class_and_rule, leave_one_out, summarise
-from parity_tests.case import Computation
-from parity_tests.runner import Record
+from portparity import tolerances
+from portparity.calibrate import class_and_rule, leave_one_out, summarise
+from portparity.case import Computation
+from portparity.runner import Record
 
 NUMBERS = tolerances.read()
 START = 4.0  # K = F = 4 to begin with: docs/design/verdict.md
@@ -71,7 +71,7 @@ def test_calibration_sees_how_far_references_are_apart():
     truth = {"loss": np.zeros(3)}
     runs = [{"loss": np.array([size, size, size])} for size in (1e-3, 1e-3, 7e-3)]
     made = Computation("k", dict, lambda i: truth, [], {}, rule="envelope")
-    pairs = list(leave_one_out(made, Record({}, truth, runs, None)))
+    pairs = list(leave_one_out(made, Record({}, truth, runs, None), ("loss",)))
     found = summarise(pairs, 1)["envelope"]
     assert found["peak"] == pytest.approx(7)
     assert found["pairs"] == 3

@@ -7,9 +7,9 @@ would only get a wider bound from it.
 import numpy as np
 import pytest
 
-from parity_tests.backends import leg, why_not
 from parity_tests.backends.numpy_layers import LAYERS
 from parity_tests.cases import all_cases
+from portparity.backends import leg, why_not
 
 
 def by_torch(truth):

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from parity_tests import Case, Computation, judge, judge_tensor, run, tolerance
 from parity_tests.cases import select
-from parity_tests.errors import NothingRan
-from parity_tests.mutants.comparator import TAMPERINGS, outcome_of_tampering, sample
-from parity_tests.report.schema import exit_code
-from parity_tests.rivals import OURS, RIVALS, RULES, passes
-from parity_tests.runner import BROKEN
-from parity_tests.verdict import AGREE, DIFFER, ordered_bits, ulp_distance
+from portparity import Case, Computation, judge, judge_tensor, run, tolerance
+from portparity.errors import NothingRan
+from portparity.mutants.comparator import TAMPERINGS, outcome_of_tampering, sample
+from portparity.report.schema import exit_code
+from portparity.rivals import OURS, RIVALS, RULES, passes
+from portparity.runner import BROKEN
+from portparity.verdict import AGREE, DIFFER, ordered_bits, ulp_distance
 
 U = 2.0**-24
 FLOAT32 = tolerance("float32")

@@ -16,7 +16,7 @@ import pytest
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
 from ms_ddpm_bench.compare import cli, judge, markdown, on_torch, page, pictures, run, sides, words, workers, write
-from parity_tests import errors
+from portparity import errors
 
 from .conftest import ROOT
 

@@ -53,7 +53,7 @@ def test_pages_and_headings_that_are_named_are_there():
     for page in (*map(ROOT.joinpath, READMES), *(ROOT / "docs").rglob("*.md")):
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
             named.append((page, page.parent / target if target else page, anchor))
-    for folder in ("ms_ddpm", "torch_ref", "parity_tests", "ms_ddpm_bench", "scripts", "configs"):
+    for folder in ("ms_ddpm", "torch_ref", "portparity", "parity_tests", "ms_ddpm_bench", "scripts", "configs"):
         for file in (f for f in (ROOT / folder).rglob("*") if f.suffix in (".py", ".yaml", ".sh", ".toml")):
             for target, anchor in re.findall(r"(\bdocs/[\w/]+\.md)#?([\w-]*)", file.read_text(encoding="utf-8")):
                 named.append((file, ROOT / target, anchor))

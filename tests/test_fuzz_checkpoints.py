@@ -487,8 +487,8 @@ def bundle(tmp_path):
 
 
 def check_bundle(folder):
-    from parity_tests import bundles
-    from parity_tests.errors import HarnessError
+    from portparity import bundles
+    from portparity.errors import HarnessError
 
     with watched(folder):
         try:

@@ -224,7 +224,7 @@ def test_numbers_no_machine_can_hold(mains, place, tmp_path):
 
 def test_mutated_results_of_earlier_runs(mains, tmp_path):
     """scripts/parity.py report and scripts/bench.py --from render files that another machine made."""
-    from parity_tests.report import schema
+    from portparity.report import schema
 
     file, out = tmp_path / "results.json", tmp_path / "out"
     document = {

@@ -12,9 +12,9 @@ import pytest
 from ms_ddpm import checkpoint, config, data, images, latents, tensorfile
 from ms_ddpm.errors import UserError
 from ms_ddpm_bench.speed import results
-from parity_tests import bundles
-from parity_tests.errors import HarnessError
-from parity_tests.report import schema
+from portparity import bundles
+from portparity.errors import HarnessError
+from portparity.report import schema
 
 from . import faults
 from .conftest import ROOT

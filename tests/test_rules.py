@@ -8,7 +8,7 @@ import pytest
 from .conftest import ROOT
 
 MAY_SEE_BOTH = {"compare.py", "bench.py", "parity.py", "convert.py"}
-ROOMS = ("ms_ddpm", "torch_ref", "parity_tests", "ms_ddpm_bench", "scripts")
+ROOMS = ("ms_ddpm", "torch_ref", "portparity", "parity_tests", "ms_ddpm_bench", "scripts")
 SOURCES = sorted(p for folder in ROOMS for p in (ROOT / folder).rglob("*.py"))
 IN_PLACE = re.compile(r"^(add|sub|mul|div|exp|clamp|clip|zero|fill|sqrt|neg|pow|addcmul|addcdiv|lerp)_$")
 FOLDERS = (*ROOMS, "tests", "configs", "docs")

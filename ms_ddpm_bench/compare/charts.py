@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from parity_tests.report.charts import MAIN, steps, tube
-from parity_tests.report.svg import COLOUR, chart
+from portparity.report.charts import MAIN, steps, tube
+from portparity.report.svg import COLOUR, chart
 
 from . import pictures, words
 from .judge import NAMES

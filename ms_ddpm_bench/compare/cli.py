@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ms_ddpm.cli import Parser, output_directory
 from ms_ddpm.config import FIELDS, add_options, resolve
 from ms_ddpm.errors import UserError
-from parity_tests.errors import AGREE, DIFFER, HarnessError
+from portparity.errors import AGREE, DIFFER, HarnessError
 
 DESCRIPTION = """MindSpore and PyTorch side by side: one recipe, trained and sampled in both.
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(config: object, own: dict, command: str) -> int:
-    from parity_tests.bundles import versions
+    from portparity.bundles import versions
 
     from . import run, words, write
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parity_tests.tolerances import tolerance
-from parity_tests.verdict import AGREE, TensorVerdict, judge_tensor
+from portparity.tolerances import tolerance
+from portparity.verdict import AGREE, TensorVerdict, judge_tensor
 
 NAMES = {"mindspore": "MindSpore", "torch": "PyTorch"}
 CURVES = {"loss": "loss", "grad_norm": "gradient norm"}
@@ -62,7 +62,7 @@ def step(check: Mapping) -> int:
 
 def first_layer(layers: Sequence[Mapping]) -> tuple[Mapping, str] | None:
     """The first layer that is wrong by itself, and in which direction; None where no layer is."""
-    from parity_tests.report import facts
+    from portparity.report import facts
 
     for side, direction in ((facts.FORWARD, "forward"), (facts.BACKWARD, "backward")):
         if found := facts.culprit(layers, side):

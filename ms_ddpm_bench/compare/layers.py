@@ -9,9 +9,10 @@ import numpy as np
 import torch_ref
 from ms_ddpm import schedules
 from ms_ddpm.config import Config
-from parity_tests.backends import leg
-from parity_tests.cases._make import computation, normal
-from parity_tests.localise import localise
+from parity_tests.cases._make import computation
+from parity_tests.unet_layers import localise
+from portparity.arrays import normal
+from portparity.backends import leg
 
 from . import sides
 
@@ -19,7 +20,7 @@ IMAGES = 4  # of the batch; each layer is computed a dozen times
 
 
 class Layers:
-    """Judges the layers, each alone and in the free run, forward and backward (`parity_tests.localise`)."""
+    """Judges the layers, each alone and in the free run, forward and backward (`parity_tests.unet_layers`)."""
 
     def __init__(self, config: Config):
         self.config = config

@@ -13,8 +13,8 @@ import torch
 import torch_ref
 from ms_ddpm import lr_schedules
 from ms_ddpm.config import Config
-from parity_tests.backends.on_torch._common import DTYPES, load, tensor
-from parity_tests.cases._make import perturbed
+from portparity.arrays import perturbed
+from portparity.on_torch import DTYPES, load, tensor
 from torch_ref import optim
 from torch_ref.train import train_step
 

@@ -6,11 +6,11 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 
-from parity_tests.report import charts as reports
-from parity_tests.report import facts, style
-from parity_tests.report import words as numbers
-from parity_tests.report.svg import escape
-from parity_tests.verdict import AGREE
+from portparity.report import charts as reports
+from portparity.report import facts, style
+from portparity.report import words as numbers
+from portparity.report.svg import escape
+from portparity.verdict import AGREE
 
 from . import charts, judge, words
 from .judge import NAMES
@@ -91,7 +91,7 @@ def _training(results: Mapping) -> str:
 
 
 def _k() -> str:
-    from parity_tests.tolerances import tolerance
+    from portparity.tolerances import tolerance
 
     return f"{tolerance('float32', 'envelope').K:g}"
 

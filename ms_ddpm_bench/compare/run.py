@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from ms_ddpm import sizes
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
-from parity_tests.backends import installed
-from parity_tests.errors import NothingRan
-from parity_tests.verdict import AGREE, DIFFER
+from portparity.backends import installed
+from portparity.errors import NothingRan
+from portparity.verdict import AGREE, DIFFER
 
 from . import judge, sides, words
 from .workers import Worker

@@ -6,8 +6,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from parity_tests.report import words
-from parity_tests.verdict import AGREE
+from portparity.report import words
+from portparity.verdict import AGREE
 
 from . import judge
 from .judge import NAMES
@@ -157,7 +157,7 @@ def check_rows(results: Mapping) -> list[tuple[str, str, str, str]]:
 
 def layer_line(layers: Sequence[Mapping]) -> str:
     """How the layers fared, as a sentence."""
-    from parity_tests.report import facts
+    from portparity.report import facts
 
     keys = (facts.FORWARD, facts.BACKWARD)
     wrong = [layer for layer in layers if any(facts.fails(layer, key) for key in keys)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ms_ddpm.errors import UserError
-from parity_tests.errors import HarnessError
+from portparity.errors import HarnessError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -8,7 +8,7 @@ import resource
 import time
 from pathlib import Path
 
-from parity_tests.bundles import versions
+from portparity.bundles import versions
 
 _INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from parity_tests.report import style
-from parity_tests.report.svg import COLOUR, chart, clean, escape
+from portparity.report import style
+from portparity.report.svg import COLOUR, chart, clean, escape
 
 from . import results, tables
 from .contestants import REFERENCE

@@ -7,9 +7,10 @@ from unittest import mock
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from portparity.on_torch import tensor
+
 from ..oracle.schedulers import betas_of
 from ._schedulers import Side, kinds
-from .on_torch._common import tensor
 
 CLASSES = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from portparity.case import Arrays
+
 from .. import oracle
-from ..case import Arrays
 
 METHODS = ("forward", "column", "backward")  # column: forward with t as the article has it, (n, 1)
 

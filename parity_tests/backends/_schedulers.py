@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..case import Arrays
+from portparity.case import Arrays
+
 from ..oracle.schedulers import Scheduler as Oracle
 
 

@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from ..case import Arrays
+from portparity.arrays import by_time, given
+from portparity.case import Arrays
+
 from ..oracle import corruption as oracle
-from ._memo import by_time, given
 
 
 def _model(inputs: Arrays) -> Callable[[np.ndarray], np.ndarray]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from portparity.arrays import given
+from portparity.case import Arrays
+
 from .. import oracle
-from ..case import Arrays
 from ..oracle import score_nets
 from ..oracle.layers import conv_transpose2d, part
-from ._memo import given
 
 GROUPS = 8
 

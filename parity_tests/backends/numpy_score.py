@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..case import Arrays
+from portparity.arrays import given
+from portparity.case import Arrays
+
 from ..oracle import score as oracle
-from ._memo import given
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
 

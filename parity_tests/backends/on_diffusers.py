@@ -15,11 +15,13 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
+from portparity.arrays import by_time
+from portparity.case import Arrays
+from portparity.on_torch import arrays, load, tensor
+
 from .. import oracle
-from ..case import Arrays
 from ._diffusers_schedulers import KINDS as SCHEDULERS
-from ._memo import by_time
-from .on_torch._common import AffineModel, arrays, load, tensor
+from .on_torch._common import AffineModel
 
 OBJECTIVES = {"pred_noise": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}

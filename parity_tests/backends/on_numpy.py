@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from portparity.arrays import by_time, given
+from portparity.case import Arrays
+
 from .. import oracle
-from ..case import Arrays
 from ._first_ddpm import ORACLE as FIRST_DDPM
-from ._memo import by_time, given
 from ._schedulers import ORACLE as SCHEDULERS
 from .numpy_corruption import KINDS as CORRUPTION
 from .numpy_layers import KINDS as LAYERS

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from ..case import TITLES, Case
-from ..errors import NothingRan, UnknownCase
+from portparity.case import TITLES, Case
+from portparity.errors import UnknownCase
+from portparity.selection import matches, select
+
 from . import corruption, first_ddpm, latent, scheduler_peers, schedulers, score, score_nets
 from .maths import tier0, tier1
 from .nets import tier2, tier3
@@ -14,7 +16,7 @@ from .peers import tier_peers
 from .sampling import tier5, tier6, tier7
 from .training import tier4
 
-__all__ = ["LONG_SET", "SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
+__all__ = ["LONG", "LONG_SET", "SMALL", "SMALL_SET", "TIERS", "TITLES", "all_cases", "matches", "select"]
 
 
 SYSTEMS = (  # the systems beside diffusion: modules with some of tier0 ... tier5 and tier_peers
@@ -37,6 +39,7 @@ TIERS: dict[str, Callable[[int], Iterator[Case]]] = {
     "0": joined("0", tier0), "1": joined("1", tier1), "2": joined("2", tier2), "3": joined("3", tier3),
     "4": joined("4", tier4), "5": joined("5", tier5), "6": tier6, "7": tier7, "peers": joined("_peers", tier_peers),
 }  # fmt: skip
+SMALL, LONG = (Path(__file__).resolve().parent.parent / name for name in ("bundles", "bundles_long"))
 SMALL_SET = (  # what parity_tests/bundles holds: some of every tier, a few MiB together
     "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",
     "step/p_mean_variance-pred_v-learned-selfcond-clip",
@@ -68,27 +71,3 @@ def all_cases(tiers: Sequence[str] = (), seed: int = 0) -> list[Case]:
     if unknown:
         raise UnknownCase(f"tier {unknown[0]!r} does not exist; there are: {', '.join(TIERS)}")
     return [case for tier, make in TIERS.items() if not tiers or tier in tiers for case in make(seed)]
-
-
-def select(cases: Sequence[Case], patterns: Sequence[str] = (), mode: str | None = None) -> list[Case]:
-    """The cases whose id matches one of ``patterns`` (fnmatch), in MindSpore's ``mode`` where that is given.
-
-    Raises UnknownCase for a pattern that nothing matches, NothingRan where nothing is left.
-    """
-    for pattern in patterns:
-        if not any(matches(case, pattern) for case in cases):
-            near = [case.id for case in cases if pattern.strip("*").lower() in case.id.lower()][:3]
-            hint = f"; did you mean {', '.join(near)}?" if near else "; scripts/parity.py list shows all"
-            raise UnknownCase(f"no case is called {pattern!r}{hint}")
-    chosen = [
-        case for case in cases
-        if (not patterns or any(matches(case, pattern) for pattern in patterns)) and mode in (None, case.mode)
-    ]  # fmt: skip
-    if not chosen:
-        raise NothingRan("the selection is empty: nothing ran, so nothing agrees")
-    return chosen
-
-
-def matches(case: Case, pattern: str) -> bool:
-    """Whether ``pattern`` names ``case`` or the computation it belongs to."""
-    return fnmatch.fnmatchcase(case.id, pattern) or fnmatch.fnmatchcase(case.computation.key, pattern)

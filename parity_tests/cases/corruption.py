@@ -8,9 +8,11 @@ from itertools import product
 
 import numpy as np
 
-from ..backends import backend, leg
-from ..case import Arrays, Case, Computation
-from ._make import cases, computation, normal, weights
+from portparity.arrays import normal, weights
+from portparity.backends import backend, leg
+from portparity.case import Arrays, Case, Computation
+
+from ._make import cases, computation
 from .nets import by, only_mindspore
 
 KINDS = ("uniform", "gaussian", "salt_and_pepper", "poisson", "multiplicative")

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from portparity.arrays import given, normal
+from portparity.backends import backend, leg
+from portparity.case import Arrays, Case, Computation, Leg
+
 from .. import oracle
-from ..backends import backend, leg
-from ..backends._memo import given
-from ..case import Arrays, Case, Computation, Leg
-from ._make import cases, computation, normal
+from ._make import cases, computation
 
 BOTH = ("graph", "pynative")
 

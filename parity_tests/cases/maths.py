@@ -8,9 +8,11 @@ from itertools import product
 
 import numpy as np
 
-from ..backends import leg
-from ..case import Case
-from ._make import cases, computation, normal
+from portparity.arrays import normal
+from portparity.backends import leg
+from portparity.case import Case
+
+from ._make import cases, computation
 
 # fmt: off
 SCHEDULES = {

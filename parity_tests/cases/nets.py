@@ -9,10 +9,12 @@ from itertools import product
 
 import numpy as np
 
-from ..backends import leg
-from ..case import Arrays, Case, Computation, Leg
-from ..classes import HALF
-from ._make import cases, computation, normal, shapes_of, weights
+from portparity.arrays import normal, weights
+from portparity.backends import leg
+from portparity.case import Arrays, Case, Computation, Leg
+from portparity.classes import HALF
+
+from ._make import cases, computation, shapes_of
 
 ROWS: dict[str, tuple] = {  # name: (layer, arguments, what it is called with, its image's shape or vector's width)
     "conv7": ("conv2d", {"dim_in": 3, "dim_out": 8, "kernel_size": 7, "padding": 3}, ("x",), (3, 8, 8)),

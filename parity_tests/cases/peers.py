@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from portparity.arrays import normal, perturbed
+from portparity.backends import leg
+from portparity.case import Arrays, Case, Computation, Leg
+from portparity.tolerances import tolerance
+
 from .. import oracle
-from ..backends import leg
-from ..case import Arrays, Case, Computation, Leg
 from ..peers import installed, lucidrains
-from ..tolerances import tolerance
-from ._make import cases, computation, normal, perturbed
+from ._make import cases, computation
 from .maths import METHODS, OBJECTIVES, SHAPE, TIMES, T, step_inputs, tier0, tier1
 from .nets import tier3
 from .sampling import tape_inputs, tier5

@@ -8,9 +8,11 @@ from itertools import product
 
 import numpy as np
 
-from ..case import Arrays, Case, Computation
-from ..classes import HALF, ROUNDED
-from ._make import cases, computation, normal, shapes_of, weights
+from portparity.arrays import normal, weights
+from portparity.case import Arrays, Case, Computation
+from portparity.classes import HALF, ROUNDED
+
+from ._make import cases, computation, shapes_of
 from .maths import OBJECTIVES, SHAPE, affine_weights
 from .nets import GROUP, SMALL, layer_computation, network_computation
 from .training import resumed, run_computation

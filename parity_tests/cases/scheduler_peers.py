@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..backends import leg
-from ..case import Arrays, Case, Computation
+from portparity.arrays import perturbed
+from portparity.backends import leg
+from portparity.case import Arrays, Case, Computation
+
 from ..peers import installed
 from . import schedulers
-from ._make import cases, perturbed
+from ._make import cases
 from .peers import (
     CHAIN_TOLERANCES,
     DDIM_VARIANCES,

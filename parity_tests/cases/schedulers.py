@@ -8,9 +8,11 @@ from itertools import product
 
 import numpy as np
 
-from ..backends import leg
-from ..case import Arrays, Case, Computation
-from ._make import cases, computation, normal
+from portparity.arrays import normal
+from portparity.backends import leg
+from portparity.case import Arrays, Case, Computation
+
+from ._make import cases, computation
 
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")
 SPACINGS = {

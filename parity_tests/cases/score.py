@@ -8,9 +8,11 @@ from itertools import product
 
 import numpy as np
 
-from ..backends import leg
-from ..case import Arrays, Case
-from ._make import cases, computation, normal
+from portparity.arrays import normal
+from portparity.backends import leg
+from portparity.case import Arrays, Case
+
+from ._make import cases, computation
 from .score_nets import score_weights
 
 SDES = {

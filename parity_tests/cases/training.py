@@ -9,9 +9,11 @@ from itertools import product
 
 import numpy as np
 
-from ..backends import leg
-from ..case import Arrays, Case, Computation
-from ._make import cases, computation, normal, shapes_of, weights
+from portparity.arrays import normal, weights
+from portparity.backends import leg
+from portparity.case import Arrays, Case, Computation
+
+from ._make import cases, computation, shapes_of
 from .maths import OBJECTIVES, SHAPE, TIMES, affine_weights
 from .nets import GROUP, SMALL, amp_of, by, label_of, only_mindspore
 

@@ -10,6 +10,9 @@ of the source that it is. `NOT_HERE` says which known traps no mutant stands for
 
 from __future__ import annotations
 
+from portparity.mutants import Finding, Mutant, StaleMutant, examine, is_good
+from portparity.mutants.comparator import TAMPERINGS
+
 from . import (
     corruption,
     kernels,
@@ -22,10 +25,7 @@ from . import (
     torch_score,
     torch_training,
 )
-from ._edit import StaleMutant
-from ._mutant import Mutant
-from .comparator import TAMPERINGS
-from .matrix import Bench, Finding, count_alarms, examine, is_good, kill_matrix, why_not
+from .bench import Bench, count_alarms, kill_matrix, why_not
 from .unseen import NOT_HERE
 from .variants import Variant, clean_variants
 

@@ -1,11 +1,14 @@
-"""What a mutant is."""
+"""The mutants of this project: on which checks each is run beside its place.
+
+``source`` names an article (docs/systems.md, "The articles"), or is "peers: words" that stand in docs/design/peers.md,
+and so of its neighbours.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ..verdict import DIFFER
-from ._edit import Apply
+from portparity.mutants.editing import Apply
+from portparity.mutants.mutant import Mutant
+from portparity.verdict import DIFFER
 
 # What is run under every mutant beside its place: a little of every tier, so that a bug that shows elsewhere too, or
 # that a lower tier should have shown, is seen; and more of the tier that its family belongs to.
@@ -46,32 +49,6 @@ WATCH = {  # by family
     "score": ("maths/sde_*-pynative", "step/score_*-pynative", "training/score_loss-*-pynative", "sampling/score_*"),
     "state": ("network/unet_2_3-*pynative",),
 }
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A port bug that the harness must find, and where.
-
-    Args:
-        name: unique; what the bug is.
-        family: the part of the code that it is in.
-        framework: "torch" (a bug in `torch_ref`) or "mindspore" (in `ms_ddpm`).
-        place: pattern (fnmatch) of the cases that must find it first: of the lowest tier that can.
-        apply: makes the context in which the bug is there.
-        source: where the bug is known from: a paper, a library, an article (docs/systems.md, "The articles"), or
-            "peers: words" that stand in docs/design/peers.md, and so of its neighbours. Otherwise the kind of slip.
-        cases: patterns of the cases that are run, beside those of ``place``.
-        verdict: what the cases at ``place`` must say; a bug that stops the program is "broken".
-    """
-
-    name: str
-    family: str
-    framework: str
-    place: str
-    apply: Apply
-    source: str
-    cases: tuple[str, ...]
-    verdict: str = DIFFER
 
 
 def made(

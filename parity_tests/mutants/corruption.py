@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._edit import edit
-from ._mutant import Mutant
+from portparity.mutants import Mutant
+from portparity.mutants.editing import edit
 
 T, N = "torch_ref.corruption:", "torch_ref.basic_net:BasicNet."
 C, B, R = "ms_ddpm.corruption:Corruption.", "ms_ddpm.nets.basic:BasicNet.", "ms_ddpm.ops.relu:ReLU."

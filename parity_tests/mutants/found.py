@@ -16,16 +16,20 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ms_ddpm.files import write_atomically
+from portparity.files import write_atomically
+from portparity.mutants import Mutant
+from portparity.sources import hash_of
+from portparity.tolerances import read as read_tolerances
 
-from ..sources import TRUSTED, hash_of
-from ..tolerances import read as read_tolerances
-from ._mutant import Mutant
+from .. import trusted
+from ..trusted import TRUSTED
 
 FILE = Path(__file__).with_name("found.json")
 CODE = (
-    *TRUSTED, "cases", "case.py", "runner.py", "verdict.py", "tolerances.py", "rivals.py", "backends/__init__.py",
-    "backends/_memo.py", "errors.py", "classes.py",
+    *TRUSTED, "parity_tests/cases", "parity_tests/products.py", "portparity/arrays.py", "portparity/backends.py",
+    "portparity/case.py", "portparity/classes.py", "portparity/errors.py", "portparity/memo.py", "portparity/mutants",
+    "portparity/rivals.py", "portparity/runner.py", "portparity/selection.py", "portparity/tolerances.py",
+    "portparity/verdict.py",
 )  # fmt: skip
 OF_MINDSPORE = ("on_mindspore.py", "kernels.py", "orchestration.py")  # in this folder; they have no say
 
@@ -33,10 +37,18 @@ OF_MINDSPORE = ("on_mindspore.py", "kernels.py", "orchestration.py")  # in this 
 @functools.cache
 def code() -> dict[str, str]:
     """By what the record knows the code: torch_ref, the checks, these mutants, and who computes."""
-    mutants = [f"mutants/{file.name}" for file in sorted(FILE.parent.glob("*.py")) if file.name not in OF_MINDSPORE]
+    mutants = [
+        f"parity_tests/mutants/{file.name}"
+        for file in sorted(FILE.parent.glob("*.py"))
+        if file.name not in OF_MINDSPORE
+    ]
     tolerances = json.dumps(read_tolerances(), sort_keys=True).encode()
     versions = {package: version(package).split("+")[0] for package in ("numpy", "torch")}
-    return {"code": hash_of((*CODE, *mutants)), "tolerances": hashlib.sha256(tolerances).hexdigest(), **versions}
+    return {
+        "code": hash_of(trusted.ROOT / place for place in (*CODE, *mutants)),
+        "tolerances": hashlib.sha256(tolerances).hexdigest(),
+        **versions,
+    }
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._edit import edit
+from portparity.mutants.editing import edit
+
 from ._mutant import made
 
 P = "ms_ddpm."

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..verdict import DIFFER
-from ._edit import edit
-from ._mutant import Mutant
+from portparity.mutants import Mutant
+from portparity.mutants.editing import edit
+from portparity.verdict import DIFFER
 
 A, P, L = "torch_ref.autoencoder:AutoEncoder.", "torch_ref.lpips:", "torch_ref.latent:LatentDiffusion."
 B, M = "ms_ddpm.nets.norms:BatchNorm2d.", "ms_ddpm.latent:LatentDiffusion."

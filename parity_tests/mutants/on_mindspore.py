@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..runner import BROKEN
-from ._edit import edit, swap, together
+from portparity.mutants.editing import edit, swap, together
+from portparity.runner import BROKEN
+
 from ._mutant import made
 
 P = "ms_ddpm."

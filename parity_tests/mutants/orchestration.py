@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ._edit import Apply, edit, swap
+from portparity.mutants.editing import Apply, edit, swap
 
 
 @dataclass(frozen=True)

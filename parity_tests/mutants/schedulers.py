@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ._edit import edit, swap
-from ._mutant import Mutant
+from portparity.mutants import Mutant
+from portparity.mutants.editing import edit, swap
 
 T = "torch_ref.schedulers:"
 DDPM, DDIM = "ms_ddpm.schedulers.ddpm:", "ms_ddpm.schedulers.ddim:"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._edit import Apply, edit, swap
+from portparity.mutants.editing import Apply, edit, swap
+
 from ._mutant import made
 
 D = "torch_ref.diffusion:GaussianDiffusion."

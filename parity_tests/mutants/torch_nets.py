@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..runner import BROKEN
-from ._edit import edit, swap
+from portparity.mutants.editing import edit, swap
+from portparity.runner import BROKEN
+
 from ._mutant import made
 
 L, A, U = "torch_ref.layers:", "torch_ref.attention:", "torch_ref.unet:Unet."

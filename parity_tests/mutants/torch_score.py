@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._edit import edit
+from portparity.mutants.editing import edit
+
 from ._mutant import made
 
 M, S, K = "torch_ref.sde:", "torch_ref.score_samplers:", "torch_ref.score:ScoreModel."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..runner import BROKEN
-from ._edit import edit, swap
+from portparity.mutants.editing import edit, swap
+from portparity.runner import BROKEN
+
 from ._mutant import made
 
 DIFFUSION = "torch_ref.diffusion:"

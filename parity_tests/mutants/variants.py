@@ -11,11 +11,12 @@ from unittest import mock
 
 import numpy as np
 
-from ..backends import backend, why_not
-from ..case import Arrays, Case, Leg
+from portparity.backends import backend, why_not
+from portparity.case import Arrays, Case, Leg
+from portparity.errors import NothingRan
+from portparity.mutants.editing import replaced
+
 from ..cases import all_cases, matches
-from ..errors import NothingRan
-from ._edit import replaced
 
 REPRESENTATIVE = (  # by turns, so that a hundred variants take a minute
     (
@@ -76,7 +77,7 @@ def channels_last() -> AbstractContextManager:
 
         return laid_out
 
-    return replaced("parity_tests.backends.on_torch._common:tensor", make)
+    return replaced("portparity.on_torch:tensor", make)
 
 
 def reordered(leg: Leg, seed: int) -> Leg:

@@ -13,10 +13,12 @@ from ms_ddpm.corruption import NOISES, Corruption
 from ms_ddpm.nets.basic import BasicNet
 from ms_ddpm.optim import OPTIMIZERS
 from ms_ddpm.train_step import TrainStep
+from portparity.arrays import by_time
+from portparity.case import Arrays
+from portparity.memo import memo
+from portparity.on_mindspore import arrays, as_graph, load, tensor, vjp, with_gradients
 
-from ...case import Arrays
-from .._memo import by_time, memo
-from ._common import RNG, arrays, as_graph, load, names_of, product_mode, tensor, vjp, with_gradients
+from ._common import RNG, names_of, product_mode
 
 
 def _corruption(spec: Mapping, inputs: Arrays, mode: str) -> Corruption:

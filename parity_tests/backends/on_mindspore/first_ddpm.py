@@ -8,9 +8,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from ms_ddpm import FirstDDPM
+from portparity.case import Arrays
+from portparity.on_mindspore import arrays, tensor
 
-from ...case import Arrays
-from ._common import arrays, product_mode, tensor
+from ._common import product_mode
 
 
 class _Network(nn.Cell):

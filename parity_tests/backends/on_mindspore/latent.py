@@ -21,10 +21,11 @@ from ms_ddpm.perceptual import GradientLoss, PerceptualLoss
 from ms_ddpm.score import ScoreModel
 from ms_ddpm.sde import VESDE
 from ms_ddpm.train_step import TrainStep
+from portparity.case import Arrays
+from portparity.memo import memo
+from portparity.on_mindspore import arrays, as_graph, load, tensor, vjp, with_gradients
 
-from ...case import Arrays
-from .._memo import memo
-from ._common import RNG, arrays, as_graph, load, product_mode, tensor, vjp, with_gradients
+from ._common import RNG, product_mode
 
 
 class UnitLength(nn.Cell):

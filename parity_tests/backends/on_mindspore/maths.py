@@ -8,10 +8,12 @@ import numpy as np
 from mindspore import Tensor
 
 from ms_ddpm import samplers, schedules
+from portparity.arrays import by_time
+from portparity.case import Arrays
+from portparity.memo import memo
+from portparity.on_mindspore import arrays, as_graph, tensor
 
-from ...case import Arrays
-from .._memo import by_time, memo
-from ._common import arrays, as_graph, diffusion_of, tensor
+from ._common import diffusion_of
 
 
 def tables(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:

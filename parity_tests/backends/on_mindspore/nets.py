@@ -11,12 +11,14 @@ from ms_ddpm import Unet, amp, convert
 from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
 from ms_ddpm.nets.unet import TimeMLP
 from ms_ddpm.ops import kernels, pooling
+from portparity import classes
+from portparity.arrays import given
+from portparity.case import Arrays
+from portparity.memo import memo
+from portparity.on_mindspore import load, tensor, vjp, with_gradients
 
-from ... import classes
-from ...case import Arrays
-from .._memo import given, memo
 from . import score_nets
-from ._common import RNG, load, names_of, tensor, vjp, with_gradients
+from ._common import RNG, names_of
 
 
 def _block(dim, dim_out, norm):

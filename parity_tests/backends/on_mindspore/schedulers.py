@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ms_ddpm import DDIMScheduler, DDPMScheduler
+from portparity.on_mindspore import tensor
 
 from .._schedulers import Side, kinds
-from ._common import product_mode, tensor
+from ._common import product_mode
 
 CLASSES = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}
 

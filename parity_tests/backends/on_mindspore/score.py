@@ -19,10 +19,11 @@ from ms_ddpm.optim import OPTIMIZERS
 from ms_ddpm.score import ScoreModel
 from ms_ddpm.sde import SDES
 from ms_ddpm.train_step import TrainStep
+from portparity.case import Arrays
+from portparity.memo import memo
+from portparity.on_mindspore import arrays, as_graph, load, tensor
 
-from ...case import Arrays
-from .._memo import memo
-from ._common import RNG, arrays, as_graph, load, product_mode, tensor
+from ._common import RNG, product_mode
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
 NETWORKS = {"score_unet": ScoreUnet, "conditional_score_unet": ConditionalScoreUnet}

@@ -9,10 +9,12 @@ from mindspore import Tensor, nn
 
 from ms_ddpm import amp, convert
 from ms_ddpm.nets import conditional_unet, embeddings, layers, norms, score_unet, transformer
+from portparity.arrays import given
+from portparity.case import Arrays
+from portparity.memo import memo
+from portparity.on_mindspore import load, tensor, vjp, with_gradients
 
-from ...case import Arrays
-from .._memo import given, memo
-from ._common import RNG, load, names_of, tensor, vjp, with_gradients
+from ._common import RNG, names_of
 
 
 def deviation(t: Tensor) -> Tensor:

@@ -15,10 +15,12 @@ from ms_ddpm.amp import DynamicLossScale, needs_loss_scale
 from ms_ddpm.ops.assign import set_value
 from ms_ddpm.optim import OPTIMIZERS, clip_by_global_norm
 from ms_ddpm.train_step import TrainStep
+from portparity.arrays import given
+from portparity.case import Arrays
+from portparity.memo import memo
+from portparity.on_mindspore import arrays, as_graph, tensor
 
-from ...case import Arrays
-from .._memo import given, memo
-from ._common import RNG, arrays, as_graph, diffusion_of, names_of, product_mode, tensor
+from ._common import RNG, diffusion_of, names_of, product_mode
 
 
 def loss(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:

@@ -1,12 +1,13 @@
 """PyTorch: the reference, `torch_ref`, as the harness drives it."""
 
+from portparity.rounded_products import with_rounded_products
+
 from . import corruption
 from .first_ddpm import KINDS as FIRST_DDPM
 from .latent import KINDS as LATENT
 from .latent import module_shapes
 from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
-from .products import with_rounded_products
 from .schedulers import KINDS as SCHEDULERS
 from .score import KINDS as SCORE
 from .score_nets import score_network, score_network_scales

@@ -1,31 +1,17 @@
-"""PyTorch for the harness: tensors and arrays, weights, gradients.
-
-``dtype`` "float32" is the reference, "float64" the oracle of networks; "float16" and "bfloat16" run float32 weights
-under PyTorch's autocast, as mixed precision does; "tf32" and "hf32" are float32 with rounded products (`products`).
-"""
+"""PyTorch's side: `torch_ref` for the harness, and what its legs share."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 import torch
 
 import torch_ref
-
-from ...case import Arrays
+from portparity.case import Arrays
+from portparity.on_torch import DTYPES, load
 
 torch.set_num_threads(1)  # the networks are tiny: a second thread costs more than it brings
-
-HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-DTYPES = {"float64": torch.float64} | dict.fromkeys(("float32", "tf32", "hf32", *HALF), torch.float32)
-
-
-def precision(dtype: str) -> AbstractContextManager:
-    """The context in which ``dtype`` computes."""
-    return torch.autocast("cpu", dtype=HALF[dtype]) if dtype in HALF else nullcontext()
 
 
 def kernels(run: Callable) -> Callable:
@@ -41,19 +27,6 @@ def kernels(run: Callable) -> Callable:
             torch._C._set_mkldnn_enabled(before)
 
     return with_kernels
-
-
-def tensor(value: np.ndarray, dtype: str) -> torch.Tensor:
-    """An array as a tensor; floats in ``dtype``."""
-    made = torch.from_numpy(np.array(value))
-    return made.to(DTYPES[dtype]) if made.is_floating_point() else made.long()
-
-
-def arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Tensors as arrays; half precision as float32, which holds it exactly."""
-    halves = tuple(HALF.values())
-    found = {name: v.detach().float() if v.dtype in halves else v.detach() for name, v in outputs.items()}
-    return {name: value.numpy().copy() for name, value in found.items()}
 
 
 class AffineModel(torch.nn.Module):
@@ -73,14 +46,6 @@ class AffineModel(torch.nn.Module):
         return y
 
 
-def load(module: torch.nn.Module, inputs: Arrays, dtype: str) -> None:
-    """Puts the inputs called "weight.NAME" into the module's parameters; every parameter gets one."""
-    module.to(DTYPES[dtype])
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(tensor(inputs[f"weight.{name}"], dtype))
-
-
 def model_of(spec: Mapping) -> torch.nn.Module:
     """The Unet of ``spec``, or the stand-in."""
     return torch_ref.Unet(**spec["unet"]) if "unet" in spec else AffineModel(*spec["affine"])
@@ -92,22 +57,3 @@ def diffusion_of(spec: Mapping, inputs: Arrays, dtype: str) -> torch_ref.Gaussia
     if any(name.startswith("weight.") for name in inputs):
         load(model, inputs, dtype)
     return torch_ref.GaussianDiffusion(model, **spec["diffusion"], dtype=DTYPES[dtype])
-
-
-def vjp(
-    call: Callable, module: torch.nn.Module, args: Mapping[str, torch.Tensor], cotangent: torch.Tensor, positions, dtype
-) -> Arrays:
-    """y, "grad.NAME" of the differentiable args and "grad.weight.NAME" of the parameters."""
-    names = list(args)
-    leaves = {names[i]: args[names[i]].requires_grad_() for i in positions}
-    with precision(dtype):
-        y = call(*args.values())
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    wanted = [*leaves.values(), *trained.values()]
-    outputs = {"y": y}
-    if wanted:
-        found = torch.autograd.grad((y.to(cotangent.dtype) * cotangent).sum(), wanted, allow_unused=True)
-        labels = [f"grad.{name}" for name in leaves] + [f"grad.weight.{name}" for name in trained]
-        for label, leaf, gradient in zip(labels, wanted, found, strict=True):
-            outputs[label] = torch.zeros_like(leaf) if gradient is None else gradient
-    return arrays(outputs)

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from portparity.arrays import by_time
+from portparity.case import Arrays
+from portparity.on_torch import arrays, load, tensor, vjp
 from torch_ref import optim
 from torch_ref.basic_net import BasicNet
 from torch_ref.corruption import NOISES, Corruption
 
-from ...case import Arrays
-from .._memo import by_time
-from ._common import arrays, kernels, load, tensor, vjp
+from ._common import kernels
 
 
 def _corruption(spec: Mapping, inputs: Arrays, dtype: str) -> Corruption:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 
 import torch_ref
+from portparity.case import Arrays
+from portparity.on_torch import DTYPES, arrays, tensor
 
-from ...case import Arrays
-from ._common import DTYPES, AffineModel, arrays, tensor
+from ._common import AffineModel
 
 
 class _Network(AffineModel):

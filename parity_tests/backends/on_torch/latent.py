@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from portparity.case import Arrays
+from portparity.on_torch import DTYPES, arrays, tensor, vjp
+from portparity.rounded_products import with_rounded_products
 from torch_ref import autoencoder, latent, lpips, optim
 from torch_ref.score import ScoreModel
 from torch_ref.score_samplers import euler, heun
 from torch_ref.score_unet import LatentScoreUnet
 from torch_ref.sde import VESDE
 
-from ...case import Arrays
-from ._common import DTYPES, arrays, kernels, tensor, vjp
+from ._common import kernels
 from .nets import magnitudes
-from .products import with_rounded_products
 
 
 class UnitLength(nn.Module):

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from portparity.arrays import by_time
+from portparity.case import Arrays
+from portparity.on_torch import arrays, tensor
 from torch_ref import schedules
 
-from ...case import Arrays
-from .._memo import by_time
-from ._common import arrays, diffusion_of, tensor
+from ._common import diffusion_of
 
 
 def tables(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:

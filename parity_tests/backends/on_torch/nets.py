@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 import torch_ref
+from portparity.case import Arrays
+from portparity.on_torch import DTYPES, load, tensor, vjp
 from torch_ref import attention, layers
 from torch_ref.basic_net import BasicNet
 
-from ...case import Arrays
 from . import score_nets
-from ._common import DTYPES, kernels, load, tensor, vjp
+from ._common import kernels
 
 
 class Activation(nn.Module):

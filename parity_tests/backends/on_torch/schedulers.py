@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 import torch_ref
+from portparity.on_torch import DTYPES, tensor
 
 from .._schedulers import Side, kinds
-from ._common import DTYPES, tensor
 
 CLASSES = {"ddpm": torch_ref.DDPMScheduler, "ddim": torch_ref.DDIMScheduler}
 

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from portparity.case import Arrays
+from portparity.on_torch import DTYPES, arrays, load, tensor
+from portparity.rounded_products import with_rounded_products
 from torch_ref import optim, score_samplers, score_unet
 from torch_ref.score import PreconditionedScore, ScoreModel, per_image
 from torch_ref.score_likelihood import log_likelihood, slope_and_divergence
 from torch_ref.sde import SDES
 from torch_ref.train import train_step
 
-from ...case import Arrays
-from ._common import DTYPES, arrays, kernels, load, tensor
-from .products import with_rounded_products
+from ._common import kernels
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
 NETWORKS = {"score_unet": score_unet.ScoreUnet, "conditional_score_unet": score_unet.ConditionalScoreUnet}

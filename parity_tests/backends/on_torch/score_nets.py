@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from portparity.case import Arrays
+from portparity.on_torch import load, tensor, vjp
 from torch_ref import score_unet, transformer
 
-from ...case import Arrays
-from ._common import kernels, load, tensor, vjp
+from ._common import kernels
 
 
 def deviation(t: torch.Tensor) -> torch.Tensor:

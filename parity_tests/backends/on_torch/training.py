@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 import torch_ref
+from portparity.arrays import given
+from portparity.case import Arrays
+from portparity.on_torch import DTYPES, arrays, precision, tensor
 from torch_ref import optim, samplers
 from torch_ref.train import train_step
 
-from ...case import Arrays
-from .._memo import given
-from ._common import DTYPES, arrays, diffusion_of, kernels, precision, tensor
+from ._common import diffusion_of, kernels
 
 
 def loss(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
