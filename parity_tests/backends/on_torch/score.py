@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch_ref.sde import SDES
 from torch_ref.train import train_step
 
 from ...case import Arrays
+from .._names import innermost
 from ._common import DTYPES, arrays, kernels, load, tensor
 from .products import with_rounded_products
 
@@ -38,11 +38,6 @@ class StandIn(torch.nn.Module):
         if y is not None:
             value = value + self.table[y][:, :, None, None]
         return value / (0.2 + per_image(self.sde.marginal_prob_std(t)) ** 2)
-
-
-def innermost(name: str) -> str:
-    """A parameter's name in the network, without the "net." of what stands around it."""
-    return re.sub(r"^(net\.)*", "", name)
 
 
 def model_of(spec: Mapping, inputs: Arrays, dtype: str) -> ScoreModel:
