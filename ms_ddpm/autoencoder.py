@@ -19,7 +19,7 @@ from .nets.autoencoder import AutoEncoder, latent_size
 from .ops.assign import set_parameters
 from .perceptual import build_perceptual
 from .random import Stream, stream
-from .runtime import OwnGraphs, compiled
+from .runtime import OwnGraphs
 from .tensorfile import digest
 
 log = logging.getLogger("ms_ddpm")
@@ -106,9 +106,7 @@ class ImageAutoencoder(TakesArrays):
         return self.loss(images, self.net(images))
 
     def _call(self, name: str) -> Callable:
-        if name not in self._calls:
-            self._calls[name] = compiled(_CALLS[name](self.net))
-        return self._calls[name]
+        return self._calls.made(name, _CALLS[name], self.net)
 
     def _evaluated(self, name: str, arrays: np.ndarray, shape: tuple, what: str, batch_size: int) -> np.ndarray:
         arrays = np.asarray(arrays)

@@ -8,7 +8,7 @@ from typing import Any
 from .errors import UserError, quoted
 
 SYSTEMS = ("diffusion", "score", "corruption", "autoencoder", "latent")
-SCORE_SAMPLERS = ("euler", "pc", "ode", "heun")  # functions of `ms_ddpm.score_samplers`
+SCORE_SAMPLERS = ("euler", "pc", "ode", "heun")  # functions of `ms_ddpm.samplers.score`
 SAMPLERS = {"diffusion": ("ddpm", "ddim"), "score": SCORE_SAMPLERS, "latent": SCORE_SAMPLERS}
 SMALLEST_EPS = 1e-5  # time down to which a score network is trained: at 0 the score is infinite
 MAX_STEPS = 1_000_000  # of sampling, and epochs

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 
-from . import bars, samplers
 from .config_systems import SAMPLERS
-from .diffusion import GaussianDiffusion
 from .errors import UserError
 from .labels import labels_for, labels_of_images, require_conditional
+from .samplers.chain import in_batches
 
 __all__ = ["check_options", "check_request", "draw_images", "labels_for"]
 
@@ -42,10 +41,7 @@ def check_options(system: str, options: dict) -> dict:
 
 def check_request(cell: nn.Cell, **options) -> None:
     """Raises UserError where ``cell`` cannot be sampled with ``options``, before anything is drawn."""
-    if not isinstance(cell, GaussianDiffusion):
-        return cell.check_sample(**options)
-    sampler = options.get("sampler") or samplers.default_sampler(cell, options.get("steps"))
-    return samplers.check_request(cell, sampler, options.get("steps"), options.get("eta"))
+    cell.check_sample(**options)
 
 
 def columns_of(labels: np.ndarray) -> int | None:
@@ -73,29 +69,19 @@ def draw_images(
     """``num`` images (num, C, H, W) float32 in [0, 1], made ``batch_size`` at a time; the same for any batch size.
 
     Args:
-        cell: a `GaussianDiffusion`, or a Cell whose ``sample`` takes batch_size, seed, first_image, progress, labels.
+        cell: its ``sample`` takes batch_size, seed, first_image and progress, and labels where it is conditional.
         labels: class of each image, int32 (num,), or one for all, of a conditional model.
         options: of the system's samplers, see `OPTIONS`.
 
     Raises:
-        UserError: as `samplers.sample_images`, labels that do not fit, or what the Cell's ``sample`` raises.
+        UserError: for no images or none at a time, labels that do not fit, and what the Cell's ``sample`` raises.
     """
     if labels is not None:
         require_conditional(cell)
-    if isinstance(cell, GaussianDiffusion):
-        return samplers.sample_images(cell, num, seed=seed, batch_size=batch_size, progress=progress, **options)
-    if num < 1:
-        raise UserError(f"the number of images is {num}, expected at least 1")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, expected at least 1")
-    batch_size = min(batch_size, num)
     labels = None if labels is None else labels_of_images(cell, labels, num)
-    found = []
-    batches = range(0, num, batch_size)
-    for first in bars.bar(batches, "sampling", show=progress and len(batches) > 1, unit="batch"):
-        # The last batch is filled up and cut, so that one compiled graph serves all.
-        if labels is not None:
-            options["labels"] = np.resize(labels[first : first + batch_size], batch_size)
-        images = cell.sample(batch_size, seed=seed, first_image=first, progress=progress, **options)
-        found.append(images.asnumpy())
-    return np.clip(np.concatenate(found)[:num], 0.0, 1.0)
+
+    def sample(size: int, first: int) -> Tensor:
+        classes = {} if labels is None else {"labels": np.resize(labels[first : first + size], size)}
+        return cell.sample(size, seed=seed, first_image=first, progress=progress, **classes, **options)
+
+    return in_batches(sample, num, batch_size, progress=progress)

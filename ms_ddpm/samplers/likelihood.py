@@ -8,25 +8,22 @@ vector-Jacobian product, and one probe for the whole path, so that the ODE stays
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from .bars import bar
-from .config_systems import SMALLEST_EPS
-from .errors import UserError, quoted
-from .labels import labels_of_images
-from .random import host_rng, normal
-from .score_samplers import flow_row, flow_times
-
-if TYPE_CHECKING:
-    from .score import ScoreModel
+from ..bars import bar
+from ..config_systems import SMALLEST_EPS
+from ..errors import UserError, quoted
+from ..labels import labels_of_images
+from ..random import host_rng, normal
+from .flow_ode import flow_row, flow_times, require_scipy
+from .request import Score
 
 LEVELS = 256  # of 8-bit images
 
@@ -74,7 +71,7 @@ def dequantise(images: np.ndarray, rng: np.random.Generator, levels: int = LEVEL
 
 
 def bits_per_dim(
-    model: ScoreModel,
+    model: Score,
     images: np.ndarray,
     *,
     rng: np.random.Generator | int,
@@ -135,7 +132,7 @@ def bits_per_dim(
 
 
 def log_likelihood(
-    model: ScoreModel,
+    model: Score,
     x: np.ndarray,
     probe: np.ndarray,
     *,
@@ -158,7 +155,7 @@ def log_likelihood(
 class Flow:
     """f~ and the estimate of its divergence, float64 on the host around the compiled network."""
 
-    def __init__(self, model: ScoreModel, y: Tensor | None, probe: Tensor):
+    def __init__(self, model: Score, y: Tensor | None, probe: Tensor):
         self.model, self.y, self.probe = model, y, probe
         self.step = model.compiled_step(score_and_pull, False)
         self.scale = Tensor(1.0, ms.float32)
@@ -188,8 +185,7 @@ def _heun(flow: Flow, x: np.ndarray, *, eps: float, steps: int, rtol: float, ato
 
 
 def _rk45(flow: Flow, x: np.ndarray, *, eps: float, steps: int, rtol: float, atol: float) -> np.ndarray:
-    if importlib.util.find_spec("scipy") is None:
-        raise UserError("the method rk45 needs scipy; run: pip install 'ms_ddpm[digits]', or use the method heun")
+    require_scipy("method rk45", "method heun")
     from scipy.integrate import solve_ivp
 
     def slope(time, state):

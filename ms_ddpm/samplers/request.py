@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
-from .bars import bar
-from .config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS
-from .errors import UserError, quoted
-from .labels import labels_of_images
-from .random import Tape, noise_tape
+from ..config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS
+from ..errors import UserError, quoted
+from ..labels import labels_of_images
+from ..random import Tape, noise_tape
+from ..sde import SDE
+from .chain import Chain, numbers
 
-if TYPE_CHECKING:
-    from .score import ScoreModel
+
+class Score(Protocol):
+    """What is sampled here, see `ms_ddpm.ScoreModel`: a score, and the defaults of what may be asked."""
+
+    sde: SDE
+    channels: int
+    image_size: tuple[int, int]
+    conditional: bool
+    num_classes: int
+    null_class: bool
+    class_dropout: float
+    guidance_scale: float
+    sampler: str
+    sampling_timesteps: int
+    sampling_eps: float
+    corrector_snr: float
+    denoise: bool
+
+    def compiled_step(self, make: Callable, guided: bool) -> Callable:
+        """``make(score)``, a step around ``score(x, t, y, scale)``, as one graph, made once."""
 
 
 def is_real(value) -> bool:
@@ -31,7 +50,7 @@ def _is_whole(value) -> bool:
 
 
 def check_request(
-    model: ScoreModel,
+    model: Score,
     *,
     sampler: str | None = None,
     steps: int | None = None,
@@ -79,66 +98,34 @@ def check_request(
 
 
 @dataclass
-class Run:
-    """One call of a sampler: its random numbers, its classes, the steps that it compiles, the states it keeps."""
+class Request:
+    """What one call of a sampler was asked for, checked, and its chain."""
 
-    model: ScoreModel
-    tape: Tape
+    model: Score
+    chain: Chain
+    steps: int
     eps: float
     y: Tensor | None
     scale: Tensor
     guided: bool
     denoise: bool
-    keep: bool
-    progress: bool
-    states: list[Tensor] = field(default_factory=list)
 
     def step(self, make: Callable) -> Callable:
-        """The compiled step ``(x, t, y, scale, ...)`` of this run as a function of (x, t, ...), t a number."""
+        """The compiled step ``(x, t, y, scale, ...)`` of this request as a function of (x, t, ...), t a number."""
         call = self.model.compiled_step(make, self.guided)
 
         def step(x, time, *more):
-            return call(x, self.at(time), self.y, self.scale, *more)
+            return call(x, self.chain.at(time), self.y, self.scale, *more)
 
         return step
 
-    def at(self, time: float) -> Tensor:
-        """``time`` for every image, (B,)."""
-        return Tensor(np.full(self.tape.shape[0], time, np.float32))
-
     def start(self) -> Tensor:
         """x_1, from the prior."""
-        x = Tensor((self.model.sde.prior_std * next(self.tape).astype(np.float64)).astype(np.float32))
-        self.states.append(x)
-        return x
-
-    def advance(self, x: Tensor) -> Tensor:
-        """Takes note of the next state."""
-        if self.keep:
-            self.states.append(x)
-        else:
-            self.states[:] = [x]
-        return x
-
-    def noise(self) -> Tensor:
-        """The tape's next array."""
-        return Tensor(next(self.tape))
-
-    def silence(self) -> Tensor:
-        """Zeros where a step takes no noise."""
-        return Tensor(np.zeros(self.tape.shape, np.float32))
-
-    def bar(self, items, description: str):
-        """``items``, counted by a progress bar."""
-        return bar(items, description, show=self.progress, leave=False)
-
-    def result(self) -> Tensor:
-        """The images, or all states."""
-        return ops.stack(self.states, axis=1) if self.keep else self.states[-1]
+        return numbers(self.model.sde.prior_std * next(self.chain.tape).astype(np.float64))
 
 
 def begin(
-    model: ScoreModel,
+    model: Score,
     batch_size: int,
     sampler: str,
     holds: str,
@@ -154,8 +141,8 @@ def begin(
     first_image: int = 0,
     return_all_timesteps: bool = False,
     progress: bool = False,
-) -> Run:
-    """A checked run of ``sampler``; the arguments are the module's."""
+) -> Request:
+    """A checked request of ``sampler``; the arguments are those of `score`, ``holds`` what its tape has to."""
     check_request(
         model, sampler=sampler, steps=steps, eps=eps, snr=snr, guidance_scale=guidance_scale, batch_size=batch_size,
         seed=seed, first_image=first_image,
@@ -163,14 +150,14 @@ def begin(
     y = labels_of_images(model, labels, batch_size, first_image)
     shape = (batch_size, model.channels, *model.image_size)
     scale = float(model.guidance_scale if guidance_scale is None else guidance_scale)
-    return Run(
+    tape = Tape(noise_tape(seed, shape, first_image) if noise is None else noise, shape, holds)
+    return Request(
         model,
-        Tape(noise_tape(seed, shape, first_image) if noise is None else noise, shape, holds),
+        Chain(tape, return_all_timesteps, progress),
+        model.sampling_timesteps if steps is None else steps,
         float(model.sampling_eps if eps is None else eps),
         None if y is None else Tensor(y),
         Tensor(scale, ms.float32),
         scale != 1,
         model.denoise if denoise is None else denoise,
-        return_all_timesteps,
-        progress,
     )

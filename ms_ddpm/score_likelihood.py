@@ -1,0 +1,3 @@
+from ._moved import moved
+
+moved(__name__, "ms_ddpm.samplers.likelihood")
