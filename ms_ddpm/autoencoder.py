@@ -20,6 +20,7 @@ from .ops.assign import set_parameters
 from .perceptual import build_perceptual
 from .random import Stream, stream
 from .runtime import OwnGraphs
+from .samplers.chain import in_batches
 from .tensorfile import digest
 
 log = logging.getLogger("ms_ddpm")
@@ -40,15 +41,15 @@ def evaluating(cell: nn.Cell) -> Iterator[None]:
         cell.set_train(training)
 
 
-def in_batches(call: Callable, arrays: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
-    """``call`` of float32 ``arrays`` (N, ...), ``batch_size`` at a time; the last batch is filled up, for one graph."""
-    size = min(batch_size, len(arrays))
-    found = []
-    for first in range(0, len(arrays), size):
+def of_batches(call: Callable, arrays: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
+    """``call`` of float32 ``arrays`` (N, ...), ``batch_size`` at a time; the last batch repeats its last array."""
+
+    def of_batch(size: int, first: int) -> Tensor:
         batch = arrays[first : first + size]
         filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)]) if len(batch) < size else batch
-        found.append(call(Tensor(np.ascontiguousarray(filled, np.float32))).asnumpy()[: len(batch)])
-    return np.concatenate(found)
+        return call(Tensor(np.ascontiguousarray(filled, np.float32)))
+
+    return in_batches(of_batch, len(arrays), batch_size)
 
 
 @remembers()
@@ -114,7 +115,7 @@ class ImageAutoencoder(TakesArrays):
             raise UserError(f"{what} of shape {arrays.shape}, expected (N, {', '.join(map(str, shape))})")
         require_positive(batch_size=batch_size)
         with evaluating(self):
-            return in_batches(self._call(name), data.as_float(arrays), batch_size)
+            return of_batches(self._call(name), data.as_float(arrays), batch_size)
 
     def encode(self, images: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
         """Latents (N, *latent_shape) float32 of images (N, C, H, W), float in [0, 1] or uint8. Not normalised.

@@ -84,4 +84,4 @@ def draw_images(
         classes = {} if labels is None else {"labels": np.resize(labels[first : first + size], size)}
         return cell.sample(size, seed=seed, first_image=first, progress=progress, **classes, **options)
 
-    return in_batches(sample, num, batch_size, progress=progress)
+    return np.clip(in_batches(sample, num, batch_size, progress=progress), 0.0, 1.0)

@@ -78,10 +78,10 @@ class Chain:
         return bar(items, description, show=self.progress, leave=False)
 
 
-def in_batches(sample: Callable[[int, int], Tensor], num: int, batch_size: int, *, progress: bool) -> np.ndarray:
-    """``num`` images of ``sample(batch_size, first_image)``, clipped to [0, 1]: (num, C, H, W) float32.
+def in_batches(make: Callable[[int, int], Tensor], num: int, batch_size: int, *, progress: bool = False) -> np.ndarray:
+    """``num`` images of ``make(batch_size, first_image)``, which always makes a whole batch: (num, ...).
 
-    The last batch is filled up and cut, so that one compiled graph serves all.
+    What the last batch has too many is cut off, so that one compiled graph serves all.
 
     Raises:
         UserError: for no images, or none at a time.
@@ -93,5 +93,4 @@ def in_batches(sample: Callable[[int, int], Tensor], num: int, batch_size: int, 
     batch_size = min(batch_size, num)
     firsts = range(0, num, batch_size)
     shown = bar(firsts, "sampling", show=progress and len(firsts) > 1, unit="batch")
-    images = np.concatenate([sample(batch_size, first).asnumpy() for first in shown])
-    return np.clip(images[:num], 0.0, 1.0)
+    return np.concatenate([make(batch_size, first).asnumpy() for first in shown])[:num]

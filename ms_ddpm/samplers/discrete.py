@@ -211,7 +211,7 @@ def sample_images(
     def sample(size: int, first: int) -> Tensor:
         return make(diffusion, size, steps=steps, eta=eta, seed=seed, progress=progress, first_image=first)
 
-    return in_batches(sample, num, batch_size, progress=progress)
+    return np.clip(in_batches(sample, num, batch_size, progress=progress), 0.0, 1.0)
 
 
 def _as_tensor(array) -> Tensor:

@@ -13,7 +13,8 @@
         stream of its own, named by ``seed`` and its index, so image 7 of seed 0 is the same whatever the batch size.
     return_all_timesteps: the chain (B, states, C, H, W), x_1 first; progress: a bar.
 
-Song et al., "Score-based generative modeling through SDEs", https://arxiv.org/abs/2011.13456."""
+Song et al., "Score-based generative modeling through SDEs", https://arxiv.org/abs/2011.13456.
+"""
 
 from __future__ import annotations
 
