@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from . import checkpoint, data, sizes
-from .arrays import TakesArrays, takes_arrays
+from .arrays import takes_arrays
 from .config import Config
 from .errors import UserError, require_positive
 from .fingerprint import remembers
@@ -22,6 +22,7 @@ from .random import Stream, stream
 from .runtime import OwnGraphs
 from .samplers.chain import in_batches
 from .tensorfile import digest
+from .trainable import Trainable
 
 log = logging.getLogger("ms_ddpm")
 
@@ -53,7 +54,7 @@ def of_batches(call: Callable, arrays: np.ndarray, batch_size: int = BATCH) -> n
 
 
 @remembers()
-class ImageAutoencoder(TakesArrays):
+class ImageAutoencoder(Trainable):
     """Trains an `AutoEncoder`: ``cell(images)`` with images (B, C, H, W) in [0, 1] is the scalar loss.
 
     mean (x - x')^2 + perceptual_weight * perceptual(x, x'), x' the reconstruction. Nothing in it is random.
@@ -72,8 +73,6 @@ class ImageAutoencoder(TakesArrays):
     Raises:
         UserError: for an image size that the network does not give back.
     """
-
-    conditional = False
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .arrays import TakesArrays, takes_arrays
+from .arrays import takes_arrays
 from .config import Config
 from .config_systems import MAX_STEPS
 from .errors import UserError, quoted
@@ -29,6 +29,7 @@ from .runtime import OwnGraphs
 from .samplers.chain import Chain
 from .samplers.corruption import step_of, towards
 from .sizes import image_sides
+from .trainable import Trainable
 
 DEFAULT_STEPS = 40
 NO_SHOT_NOISE = 2.0**-24  # amounts below it: noise that float32 cannot hold beside 1
@@ -169,7 +170,7 @@ def start_tape(kind: str, seed: int | None, shape: tuple[int, ...], first_image:
 
 
 @remembers()
-class Corruption(TakesArrays):
+class Corruption(Trainable):
     """Trains and samples a network that undoes corruption.
 
     ``corruption(img, amount, z)`` with img (B, C, H, W) in [0, 1] gives the mean squared error of the network's answer
@@ -185,8 +186,6 @@ class Corruption(TakesArrays):
         UserError: for a kind that does not exist, and sizes and steps that do not fit.
     """
 
-    conditional = False
-    num_classes = 0
     named_as_torch = True
 
     def __init__(

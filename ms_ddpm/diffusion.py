@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from . import schedules
-from .arrays import TakesArrays, takes_arrays
+from .arrays import takes_arrays
 from .errors import UserError
 from .fingerprint import remembers
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
@@ -24,6 +24,7 @@ from .ops.elementary import exp
 from .random import immiscible_assignment, normal
 from .runtime import OwnGraphs
 from .samplers import discrete
+from .trainable import Trainable
 
 LOG2 = math.log(2.0)
 VB_LOSS_WEIGHT = 0.001  # lambda of Nichol & Dhariwal, https://arxiv.org/abs/2102.09672, eq. 16
@@ -38,7 +39,7 @@ class ModelPrediction(NamedTuple):
 
 
 @remembers()
-class GaussianDiffusion(TakesArrays):
+class GaussianDiffusion(Trainable):
     """Trains and samples a network as a denoising diffusion model.
 
     ``diffusion(img, t, noise)`` with img (B, C, H, W) in [0, 1], t (B,) int32 and noise like img gives the scalar

@@ -5,37 +5,28 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn
 
-from .config_systems import SAMPLERS
+from . import registry
 from .errors import UserError
 from .labels import labels_for, labels_of_images, require_conditional
 from .samplers.chain import in_batches
 
 __all__ = ["check_options", "check_request", "draw_images", "labels_for"]
 
-OPTIONS = {  # what may be asked of the systems' samplers
-    "diffusion": ("sampler", "steps", "eta"),
-    "score": ("sampler", "steps", "guidance_scale", "denoise", "eps", "snr"),
-    "latent": ("sampler", "steps", "guidance_scale", "denoise", "eps", "snr"),
-    "corruption": ("steps",),
-    "autoencoder": (),
-}
-
 
 def check_options(system: str, options: dict) -> dict:
     """``options`` without those that are None. Raises UserError for one that the system's samplers do not take."""
     given = {name: value for name, value in options.items() if value is not None}
+    asked = registry.get(system)
+    known = {option.argument: option for option in asked.sampling}
     for name in given:
-        if system == "autoencoder":
+        if asked.no_options:
+            raise UserError(f"{name} is an option of samplers, and {asked.no_options}")
+        if name not in known:
+            raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(known)}")
+        if known[name].choices and given[name] not in known[name].choices:
             raise UserError(
-                f"{name} is an option of samplers, and an autoencoder only gives images back; for new ones train the "
-                "latent system on it, and sample that"
+                f"{name} is {given[name]!r}, expected one of a {system} model's: {', '.join(known[name].choices)}"
             )
-        if name not in OPTIONS[system]:
-            raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(OPTIONS[system])}")
-    if "sampler" in given and given["sampler"] not in SAMPLERS[system]:
-        raise UserError(
-            f"sampler is {given['sampler']!r}, expected one of a {system} model's: {', '.join(SAMPLERS[system])}"
-        )
     return given
 
 
@@ -71,7 +62,7 @@ def draw_images(
     Args:
         cell: its ``sample`` takes batch_size, seed, first_image and progress, and labels where it is conditional.
         labels: class of each image, int32 (num,), or one for all, of a conditional model.
-        options: of the system's samplers, see `OPTIONS`.
+        options: of the system's samplers, see `systems.System.sampling`.
 
     Raises:
         UserError: for no images or none at a time, labels that do not fit, and what the Cell's ``sample`` raises.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .arrays import TakesArrays, takes_arrays
+from .arrays import takes_arrays
 from .config_systems import SMALLEST_EPS
 from .data import check_labels
 from .errors import UserError, quoted
@@ -25,6 +25,7 @@ from .runtime import OwnGraphs
 from .samplers import score as samplers
 from .samplers.request import check_request, is_real
 from .sde import SDE, SDES
+from .trainable import Trainable
 
 if TYPE_CHECKING:
     from .config import Config
@@ -33,7 +34,7 @@ DEFAULT_STEPS = 500
 
 
 @remembers(free=("sampler", "denoise"))
-class ScoreModel(TakesArrays):
+class ScoreModel(Trainable):
     """Trains and samples ``net`` as the score of images under ``sde``.
 
     ``model(img, t, z)``, with ``conditional`` ``model(img, labels, t, z[, dropped])``, gives the scalar loss; `draw`

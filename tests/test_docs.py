@@ -5,6 +5,7 @@ import re
 import pytest
 
 from ms_ddpm import config
+from ms_ddpm.keys import default_of
 
 from .conftest import ROOT
 
@@ -23,7 +24,7 @@ def test_the_options_table_is_the_configurations(readme):
     table = rows(readme)
     assert set(config.FIELDS) <= set(table) | {"source"}
     plain = {True: "true", False: "false", None: "null"}
-    for name, value in config.to_dict(config.Config()).items():
+    for name, value in {name: default_of(field) for name, field in config.all_fields().items()}.items():
         if name == "source":
             continue
         free, written = table[name]
