@@ -113,7 +113,13 @@ gpu = [
 PYTEST = "pytest>=8,<9.2"  # pytest-xdist 3.8 cannot tell 9.2 which tests belong together; they compile everything twice
 parity = [*torch, "tomli; python_version < '3.11'"]
 peers = [*parity, "diffusers>=0.30"]
-docs = ["mkdocs-material>=9.6,<10", "mkdocs-static-i18n>=1.3,<2", "mkdocstrings[python]>=0.29"]  # as in scripts/docs.sh
+docs = [
+    "mkdocs-material>=9.6,<10",
+    "mkdocs-static-i18n>=1.3,<2",
+    "mkdocstrings[python]>=0.29",
+    "jieba",
+    "ruff",
+]  # docs.sh
 
 setup(
     name="ms_ddpm",

@@ -7,10 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv-docs}
 # The extra "docs" of setup.py without the library itself, which would bring MindSpore.
-requirements=("mkdocs-material>=9.6,<10" "mkdocs-static-i18n>=1.3,<2" "mkdocstrings[python]>=0.29")
+requirements=("mkdocs-material>=9.6,<10" "mkdocs-static-i18n>=1.3,<2" "mkdocstrings[python]>=0.29" "jieba" "ruff")
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "${requirements[@]}"
 if [ "${1:-build}" = serve ]; then
   exec "$venv/bin/python" -m mkdocs serve
 fi
+export NO_MKDOCS_2_WARNING=1
 exec "$venv/bin/python" -m mkdocs build --strict

@@ -1,4 +1,4 @@
-"""What `mkdocs build` does to a page beyond Markdown (mkdocs.yml, "hooks"), so that one text reads well on GitHub and here.
+"""What `mkdocs build` does to a page beyond Markdown (mkdocs.yml, "hooks"): a text reads well on GitHub and there.
 
 Links to files that are no pages, such as ../configs/digits.yaml, lead to the repository (REPO_URL); where that is not
 known they become plain text. The line that leads to a page's other language is left out, since every page of the site
@@ -45,6 +45,8 @@ def outward(page: str, target: str) -> str | None:
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
     """Called by MkDocs with the text of each page."""
+    if page.file.src_uri.startswith("index."):
+        page.meta["hide"] = ["navigation"]  # it would have one entry
     home = homes()
     markdown = OTHER_LANGUAGE.sub("", markdown)
     markdown = PUBLIC.sub(lambda m: f"::: ms_ddpm.{home[m[1]]}.{m[1]}", markdown)

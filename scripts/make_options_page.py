@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Writes docs/options.md and docs/options.zh.md: every key of a configuration, its default, its values and what it means.
+"""Writes docs/options.md and docs/options.zh.md: every key of a configuration, its default, values and meaning.
 
   python scripts/make_options_page.py            after a change of a key, or of scripts/docs_options.yaml
 
@@ -17,53 +17,29 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ms_ddpm import config, config_systems
+
+ROOT = Path(__file__).resolve().parent.parent
 
 WORDS = ROOT / "scripts/docs_options.yaml"
 PAGES = {"en": ROOT / "docs/options.md", "zh": ROOT / "docs/options.zh.md"}
 
-HEADS = {
-    "en": """# Options
-
-[简体中文](options.zh.md)
-
-These are the keys of the YAML files and the flags of `train.py`: `dim: 32` in a file is `--dim 32` on the command line
-(`source` has no flag). A flag overrides the file, the file overrides the default. Lists are written with spaces
-(`--dim_mults 1 2 4`), switches as `--flip` and `--no-flip`, mappings as `name=value`. A key marked with * may change when
-a run is continued.
-
-An unknown key is an error, and so is a key that only other systems read. What cannot fit into memory is refused before it
-is allocated. The sides of the images must be divisible by 2 to the power of (number of stages - 1): by 8 for four stages.
-Complete examples are the files in [configs](../configs), see [Recipes](recipes.md).
-""",
-    "zh": """# 配置项
-
-[English](options.md)
-
-下表既是 YAML 文件的键，也是 `train.py` 的命令行选项：文件中的 `dim: 32` 即命令行的 `--dim 32`（`source` 没有对应的选项）。\
-命令行优先于文件，文件优先于默认值。列表用空格分隔（`--dim_mults 1 2 4`），开关写作 `--flip` 和 `--no-flip`，字典写作 \
-`name=value`。带 * 的项在续训时可以更改。
-
-未知的键会报错，只属于其他系统的键也会报错。内存放不下的请求在分配之前就被拒绝。图像的高和宽必须能被 2 的（级数 - 1）次方整除，\
-例如四级网络要求能被 8 整除。完整的例子见 [configs](../configs) 中的文件和[训练配方](recipes.zh.md)。
-""",
-}
 COLUMNS = {"en": ("Name", "Default", "Values", "Meaning"), "zh": ("名称", "默认值", "取值", "含义")}
 READ_BY = {"en": "Read by: {}, unless a key says otherwise.", "zh": "适用的系统：{}（另有说明的除外）。"}
 COMMA, COLON = {"en": ", ", "zh": "、"}, {"en": ": ", "zh": "："}
 KINDS = {  # how a value is written -> words
     "en": {
-        "int": "whole number", "float": "number", "str": "text", "name": "text", "colour": "colour", "bool": "yes or no",
-        "names": "names", "ints": "whole numbers", "floats": "numbers", "bools": "list of true, false",
-        "size": "one or two whole numbers", "int_or_ints": "whole number, or one per stage",
-        "mapping": "name=value ...",
+        "int": "whole number", "float": "number", "str": "text", "name": "text", "colour": "colour",
+        "bool": "yes or no", "names": "names", "ints": "whole numbers", "floats": "numbers",
+        "bools": "list of true, false", "size": "one or two whole numbers",
+        "int_or_ints": "whole number, or one per stage", "mapping": "name=value ...",
     },
     "zh": {
-        "int": "整数", "float": "数", "str": "文本", "name": "文本", "colour": "颜色", "bool": "是或否", "names": "若干名称",
-        "ints": "若干整数", "floats": "若干数", "bools": "若干 true、false", "size": "一个或两个整数",
+        "int": "整数", "float": "数", "str": "文本", "name": "文本", "colour": "颜色", "bool": "是或否",
+        "names": "若干名称", "ints": "若干整数", "floats": "若干数",
+        "bools": "若干 true、false", "size": "一个或两个整数",
         "int_or_ints": "整数，或每级一个", "mapping": "name=value ...",
     },
 }  # fmt: skip
@@ -104,8 +80,8 @@ def options() -> dict[str, Option]:
     return found
 
 
-def words() -> list[dict]:
-    """The sections of scripts/docs_options.yaml."""
+def words() -> dict:
+    """scripts/docs_options.yaml: the ``beginning`` of each page, and its ``sections``."""
     return yaml.safe_load(WORDS.read_text(encoding="utf-8"))
 
 
@@ -132,8 +108,9 @@ def values(option: Option, language: str) -> str:
 
 def page(language: str) -> str:
     """The text of the page."""
-    known, parts = options(), [HEADS[language]]
-    for section in words():
+    known, said = options(), words()
+    parts = [said["beginning"][language]]
+    for section in said["sections"]:
         keys = {name: known[name] for name in section["keys"]}
         common = statistics.mode(option.systems for option in keys.values())
         parts.append(f"## {section['section'][language]}\n")
@@ -141,8 +118,8 @@ def page(language: str) -> str:
             parts.append(READ_BY[language].format(COMMA[language].join(f"`{name}`" for name in common)) + "\n")
         rows = ["| " + " | ".join(COLUMNS[language]) + " |", "| --- | --- | --- | --- |"]
         for name, option in keys.items():
-            said = section["keys"][name]
-            text = said.get("en", option.help) if language == "en" else said["zh"]
+            of_key = section["keys"][name]
+            text = of_key.get("en", option.help) if language == "en" else of_key["zh"]
             if option.systems != common:
                 text = f"{COMMA[language].join(option.systems)}{COLON[language]}{text}"
             star = "*" if option.may_change else ""
