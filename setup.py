@@ -119,7 +119,7 @@ docs = [
     "mkdocstrings[python]>=0.29",
     "jieba",
     "ruff",
-]  # docs.sh
+]  # as in scripts/docs.sh
 
 setup(
     name="ms_ddpm",

@@ -78,6 +78,11 @@ def test_pages_that_readers_of_chinese_need_are_there():
     assert [name for name in IN_CHINESE if f"docs/{name}.md" not in TWINS] == []
 
 
+def prose(text):
+    """A page's text without its blocks of code."""
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
 def headings(page):
     """The anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
@@ -88,7 +93,9 @@ def test_pages_and_headings_that_are_named_are_there():
     """In links from page to page, and as docs/page.md#heading anywhere in the code."""
     named = []
     for page in map(ROOT.joinpath, PAGES):
-        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        for target, anchor in re.findall(
+            r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose(page.read_text(encoding="utf-8"))
+        ):
             named.append((page, page.parent / target if target else page, anchor))
     for folder in ("ms_ddpm", "torch_ref", "parity_tests", "scripts", "configs"):
         for file in (f for f in (ROOT / folder).rglob("*") if f.suffix in (".py", ".yaml", ".sh", ".toml")):
@@ -240,8 +247,7 @@ def commands(page):
 
 def spoken(page):
     """Commands within the text."""
-    text = re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
-    return [" ".join(found.split()) for found in re.findall(r"`(python [^`]+)`", text)]
+    return [" ".join(found.split()) for found in re.findall(r"`(python [^`]+)`", prose(read(page)))]
 
 
 class Parsed(BaseException):
@@ -430,7 +436,7 @@ def test_links_out_of_the_pages_lead_to_the_repository():
 
 
 def test_the_script_installs_what_the_extra_does():
-    extra = ast.literal_eval(re.search(r"^docs = (\[.*\])", read("setup.py"), re.MULTILINE)[1])
+    extra = ast.literal_eval(re.search(r"^docs = (\[.*?^\])", read("setup.py"), re.MULTILINE | re.DOTALL)[1])
     assert shlex.split(re.search(r"^requirements=\((.*)\)", read("scripts/docs.sh"), re.MULTILINE)[1]) == extra
 
 
