@@ -75,9 +75,9 @@ def test_the_recipes_of_the_score_article_have_its_numbers(name):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_the_readmes_give_the_length_and_the_batch_of_every_recipe(recipe):
+def test_the_pages_give_the_length_and_the_batch_of_every_recipe(recipe):
     values = config.Config(**config.from_yaml(recipe))
-    for page in ("README.md", "README_CN.md"):
+    for page in ("docs/recipes.md", "docs/recipes.zh.md"):
         text = (ROOT / page).read_text(encoding="utf-8")
         rows = [line for line in text.splitlines() if line.startswith("| `configs/")]
         [row] = [line for line in rows if re.search(f"[`/]{recipe.stem}\\.yaml`", line)]

@@ -161,7 +161,7 @@ DRAWS = (
      edit(P + "corruption:Corruption.draw", ("rng.random(img.shape[0], dtype=np.float32)",
                                              "np.repeat(rng.random(1, dtype=np.float32), img.shape[0])"))),
     ("every label is the first class", "draws/inputs_of_a_step",
-     edit(P + "data:ImageSource.column", ("return column[np.asarray(indices)]", "return column[np.asarray(indices)] * 0"))),
+     edit(P + "data:ImageSource.column", ("column[np.asarray(indices)]", "column[np.asarray(indices)] * 0"))),
     ("labels in the order of the file", "draws/inputs_of_a_step",
      edit(P + "data:ImageSource.column", ("return column[np.asarray(indices)]", "return column[: len(indices)]"))),
     ("labels of validation in their order everywhere", "draws/validation",
