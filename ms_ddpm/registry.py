@@ -6,6 +6,7 @@ What a system is, `ms_ddpm.systems` says. This module knows their names alone, a
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, quoted
+
+log = logging.getLogger("ms_ddpm")
 
 GROUP = "ms_ddpm.systems"  # of entry points
 
@@ -32,9 +35,18 @@ def _announced() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _own()}
 
 
+@cache
 def names() -> tuple[str, ...]:
-    """The names of all systems."""
-    return (*_own(), *_announced())
+    """The names of all systems; a warning names another package's that cannot be loaded."""
+    loaded = list(_own())
+    for name in _announced():
+        try:
+            _load(name)
+        except UserError as error:
+            log.warning("%s", error)
+        else:
+            loaded.append(name)
+    return tuple(loaded)
 
 
 @cache
