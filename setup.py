@@ -113,6 +113,13 @@ gpu = [
 PYTEST = "pytest>=8,<9.2"  # pytest-xdist 3.8 cannot tell 9.2 which tests belong together; they compile everything twice
 parity = [*torch, "tomli; python_version < '3.11'"]
 peers = [*parity, "diffusers>=0.30"]
+docs = [
+    "mkdocs-material>=9.6,<10",
+    "mkdocs-static-i18n>=1.3,<2",
+    "mkdocstrings[python]>=0.29",
+    "jieba",
+    "ruff",
+]  # as in scripts/docs.sh
 
 setup(
     name="ms_ddpm",
@@ -146,6 +153,7 @@ setup(
         "parity": parity,
         "peers": peers,
         "tensorboard": tensorboard,
+        "docs": docs,
         "test": [*digits, *peers, *tensorboard, PYTEST, "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff"],
     },
 )

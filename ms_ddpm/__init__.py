@@ -40,6 +40,7 @@ _MODULES = _WITHOUT_MINDSPORE | {
     "likelihood", "mindir", "nets", "ops", "optim", "perceptual", "recipes", "samplers", "sampling", "schedulers",
     "score", "score_likelihood", "score_samplers", "sde", "train_step", "trainer", "weights",
 }  # fmt: skip
+_WITHIN = {"score_likelihood": "samplers.likelihood", "score_samplers": "samplers.score"}  # modules by another path
 __all__ = [*_HOME, *sorted(_MODULES)]
 
 
@@ -47,7 +48,7 @@ compile_cache.switch_off()  # whatever is imported next, and whoever compiles it
 
 
 def __getattr__(name: str):
-    home = _HOME.get(name, name if name in _MODULES else None)
+    home = _HOME.get(name, _WITHIN.get(name, name) if name in _MODULES else None)
     if home is None:
         raise AttributeError(f"module 'ms_ddpm' has no attribute {name!r}")
     if home not in _WITHOUT_MINDSPORE:

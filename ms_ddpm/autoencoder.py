@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from . import checkpoint, data, sizes
-from .arrays import TakesArrays, takes_arrays
+from .arrays import takes_arrays
 from .config import Config
 from .errors import UserError, require_positive
 from .fingerprint import remembers
@@ -19,8 +19,10 @@ from .nets.autoencoder import AutoEncoder, latent_size
 from .ops.assign import set_parameters
 from .perceptual import build_perceptual
 from .random import Stream, stream
-from .runtime import OwnGraphs, compiled
+from .runtime import OwnGraphs
+from .samplers.chain import in_batches
 from .tensorfile import digest
+from .trainable import Trainable
 
 log = logging.getLogger("ms_ddpm")
 
@@ -40,19 +42,19 @@ def evaluating(cell: nn.Cell) -> Iterator[None]:
         cell.set_train(training)
 
 
-def in_batches(call: Callable, arrays: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
-    """``call`` of float32 ``arrays`` (N, ...), ``batch_size`` at a time; the last batch is filled up, for one graph."""
-    size = min(batch_size, len(arrays))
-    found = []
-    for first in range(0, len(arrays), size):
+def of_batches(call: Callable, arrays: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
+    """``call`` of float32 ``arrays`` (N, ...), ``batch_size`` at a time; the last batch repeats its last array."""
+
+    def of_batch(size: int, first: int) -> Tensor:
         batch = arrays[first : first + size]
         filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)]) if len(batch) < size else batch
-        found.append(call(Tensor(np.ascontiguousarray(filled, np.float32))).asnumpy()[: len(batch)])
-    return np.concatenate(found)
+        return call(Tensor(np.ascontiguousarray(filled, np.float32)))
+
+    return in_batches(of_batch, len(arrays), batch_size)
 
 
 @remembers()
-class ImageAutoencoder(TakesArrays):
+class ImageAutoencoder(Trainable):
     """Trains an `AutoEncoder`: ``cell(images)`` with images (B, C, H, W) in [0, 1] is the scalar loss.
 
     mean (x - x')^2 + perceptual_weight * perceptual(x, x'), x' the reconstruction. Nothing in it is random.
@@ -71,8 +73,6 @@ class ImageAutoencoder(TakesArrays):
     Raises:
         UserError: for an image size that the network does not give back.
     """
-
-    conditional = False
 
     def __init__(
         self,
@@ -106,9 +106,7 @@ class ImageAutoencoder(TakesArrays):
         return self.loss(images, self.net(images))
 
     def _call(self, name: str) -> Callable:
-        if name not in self._calls:
-            self._calls[name] = compiled(_CALLS[name](self.net))
-        return self._calls[name]
+        return self._calls.made(name, _CALLS[name], self.net)
 
     def _evaluated(self, name: str, arrays: np.ndarray, shape: tuple, what: str, batch_size: int) -> np.ndarray:
         arrays = np.asarray(arrays)
@@ -116,7 +114,7 @@ class ImageAutoencoder(TakesArrays):
             raise UserError(f"{what} of shape {arrays.shape}, expected (N, {', '.join(map(str, shape))})")
         require_positive(batch_size=batch_size)
         with evaluating(self):
-            return in_batches(self._call(name), data.as_float(arrays), batch_size)
+            return of_batches(self._call(name), data.as_float(arrays), batch_size)
 
     def encode(self, images: np.ndarray, batch_size: int = BATCH) -> np.ndarray:
         """Latents (N, *latent_shape) float32 of images (N, C, H, W), float in [0, 1] or uint8. Not normalised.

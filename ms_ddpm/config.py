@@ -1,4 +1,8 @@
-"""The configuration of a run: one dataclass, from which YAML files, flags and ``--help`` are all made."""
+"""The configuration of a run: a dataclass per system, from which YAML files, flags and ``--help`` are all made.
+
+`Config` has the keys of every system. A system adds its own in ``systems/NAME/config.py``; ``Config(system="score")``
+makes that one.
+"""
 
 from __future__ import annotations
 
@@ -6,272 +10,208 @@ import argparse
 import dataclasses
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ._readers import READERS
-from .config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS, SYSTEMS, check_system
+from . import keys
 from .errors import UserError, quoted, reason_of
-from .layouts import NORMS
+from .keys import MAX_STEPS, default_of, fields_of, key
 
 SCHEDULE_NAMES = ("constant", "cosine", "linear", "exponential")
 MAX_YAML = 100_000  # bytes; PyYAML reads about 100 kB a second
 MAX_YAML_VALUES = 10_000  # once aliases are written out; a recipe has fewer than a hundred
-
-
-def _option(
-    default: Any, kind: str, help: str, *, choices: Sequence[str] = (), low: float | None = None,
-    high: float | None = None,
-) -> Any:  # fmt: skip
-    """A field: ``kind`` is a key of `_readers.READERS`, with "?" behind it where null is allowed."""
-    metadata = {"kind": kind, "help": help, "choices": tuple(choices), "low": low, "high": high}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+DEFAULT_SYSTEM = "diffusion"
 
 
 @dataclass
 class Config:
-    """Everything that makes a run. Names are those of `Unet`, `GaussianDiffusion` and `Trainer`."""
+    """What makes a run of any system. Names are those of the constructors and of `Trainer`.
 
-    source: str = _option("", "str", "paper or article the recipe comes from (a note)")
-    system: str = _option("diffusion", "str", "what is trained; see docs/systems.md", choices=SYSTEMS)
+    Called with no key of another system, it makes the class of ``system``, which has that system's own keys too.
+    """
+
+    def __new__(cls, **values: Any) -> Config:
+        from . import registry
+
+        kind = registry.get(values.get("system", DEFAULT_SYSTEM)).Config if cls is Config else cls
+        for name in (values.keys() - fields_of(kind).keys()) & all_fields().keys():
+            raise _foreign(name, values[name], kind.system)
+        return object.__new__(kind)
+
+    source: str = key("", "str", "paper or article the recipe comes from (a note)", free=True)
+    system: str = key("diffusion", "name", "what is trained; see docs/systems.md")
     # data
-    dataset: str = _option(
+    dataset: str = key(
         "digits", "name", "'digits' or 'digits28' (built in), or a path: image folder, MNIST/CIFAR files, .npz"
     )
-    image_size: Any = _option(8, "size", "side of the images, or height and width", low=1)
-    channels: int = _option(1, "int", "1 grayscale, 3 RGB, 4 RGBA", low=1)
-    background: str = _option(
+    image_size: Any = key(8, "size", "side of the images, or height and width", low=1)
+    channels: int = key(1, "int", "1 grayscale, 3 RGB, 4 RGBA", low=1)
+    background: str = key(
         "white", "colour", "seen through transparent pixels (1 or 3 channels): a colour's name, or #rrggbb"
     )
-    full_depth: bool = _option(False, "bool", "keep what PNG and TIFF of 16 bits hold; otherwise 8 bits of it")
-    labels_from: str = _option(
-        "files", "str", "files: labels of MNIST, CIFAR, .npz; folders: each folder of images is a class",
-        choices=("files", "folders"),
-    )  # fmt: skip
-    flip: bool = _option(False, "bool", "mirror each image with probability 1/2")
-    validation_images: int = _option(128, "int", "images held out for the validation loss; 0: none", low=0)
-    workers: int = _option(1, "int", "threads that load images", low=1, high=1024)
-    # network
-    dim: int = _option(64, "int", "width of the first stage", low=4)
-    init_dim: Any = _option(None, "int?", "channels after the first convolution (default: dim)", low=1)
-    dim_mults: list = _option(
-        [1, 2, 4, 8], "ints", "width of each stage in units of dim; resolution halves between", low=1
-    )
-    self_condition: bool = _option(False, "bool", "feed the previous estimate of x_0 back in")
-    learned_variance: bool = _option(False, "bool", "learn the variance of the reverse process")
-    learned_sinusoidal_cond: bool = _option(False, "bool", "learned Fourier features of the time")
-    random_fourier_features: bool = _option(False, "bool", "fixed random Fourier features of the time")
-    learned_sinusoidal_dim: int = _option(16, "int", "how many Fourier features", low=2)
-    sinusoidal_pos_emb_theta: float = _option(10000.0, "float", "longest period of the sinusoids", low=1)
-    dropout: float = _option(0.0, "float", "dropout in the residual blocks", low=0)
-    attn_dim_head: Any = _option(32, "int_or_ints", "width of a head, or one per stage", low=1)
-    attn_heads: Any = _option(4, "int_or_ints", "attention heads, or one per stage", low=1)
-    full_attn: Any = _option(None, "bools?", "softmax attention per stage (default: innermost only)")
-    flash_attn: bool = _option(False, "bool", "softmax attention block by block: less memory, same numbers")
-    norm: str = _option(
-        "rms", "str", "'rms': today's PyTorch layout; 'group': the 2022 one; others: of the releases between",
-        choices=NORMS,
-    )  # fmt: skip
-    downsample: str = _option("unshuffle", "str", "'unshuffle': today's; 'conv': 2022's", choices=("unshuffle", "conv"))
-    # diffusion
-    timesteps: int = _option(1000, "int", "T", low=1, high=1_000_000)
-    sampling_timesteps: Any = _option(None, "int?", "steps of sampling; fewer than T: DDIM", low=1, high=MAX_STEPS)
-    objective: str = _option("pred_v", "str", "what is predicted", choices=("pred_v", "pred_noise", "pred_x0"))
-    beta_schedule: str = _option(
-        "sigmoid", "str", "noise schedule", choices=("linear", "cosine", "sigmoid", "scaled_linear")
-    )
-    schedule_fn_kwargs: dict = _option({}, "mapping", "arguments of the schedule, as name=value")
-    loss_type: str = _option("l2", "str", "loss", choices=("l2", "l1"))
-    ddim_sampling_eta: float = _option(0.0, "float", "0 deterministic ... 1 as noisy as DDPM", low=0)
-    rederive_pred_noise: bool = _option(
-        True, "bool", "DDIM: noise of a clipped x_0 is computed again from it; no: it stays as predicted, as in 2022"
-    )
-    offset_noise_strength: float = _option(0.0, "float", "offset noise", low=0)
-    min_snr_loss_weight: bool = _option(False, "bool", "min-SNR loss weight")
-    min_snr_gamma: float = _option(5.0, "float", "its gamma", low=0)
-    p2_loss_weight_gamma: float = _option(0.0, "float", "P2 loss weight: gamma; 0: off", low=0)
-    p2_loss_weight_k: float = _option(1.0, "float", "P2 loss weight: k", low=0)
-    immiscible: bool = _option(False, "bool", "assign each image the nearest noise of the batch")
-    # classes, of the score and latent systems
-    num_classes: int = _option(0, "int", "classes to condition on; 0: none", low=0, high=100_000)
-    class_dropout: float = _option(
-        0.1, "float", "how often the class is hidden in training, for guidance", low=0, high=1
-    )
-    guidance_scale: float = _option(1.0, "float", "classifier-free guidance in sampling; 1: none", low=0)
-    # score: stochastic differential equations
-    sde: str = _option("ve", "str", "the noising process", choices=("ve", "vp", "subvp"))
-    sigma: float = _option(25.0, "float", "ve: its noise grows as sigma^t", low=1.001)
-    sde_beta_min: float = _option(0.1, "float", "vp, subvp: beta at t = 0", low=0)
-    sde_beta_max: float = _option(20.0, "float", "vp, subvp: beta at t = 1", low=0)
-    score_net: str = _option(
-        "concat", "str", "skips of the score U-Net; 'transformer': added, with attention to the class",
-        choices=("concat", "add", "transformer"),
-    )  # fmt: skip
-    whole_images: bool = _option(
-        False, "bool", "zeros around the images, so that the score U-Net sees their last row and column"
-    )
-    channel_widths: list = _option([32, 64, 128, 256], "ints", "channels of each resolution", low=1)
-    embed_dim: int = _option(256, "int", "width of the time's Fourier features", low=2)
-    fourier_scale: float = _option(30.0, "float", "of those features' frequencies", low=0)
-    text_dim: int = _option(256, "int", "width of the class embedding", low=1)
-    num_heads: int = _option(1, "int", "attention heads of the transformer blocks", low=1)
-    sigma_data: Any = _option(
-        None, "float?", "the data's deviation, to precondition the network with (default: it is not)", low=1e-3
-    )
-    data_mean: float = _option(0.0, "float", "the data's mean, with sigma_data")
-    time_power: float = _option(1.0, "float", "above 1: more training at small times", low=1e-3, high=10)
-    score_sampler: str = _option(
-        "euler", "str", "euler (Euler-Maruyama), pc (predictor-corrector), ode (RK45), heun", choices=SCORE_SAMPLERS
-    )
-    sampling_eps: float = _option(1e-3, "float", "time at which sampling ends", low=SMALLEST_EPS, high=0.5)
-    sampling_denoise: bool = _option(False, "bool", "end with the expected image instead of a last step")
-    corrector_snr: float = _option(0.16, "float", "pc: signal-to-noise ratio of the corrector", low=0)
-    # autoencoder and latent
-    autoencoder: Any = _option(None, "name?", "latent: output directory of the autoencoder's run")
-    autoencoder_channels: list = _option(
-        [4, 4, 4], "ints", "channels of its three convolutions; the last: of latents", low=1
-    )
-    perceptual: str = _option(
-        "gradient", "str", "what is added to the squared error", choices=("lpips", "gradient", "none")
-    )
-    lpips_weights: Any = _option(None, "name?", "lpips: its weights, made by scripts/convert.py lpips")
-    perceptual_weight: float = _option(1.0, "float", "how much of it", low=0)
-    # corruption
-    noise_kind: str = _option(
-        "uniform", "str", "what images are corrupted with",
-        choices=("uniform", "gaussian", "salt_and_pepper", "poisson", "multiplicative"),
-    )  # fmt: skip
+    full_depth: bool = key(False, "bool", "keep what PNG and TIFF of 16 bits hold; otherwise 8 bits of it")
+    flip: bool = key(False, "bool", "mirror each image with probability 1/2")
+    validation_images: int = key(128, "int", "images held out for the validation loss; 0: none", low=0)
+    workers: int = key(1, "int", "threads that load images", low=1, high=1024, free=True)
     # training
-    epochs: Any = _option(
-        None, "int?", "passes over the data, instead of train_num_steps; see docs/systems.md", low=1, high=MAX_STEPS
+    epochs: Any = key(
+        None,
+        "int?",
+        "passes over the data, instead of train_num_steps; see docs/systems.md",
+        low=1,
+        high=MAX_STEPS,
+        free=True,
     )
-    train_num_steps: int = _option(100000, "int", "optimizer steps", low=1, high=10**9)
-    train_batch_size: int = _option(16, "int", "images per step and accumulation", low=1)
-    gradient_accumulate_every: int = _option(1, "int", "batches per optimizer step", low=1)
-    train_lr: float = _option(1e-4, "float", "learning rate", low=0)
-    optimizer: str = _option("adam", "str", "optimizer", choices=("adam", "adamw"))
-    adam_betas: list = _option([0.9, 0.99], "floats", "betas of Adam", low=0)
-    weight_decay: Any = _option(None, "float?", "weight decay (default: the optimizer's, adam 0, adamw 0.01)", low=0)
-    max_grad_norm: float = _option(1.0, "float", "largest norm of the gradient; larger ones are scaled down", low=0)
-    lr_schedule: str = _option("constant", "str", "learning-rate schedule", choices=SCHEDULE_NAMES)
-    lr_decay: float = _option(0.98, "float", "exponential: factor per epoch", low=0, high=1)
-    lr_floor: float = _option(0.2, "float", "exponential: smallest factor", low=0, high=1)
-    warmup_steps: int = _option(0, "int", "steps of linear warm-up", low=0)
-    ema_decay: float = _option(0.995, "float", "decay of the averaged weights", low=0)
-    ema_update_every: int = _option(10, "int", "steps between their updates", low=1)
-    amp_level: str = _option("O0", "str", "O0 float32; O1 matrix products in half precision; O2 activations too",
-                             choices=("O0", "O1", "O2"))  # fmt: skip
-    amp_dtype: str = _option("float16", "str", "half precision of O1 and O2", choices=("float16", "bfloat16"))
-    max_nonfinite: int = _option(20, "int", "stop after so many non-finite steps in a row", low=1)
-    seed: int = _option(0, "int", "one seed gives one run", low=0)
+    train_num_steps: int = key(100000, "int", "optimizer steps", low=1, high=10**9, free=True)
+    train_batch_size: int = key(16, "int", "images per step and accumulation", low=1)
+    gradient_accumulate_every: int = key(1, "int", "batches per optimizer step", low=1)
+    train_lr: float = key(1e-4, "float", "learning rate", low=0, free=True)
+    optimizer: str = key("adam", "str", "optimizer", choices=("adam", "adamw"))
+    adam_betas: list = key([0.9, 0.99], "floats", "betas of Adam", low=0)
+    weight_decay: Any = key(None, "float?", "weight decay (default: the optimizer's, adam 0, adamw 0.01)", low=0)
+    max_grad_norm: float = key(
+        1.0, "float", "largest norm of the gradient; larger ones are scaled down", low=0, free=True
+    )
+    lr_schedule: str = key("constant", "str", "learning-rate schedule", choices=SCHEDULE_NAMES)
+    lr_decay: float = key(0.98, "float", "exponential: factor per epoch", low=0, high=1)
+    lr_floor: float = key(0.2, "float", "exponential: smallest factor", low=0, high=1)
+    warmup_steps: int = key(0, "int", "steps of linear warm-up", low=0)
+    ema_decay: float = key(0.995, "float", "decay of the averaged weights", low=0)
+    ema_update_every: int = key(10, "int", "steps between their updates", low=1)
+    amp_level: str = key(
+        "O0",
+        "str",
+        "O0 float32; O1 matrix products in half precision; O2 activations too",
+        choices=("O0", "O1", "O2"),
+        free=True,
+    )
+    amp_dtype: str = key("float16", "str", "half precision of O1 and O2", choices=("float16", "bfloat16"), free=True)
+    max_nonfinite: int = key(20, "int", "stop after so many non-finite steps in a row", low=1, free=True)
+    seed: int = key(0, "int", "one seed gives one run", low=0)
     # output
-    output_dir: str = _option("runs/default", "name", "where checkpoints, log and samples go")
-    save_and_sample_every: int = _option(1000, "int", "steps between checkpoints and sample grids", low=1)
-    num_samples: int = _option(25, "int", "images in the sample grid", low=1)
-    keep_checkpoint_max: int = _option(3, "int", "newest checkpoints kept (best is kept too); 0: all", low=0)
-    log_every: int = _option(10, "int", "steps between log lines", low=1)
-    tensorboard: bool = _option(False, "bool", "write TensorBoard files too")
-    resume: str = _option(
-        "auto", "name", "auto: continue what is in output_dir; whole: also where its last is damaged; never; a path"
+    output_dir: str = key("runs/default", "name", "where checkpoints, log and samples go", free=True)
+    save_and_sample_every: int = key(1000, "int", "steps between checkpoints and sample grids", low=1, free=True)
+    num_samples: int = key(25, "int", "images in the sample grid", low=1, free=True)
+    keep_checkpoint_max: int = key(3, "int", "newest checkpoints kept (best is kept too); 0: all", low=0, free=True)
+    log_every: int = key(10, "int", "steps between log lines", low=1, free=True)
+    tensorboard: bool = key(False, "bool", "write TensorBoard files too", free=True)
+    resume: str = key(
+        "auto",
+        "name",
+        "auto: continue what is in output_dir; whole: also where its last is damaged; never; a path",
+        free=True,
     )
-    accept_changes: Any = _option(
-        None, "names?", "continue although these have changed: the names that the refusal says (data: the data set)"
+    accept_changes: Any = key(
+        None,
+        "names?",
+        "continue although these have changed: the names that the refusal says (data: the data set)",
+        free=True,
     )
-    init_from: Any = _option(
-        None, "name?", "a new run begins with the weights of this run or checkpoint, at step 0 (fine-tuning)"
+    init_from: Any = key(
+        None, "name?", "a new run begins with the weights of this run or checkpoint, at step 0 (fine-tuning)", free=True
     )
-    init_weights: str = _option("ema", "str", "init_from: its averaged or its raw weights", choices=("ema", "model"))
+    init_weights: str = key(
+        "ema", "str", "init_from: its averaged or its raw weights", choices=("ema", "model"), free=True
+    )
     # machine
-    device_target: str = _option("CPU", "name", "CPU, GPU or Ascend")
-    device_id: Any = _option(None, "int?", "which GPU or Ascend device", low=0)
-    mode: int = _option(0, "int", "0 compiled graph, 1 PyNative (debugging)", low=0)
-    matmul_precision: str = _option("highest", "str", "float32 products: highest: true float32; high: TF32 or HF32",
-                                    choices=("highest", "high"))  # fmt: skip
-    threads: Any = _option(None, "int?", "CPU cores to compute on (default: all)", low=1, high=4096)
-    distribute: bool = _option(False, "bool", "one of several workers; started by msrun --worker_num N ...")
+    device_target: str = key("CPU", "name", "CPU, GPU or Ascend", free=True)
+    device_id: Any = key(None, "int?", "which GPU or Ascend device", low=0, free=True)
+    mode: int = key(0, "int", "0 compiled graph, 1 PyNative (debugging)", low=0, free=True)
+    matmul_precision: str = key(
+        "highest",
+        "str",
+        "float32 products: highest: true float32; high: TF32 or HF32",
+        choices=("highest", "high"),
+        free=True,
+    )
+    threads: Any = key(None, "int?", "CPU cores to compute on (default: all)", low=1, high=4096, free=True)
+    distribute: bool = key(False, "bool", "one of several workers; started by msrun --worker_num N ...", free=True)
 
 
-FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+def own_fields(system: str) -> dict[str, dataclasses.Field]:
+    """The keys that the system ``system`` adds to those of `Config`. Raises UserError where there is no such system."""
+    from . import registry
 
-# What may differ between a run and its continuation: everything else would make it another run.
-FREE_ON_RESUME = frozenset(
-    [
-        "source",
-        "train_num_steps",
-        "output_dir",
-        "save_and_sample_every",
-        "num_samples",
-        "keep_checkpoint_max",
-        "log_every",
-        "tensorboard",
-        "resume",
-        "accept_changes",
-        "init_from",  # a run that goes on has weights of its own
-        "init_weights",
-        "device_target",
-        "device_id",
-        "mode",
-        "threads",
-        "distribute",
-        "workers",
-        "max_nonfinite",
-        "train_lr",  # what the message about non-finite steps advises to change
-        "max_grad_norm",
-        "amp_level",
-        "amp_dtype",
-        "matmul_precision",
-        "sampling_timesteps",
-        "ddim_sampling_eta",
-        "rederive_pred_noise",
-        "guidance_scale",
-        "score_sampler",
-        "sampling_eps",
-        "corrector_snr",
-        "sampling_denoise",
-        "epochs",
-    ]
-)
+    return {name: f for name, f in fields_of(registry.get(system).Config).items() if name not in SHARED}
+
+
+SHARED = fields_of(Config)
+
+
+@cache
+def all_fields() -> dict[str, dataclasses.Field]:
+    """The keys of all systems; where several have one of a name, that of the first."""
+    from . import registry
+
+    found = dict(SHARED)
+    for system in registry.names():
+        for name, field in own_fields(system).items():
+            found.setdefault(name, field)
+    return found
+
+
+def systems_of(name: str) -> list[str]:
+    """The systems that have the key ``name`` as one of their own."""
+    from . import registry
+
+    return [system for system in registry.names() if name in own_fields(system)]
+
+
+def __getattr__(name: str) -> Any:
+    """FIELDS: `all_fields`; FREE_ON_RESUME: the keys that may change when a run goes on."""
+    if name == "FIELDS":
+        return all_fields()
+    if name == "FREE_ON_RESUME":
+        return frozenset(name for name, f in all_fields().items() if f.metadata["free"])
+    raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
 def read_value(name: str, value: Any) -> Any:
     """``value`` of the configuration key ``name``, in its type. Raises UserError where it does not fit."""
-    meta = FIELDS[name].metadata
-    kind = meta["kind"]
-    if kind.endswith("?") and (value is None or value in ("null", ["null"])):
-        return None
-    read, expected = READERS[kind.rstrip("?")]
-    try:
-        result = read(value)
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"configuration key {name} is {quoted(value)}, expected {expected}") from None
-    if meta["choices"] and result not in meta["choices"]:
-        raise UserError(f"configuration key {name} is {quoted(value)}, expected one of: {', '.join(meta['choices'])}")
-    low, high = meta["low"], meta["high"]
-    items = result if isinstance(result, list) else [result]
-    if low is not None and any(item < low for item in items):
-        raise UserError(f"configuration key {name} is {quoted(value)}, expected at least {low:g}")
-    if high is not None and any(item > high for item in items):
-        raise UserError(f"configuration key {name} is {quoted(value)}, expected at most {high}")
-    return result
+    return keys.read_value(all_fields()[name], value)
 
 
-def from_mapping(values: dict, origin: str) -> dict[str, Any]:
-    """Typed values of a mapping; ``origin`` is named in errors."""
+def _foreign(name: str, value: Any, system: str) -> UserError:
+    """That the key ``name`` is one of other systems."""
+    owners = systems_of(name)
+    word = "system" if len(owners) == 1 else "systems"
+    return UserError(
+        f"configuration key {name} is {quoted(value)}, but it belongs to the {word} {', '.join(owners)}, and system is "
+        f"{system}; leave it out, or set system: {owners[0]}"
+    )
+
+
+def _unknown(name: Any, origin: str) -> UserError:
+    near = difflib.get_close_matches(name[:50], all_fields(), 1) if isinstance(name, str) else []
+    hint = f"; did you mean {near[0]}?" if near else "; train.py --help lists the keys"
+    return UserError(f"{origin} has the unknown configuration key {quoted(name)}{hint}")
+
+
+def from_mapping(values: dict, origin: str, system: str | None = None) -> dict[str, Any]:
+    """Typed values of a mapping; ``origin`` is named in errors.
+
+    Keys of other systems than its own (or ``system``) are left out where they say what is the default there: versions
+    up to 0.1 wrote every key of every system. Otherwise they stay, and `checked` refuses them.
+    """
     if not isinstance(values, dict):
         raise UserError(f"{origin} holds {type(values).__name__}, expected 'key: value' lines")
+    try:
+        known = SHARED | own_fields(values.get("system", DEFAULT_SYSTEM) if system is None else system)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from None
     result = {}
     for name, value in values.items():
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name[:50], FIELDS, 1) if isinstance(name, str) else []
-            hint = f"; did you mean {near[0]}?" if near else "; train.py --help lists the keys"
-            raise UserError(f"{origin} has the unknown configuration key {quoted(name)}{hint}")
+        field = known.get(name) if isinstance(name, str) else None
+        if field is None and name not in all_fields():
+            raise _unknown(name, origin)
         try:
-            result[name] = read_value(name, value)
+            result[name] = keys.read_value(field or all_fields()[name], value)
         except UserError as error:
             raise UserError(f"{origin}: {error}") from None
+        if field is None and result[name] == default_of(all_fields()[name]):
+            del result[name]
     return result
 
 
@@ -290,10 +230,10 @@ def _check_nodes(root: Any) -> None:
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
     seen = set()
-    for key in (key.value for key, _ in root.value) if isinstance(root, yaml.MappingNode) else ():
-        if isinstance(key, str) and key in seen:
-            raise ValueError(f"it gives the key {quoted(key)} more than once")
-        seen.add(key if isinstance(key, str) else None)
+    for name in (node.value for node, _ in root.value) if isinstance(root, yaml.MappingNode) else ():
+        if isinstance(name, str) and name in seen:
+            raise ValueError(f"it gives the key {quoted(name)} more than once")
+        seen.add(name if isinstance(name, str) else None)
 
 
 def _parse(text: str) -> Any:
@@ -313,8 +253,11 @@ def _parse(text: str) -> Any:
         raise ValueError(reason_of(error)) from None  # PyYAML's constructors let all of these through
 
 
-def from_yaml(path: str | Path) -> dict[str, Any]:
-    """Typed values of a YAML file. Raises UserError where it cannot be read or a key or value is wrong."""
+def from_yaml(path: str | Path, system: str | None = None) -> dict[str, Any]:
+    """Typed values of a YAML file, as `from_mapping`.
+
+    Raises UserError where it cannot be read or a key or value is wrong.
+    """
     from .untrusted import read_text
 
     try:
@@ -323,31 +266,22 @@ def from_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"cannot read --config {path}: {error.strerror or error}") from None
     except ValueError as error:
         raise UserError(f"--config {path} is not YAML: {reason_of(error)}") from None
-    return from_mapping(values, f"--config {path}")
+    return from_mapping(values, f"--config {path}", system)
 
 
-# Kinds of one value -> how help shows it.
-_SCALARS = {"int": "INT", "float": "FLOAT", "str": "STR", "name": "STR", "colour": "COLOUR"}
+def add_options(
+    parser: argparse.ArgumentParser,
+    names: Sequence[str] | None = None,
+    system: str | None = None,
+    hidden: bool = False,
+) -> None:
+    """Adds flags to ``parser``: of the configuration keys ``names``, or of all that ``system`` has (None: any system).
 
-
-def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
-    """Adds a flag per configuration key (or per name given) to ``parser``; unset flags stay out of the result."""
-    for name in names or FIELDS:
-        if name == "source":
-            continue
-        f = FIELDS[name]
-        kind, help = f.metadata["kind"].rstrip("?"), f.metadata["help"].replace("%", "%%")
-        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{help} [{default}]", "dest": name}
-        if kind == "bool":
-            options["action"] = argparse.BooleanOptionalAction
-        elif kind not in _SCALARS:
-            options["nargs"] = "+"
-        if f.metadata["choices"]:
-            options["metavar"] = "{" + ",".join(f.metadata["choices"]) + "}"
-        elif kind != "bool":
-            options["metavar"] = _SCALARS.get(kind, "X")
-        parser.add_argument(f"--{name}", **options)
+    Flags that are not given stay out of the result; ``hidden`` ones stay out of the help.
+    """
+    known = all_fields() if system is None else {**own_fields(system), **SHARED}
+    names = known if names is None else names
+    keys.add_flags(parser, [known[name] for name in names if name != "source"], hidden)
 
 
 def resolve(flags: dict[str, Any], config_path: str | None) -> Config:
@@ -355,11 +289,43 @@ def resolve(flags: dict[str, Any], config_path: str | None) -> Config:
 
     Raises UserError for a value that does not fit, and for a key that only other systems read.
     """
-    values = from_yaml(config_path) if config_path else {}
-    values.update({name: read_value(name, value) for name, value in flags.items() if name in FIELDS})
-    config = Config(**values)
-    check_system(vars(config), vars(Config()))
+    system = flags.get("system")
+    values = from_yaml(config_path, system) if config_path else {}
+    system = system or values.get("system", DEFAULT_SYSTEM)
+    flags = {name: value for name, value in flags.items() if name in all_fields()}
+    own = SHARED | own_fields(system)
+    typed = {name: keys.read_value(own.get(name) or all_fields()[name], value) for name, value in flags.items()}
+    return checked({**values, **typed, "system": system})
+
+
+def checked(values: dict[str, Any]) -> Config:
+    """The configuration of typed ``values``.
+
+    Raises UserError for a key of other systems that was changed from its default there, and where the system's own
+    `check` does not like what it sees.
+    """
+    from . import registry
+
+    system = registry.get(values.get("system", DEFAULT_SYSTEM))
+    own = fields_of(system.Config)
+    for name, field in all_fields().items():
+        if name in values and name not in own and values[name] != default_of(field):
+            raise _foreign(name, values[name], system.name)
+    config = Config(**{name: value for name, value in values.items() if name in own})
+    system.check(config)
     return config
+
+
+def of_checkpoint(values: dict, origin: str) -> Config:
+    """The configuration that a checkpoint holds; keys of other systems than its own never did anything."""
+    found = from_mapping(values, origin)
+    own = SHARED | own_fields(found.get("system", DEFAULT_SYSTEM))
+    return Config(**{name: value for name, value in found.items() if name in own})
+
+
+def is_whole(values: dict[str, Any]) -> bool:
+    """Whether ``values`` has every key of its system, and so says all there is to say."""
+    return SHARED.keys() | own_fields(values.get("system", DEFAULT_SYSTEM)).keys() <= values.keys()
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -369,7 +335,8 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def free_on_resume(lr_schedule: str) -> frozenset[str]:
     """The keys that may change: a run may be made longer, unless its learning rate depends on its length."""
-    return FREE_ON_RESUME - {"train_num_steps", "epochs"} if lr_schedule in ("cosine", "linear") else FREE_ON_RESUME
+    free = frozenset(name for name, field in all_fields().items() if field.metadata["free"])
+    return free - {"train_num_steps", "epochs"} if lr_schedule in ("cosine", "linear") else free
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] = ()) -> dict[str, str]:
@@ -378,8 +345,9 @@ def changes(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] =
     What ``old`` lacks, because its version did not know it, was as the default is.
     """
     free = free_on_resume(new["lr_schedule"])
-    before = {**to_dict(Config()), **old} if old else {}
-    fixed = [name for name in FIELDS if name not in free and name not in also_free and name in before and name in new]
+    own = SHARED | own_fields(new.get("system", DEFAULT_SYSTEM))
+    before = {name: default_of(field) for name, field in own.items()} | old if old else {}
+    fixed = [name for name in own if name not in free and name not in also_free and name in before and name in new]
     return {
         name: f"{name} was {quoted(before[name])}, now {quoted(new[name])}"
         for name in fixed

@@ -17,16 +17,19 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .arrays import TakesArrays, takes_arrays
-from .bars import bar
+from .arrays import takes_arrays
 from .config import Config
 from .config_systems import MAX_STEPS
 from .errors import UserError, quoted
 from .fingerprint import remembers
 from .nets.basic import BasicNet
-from .random import Stream, Tape, normal, stream
-from .runtime import OwnGraphs, compiled
+from .nets.contract import said_by
+from .random import Stream, normal, stream
+from .runtime import OwnGraphs
+from .samplers.chain import Chain
+from .samplers.corruption import step_of, towards
 from .sizes import image_sides
+from .trainable import Trainable
 
 DEFAULT_STEPS = 40
 NO_SHOT_NOISE = 2.0**-24  # amounts below it: noise that float32 cannot hold beside 1
@@ -167,7 +170,7 @@ def start_tape(kind: str, seed: int | None, shape: tuple[int, ...], first_image:
 
 
 @remembers()
-class Corruption(TakesArrays):
+class Corruption(Trainable):
     """Trains and samples a network that undoes corruption.
 
     ``corruption(img, amount, z)`` with img (B, C, H, W) in [0, 1] gives the mean squared error of the network's answer
@@ -183,8 +186,6 @@ class Corruption(TakesArrays):
         UserError: for a kind that does not exist, and sizes and steps that do not fit.
     """
 
-    conditional = False
-    num_classes = 0
     named_as_torch = True
 
     def __init__(
@@ -203,8 +204,7 @@ class Corruption(TakesArrays):
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if min(self.image_size) < 1:
             raise UserError(f"image_size is {image_size}, expected positive")
-        if hasattr(model, "check_size"):
-            model.check_size(*self.image_size)
+        said_by(model, "check_size")(*self.image_size)
         self.sampling_timesteps = DEFAULT_STEPS if sampling_timesteps is None else sampling_timesteps
         _check_steps(self.sampling_timesteps, "sampling_timesteps")
         self.corruption = self.noise.apply
@@ -235,9 +235,7 @@ class Corruption(TakesArrays):
 
     def compiled_step(self) -> Callable:
         """`step` as one compiled graph, made once."""
-        if "step" not in self._graphs:
-            self._graphs["step"] = compiled(_step_of(self))
-        return self._graphs["step"]
+        return self._graphs.made("step", step_of, self)
 
     def start(self, z: np.ndarray) -> Tensor:
         """Where a chain starts: a mid-grey image at amount 1. For uniform noise that is z itself."""
@@ -252,8 +250,8 @@ class Corruption(TakesArrays):
 
         Args are those of `sample`.
         """
-        states, predictions = self._run(batch_size, seed, noise, steps, first_image, progress, True)
-        return ops.stack(states, axis=1), ops.stack(predictions, axis=1)
+        chain, predictions = self._run(batch_size, seed, noise, steps, first_image, progress, True)
+        return chain.result(), ops.stack(predictions, axis=1)
 
     def sample(
         self, batch_size: int = 16, *, seed: int | None = None, noise=None, labels=None, first_image: int = 0,
@@ -276,14 +274,14 @@ class Corruption(TakesArrays):
         """
         if labels is not None:
             raise UserError("labels are given, but a corruption model knows no classes; leave them out")
-        states, _ = self._run(batch_size, seed, noise, steps, first_image, progress, return_all_timesteps)
-        return ops.stack(states, axis=1) if return_all_timesteps else states[-1]
+        chain, _ = self._run(batch_size, seed, noise, steps, first_image, progress, return_all_timesteps)
+        return chain.result()
 
     def check_sample(self, *, steps: int | None = None) -> None:
         """Raises UserError where `sample` would refuse ``steps``, before anything is drawn."""
         _check_steps(self.sampling_timesteps if steps is None else steps, "steps")
 
-    def _run(self, batch_size, seed, noise, steps, first_image, progress, keep) -> tuple[list[Tensor], list[Tensor]]:
+    def _run(self, batch_size, seed, noise, steps, first_image, progress, keep) -> tuple[Chain, list[Tensor]]:
         self.check_sample(steps=steps)
         steps = self.sampling_timesteps if steps is None else steps
         for name, value, least in (("batch_size", batch_size, 1), ("first_image", first_image, 0), ("seed", seed, 0)):
@@ -291,21 +289,7 @@ class Corruption(TakesArrays):
                 _check_whole(name, value, least)
         shape = (batch_size, self.channels, *self.image_size)
         arrays = start_tape(self.noise_kind, seed, shape, first_image) if noise is None else noise
-        x, step = self.start(next(Tape(arrays, shape))), self.compiled_step()
-        states, predictions = [x], []
-        for i in bar(range(steps), f"corruption {steps}", show=progress, leave=False):
-            x, prediction = step(x, Tensor(np.float32(1 / (steps - i))))
-            if keep:
-                states.append(x)
-                predictions.append(prediction)
-        return (states if keep else [x]), predictions
-
-
-def _step_of(corruption: Corruption) -> Callable:
-    def step(x, mix):
-        return corruption.step(x, mix)
-
-    return step
+        return towards(self, arrays, shape, steps, keep=keep, progress=progress)
 
 
 def _check_steps(steps: int, name: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import _datasets, _folders, colours, given, sizes
+from . import _datasets, _folders, colours, given, registry, sizes
 from ._datasets import test_file
 from .config import Config
 from .errors import UserError, quoted
@@ -137,13 +137,21 @@ def open_configured(
     Raises:
         UserError: as `open_images`, and for another number of class folders than ``num_classes``.
     """
+    return registry.of(config).open_images(config, dataset, image_size)
+
+
+def open_of_any_system(
+    config: Config, dataset: str | Path | None = None, image_size: tuple[int, int] | None = None, *,
+    labels_from: str = "files", num_classes: int = 0,
+) -> ImageSource:  # fmt: skip
+    """`open_configured` by the keys that every system has; what some have beside them are arguments."""
     source = open_images(
         config.dataset if dataset is None else dataset,
         image_size=sizes.image_sides(config) if image_size is None else image_size, channels=config.channels,
-        background=config.background, full_depth=config.full_depth, labels_from=config.labels_from,
+        background=config.background, full_depth=config.full_depth, labels_from=labels_from,
     )  # fmt: skip
     if source.class_names is not None:
-        _folders.check_classes(source.class_names, config.num_classes)
+        _folders.check_classes(source.class_names, num_classes)
     return source
 
 
@@ -170,7 +178,9 @@ def prepare(dataset, cell, validation_images: int, seed: int) -> tuple[ImageSour
     Raises:
         UserError: as these and `split`, and where a conditional cell finds no labels, or some it does not know.
     """
-    conditional = getattr(cell, "conditional", False)
+    from .trainable import fields_of
+
+    conditional = "label" in fields_of(cell)
     if isinstance(dataset, (str, os.PathLike)):
         dataset = open_images(dataset, image_size=tuple(cell.image_size), channels=cell.channels)
     elif not isinstance(dataset, ImageSource):
@@ -203,6 +213,8 @@ class Batches(Sequence):
     p // N: every image once an epoch, no image twice among the ranks, no batch cut short at an epoch's end, and none
     skipped or seen twice when a run goes on with another number of processes.
 
+    With ``fields`` an item is a tuple of the columns of these names, see `ImageSource.column`.
+
     Args:
         batch_size: B, images per batch.
         seed: of the order and of the flips.
@@ -216,7 +228,8 @@ class Batches(Sequence):
     """
 
     def __init__(self, source: ImageSource, batch_size: int, *, seed: int, start: int = 0, count: int,
-                 flip: bool = False, rank: int = 0, world: int = 1):  # fmt: skip
+                 flip: bool = False, rank: int = 0, world: int = 1,
+                 fields: Sequence[str] | None = None):  # fmt: skip
         for name, value, least in (("batch_size", batch_size, 1), ("start", start, 0), ("count", count, 0)):
             if value < least:
                 raise UserError(f"{name} is {value}, expected at least {least}")
@@ -227,16 +240,26 @@ class Batches(Sequence):
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self.start, self.count, self.flip = start, count, flip
         self.rank, self.world = rank, world
+        self.fields = None if fields is None else tuple(fields)
         self._permutation = lru_cache(maxsize=2)(self._shuffle)  # a batch may need two epochs'
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, item: int) -> np.ndarray:
+    def __getitem__(self, item: int) -> np.ndarray | tuple[np.ndarray, ...]:
         if not 0 <= item < self.count:
             raise IndexError(f"batch {item} of {self.count}")
         number = self.number(item)
-        images = self.source.batch(self.indices(number))
+        indices = self.indices(number)
+        if self.fields is None:
+            return self._images(number, indices)
+        return tuple(
+            self._images(number, indices) if name == "image" else self.source.column(name, indices)
+            for name in self.fields
+        )
+
+    def _images(self, number: int, indices: Sequence[int]) -> np.ndarray:
+        images = self.source.batch(indices)
         if self.flip:
             chosen = stream(self.seed, Stream.FLIP, number, 0).random(self.batch_size) < 0.5
             images[chosen] = images[chosen, ..., ::-1]

@@ -15,13 +15,16 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from . import schedules
-from .arrays import TakesArrays, takes_arrays
+from .arrays import takes_arrays
 from .errors import UserError
 from .fingerprint import remembers
 from .likelihood import discretized_gaussian_log_likelihood, normal_kl
+from .nets.contract import said_by
 from .ops.elementary import exp
 from .random import immiscible_assignment, normal
-from .runtime import OwnGraphs, compiled
+from .runtime import OwnGraphs
+from .samplers import discrete
+from .trainable import Trainable
 
 LOG2 = math.log(2.0)
 VB_LOSS_WEIGHT = 0.001  # lambda of Nichol & Dhariwal, https://arxiv.org/abs/2102.09672, eq. 16
@@ -36,7 +39,7 @@ class ModelPrediction(NamedTuple):
 
 
 @remembers()
-class GaussianDiffusion(TakesArrays):
+class GaussianDiffusion(Trainable):
     """Trains and samples a network as a denoising diffusion model.
 
     ``diffusion(img, t, noise)`` with img (B, C, H, W) in [0, 1], t (B,) int32 and noise like img gives the scalar
@@ -100,8 +103,7 @@ class GaussianDiffusion(TakesArrays):
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if min(self.image_size) < 1:
             raise UserError(f"image_size is {image_size}, expected positive")
-        if hasattr(model, "check_size"):
-            model.check_size(*self.image_size)
+        said_by(model, "check_size")(*self.image_size)
         self.learned_variance = model.out_dim == 2 * model.channels
         if model.out_dim not in (model.channels, 2 * model.channels):
             raise UserError(
@@ -289,9 +291,7 @@ class GaussianDiffusion(TakesArrays):
 
     def compiled_step(self, name: str) -> Callable:
         """``p_sample`` or ``ddim_step`` as one compiled graph, made once."""
-        if name not in self._reverse_steps:
-            self._reverse_steps[name] = compiled(REVERSE_STEPS[name](self))
-        return self._reverse_steps[name]
+        return self._reverse_steps.made(name, discrete.REVERSE_STEPS[name], self)
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -308,7 +308,7 @@ class GaussianDiffusion(TakesArrays):
             noise = noise[immiscible_assignment(img * 2 - 1 if self.auto_normalize else img, noise)]
         self_cond = bool(self.self_condition and rng.random() < 0.5)
         offset_noise = normal(rng, img.shape[:2]) if self.offset_noise_strength > 0 else None
-        drops = self.training and getattr(self.model, "dropout", 0.0) > 0
+        drops = self.training and said_by(self.model, "dropout") > 0
         dropout_key = np.int32(rng.integers(-(2**31), 2**31)) if drops else None
         return t, noise, self_cond, offset_noise, dropout_key
 
@@ -390,41 +390,31 @@ class GaussianDiffusion(TakesArrays):
         noise=None,
         return_all_timesteps: bool = False,
         progress: bool = True,
+        sampler: str | None = None,
+        steps: int | None = None,
+        eta: float | None = None,
+        first_image: int = 0,
     ) -> Tensor:
         """Images (B, C, H, W) in [0, 1]; with ``return_all_timesteps`` (B, steps + 1, C, H, W); ``progress``: a bar.
 
-        DDIM when ``sampling_timesteps`` is less than ``timesteps``. ``noise`` is a tape, see `ms_ddpm.samplers`.
-        """
-        from . import samplers
+        By default DDIM when the steps are fewer than ``timesteps``. ``noise`` is a tape, see `ms_ddpm.samplers`.
 
-        sampler = samplers.SAMPLERS[samplers.default_sampler(self)]
-        return sampler(
-            self, batch_size, seed=seed, noise=noise, return_all_timesteps=return_all_timesteps, progress=progress
-        )
+        Raises:
+            UserError: for a request that `check_sample` refuses, and a tape that does not fit.
+        """
+        self.check_sample(sampler=sampler, steps=steps, eta=eta)
+        return discrete.SAMPLERS[sampler or discrete.default_sampler(self, steps)](
+            self, batch_size, steps=steps, eta=eta, seed=seed, noise=noise, return_all_timesteps=return_all_timesteps,
+            progress=progress, first_image=first_image,
+        )  # fmt: skip
+
+    def check_sample(self, *, sampler: str | None = None, steps: int | None = None, eta: float | None = None) -> None:
+        """Raises UserError where `sample` would refuse these, before anything is drawn."""
+        discrete.check_request(self, sampler or discrete.default_sampler(self, steps), steps, eta)
 
     def interpolate(
         self, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, seed: int | None = None, noise=None,
         progress: bool = True,
     ) -> Tensor:  # fmt: skip
         """Images between x1 and x2 (Ho et al., section 4.3): see `ms_ddpm.samplers.interpolate`."""
-        from . import samplers
-
-        return samplers.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise, progress=progress)
-
-
-def _p_sample_of(diffusion: GaussianDiffusion) -> Callable:
-    def p_sample(x, t, noise, x_self_cond):
-        return diffusion.p_sample(x, t, noise, x_self_cond)
-
-    return p_sample
-
-
-def _ddim_step_of(diffusion: GaussianDiffusion) -> Callable:
-    def ddim_step(x, t, coefficients, noise, x_self_cond):
-        return diffusion.ddim_step(x, t, coefficients, noise, x_self_cond)
-
-    return ddim_step
-
-
-# Plain functions: after ``ms.jit(cell.method)`` MindSpore 2.10 takes ``cell(...)`` in a later graph for that method.
-REVERSE_STEPS = {"p_sample": _p_sample_of, "ddim_step": _ddim_step_of}
+        return discrete.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise, progress=progress)

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from .config import FREE_ON_RESUME
+from . import config
 from .errors import quoted
+from .trainable import said_by
 
 HOW_NOT_WHAT = {"channels_last", "compute_dtype", "rng", "use_kernels"}  # the machine's business, or the first weights'
 LONGEST = 200  # of a text or a list that is kept as it is
@@ -164,10 +165,10 @@ def _collect(thing: object, prefix: str, facts: dict[str, Any], seen: set[int]) 
         return
     seen.add(id(thing))
     settings = _settings(thing)
-    free = HOW_NOT_WHAT | set(getattr(type(thing), "free_on_resume", ()))
+    free = HOW_NOT_WHAT | set(said_by(thing, "free_on_resume"))
     values = _attributes(thing) if settings is None else arguments_of(thing)
     if settings is not None:  # elsewhere a name like "mode" may mean anything
-        free = free | FREE_ON_RESUME | settings.free
+        free = free | config.FREE_ON_RESUME | settings.free
     for name, value in values.items():
         if name in free:
             continue

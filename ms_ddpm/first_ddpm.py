@@ -17,6 +17,7 @@ from mindspore import Tensor, nn
 
 from .diffusion import GaussianDiffusion
 from .errors import UserError, quoted
+from .nets.contract import said_by
 from .random import host_rng, normal
 
 Array = Tensor | np.ndarray
@@ -76,7 +77,7 @@ class FirstDDPM(nn.Cell):
             )
         if not _is_count(n_steps):
             raise UserError(f"n_steps is {quoted(n_steps)}, expected a whole number from 1")
-        if getattr(network, "self_condition", False) or getattr(network, "out_dim", image_chw[0]) != image_chw[0]:
+        if said_by(network, "self_condition") or said_by(network, "out_dim") not in (None, image_chw[0]):
             raise UserError(
                 f"the network must give {image_chw[0]} channels and know no self-conditioning; "
                 "GaussianDiffusion can both"

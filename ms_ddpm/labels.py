@@ -6,6 +6,7 @@ import numpy as np
 
 from .data import check_labels
 from .errors import UserError
+from .trainable import said_by
 
 
 def class_numbers(classes, num_classes: int) -> np.ndarray:
@@ -31,7 +32,7 @@ def class_numbers(classes, num_classes: int) -> np.ndarray:
 
 def require_conditional(cell) -> None:
     """Raises UserError where labels are given to a model that has no classes."""
-    if not getattr(cell, "conditional", False):
+    if not said_by(cell, "conditional"):
         raise UserError("labels are given, but this model is not conditional: it knows no classes")
 
 
@@ -43,7 +44,7 @@ def labels_for(cell, num: int, classes=None) -> np.ndarray | None:
     """
     if classes is not None:
         require_conditional(cell)
-    elif not getattr(cell, "conditional", False):
+    elif not said_by(cell, "conditional"):
         return None
     chosen = class_numbers(range(cell.num_classes) if classes is None else classes, cell.num_classes)
     return np.resize(chosen, num)
@@ -58,7 +59,7 @@ def labels_of_images(cell, labels, num: int, first_image: int = 0) -> np.ndarray
         UserError: as `class_numbers`, for another number of labels, and for labels of a model that has no classes.
     """
     if labels is None:
-        if not getattr(cell, "conditional", False):
+        if not said_by(cell, "conditional"):
             return None
         return (np.arange(first_image, first_image + num) % cell.num_classes).astype(np.int32)
     require_conditional(cell)

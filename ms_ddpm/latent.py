@@ -25,6 +25,7 @@ from .ops.assign import set_parameters, set_value
 from .random import Stream, stream
 from .score import ScoreModel, build_sde, precondition, score_options
 from .tensorfile import digest
+from .trainable import Trainable
 
 AUTOENCODER = "autoencoder."  # what the names of a `LatentDiffusion`'s autoencoder begin with
 
@@ -45,7 +46,7 @@ class OneClass(TakesArrays):
 
 
 @remembers()
-class LatentDiffusion(TakesArrays):
+class LatentDiffusion(Trainable):
     """Trains ``model`` on latents, and makes images with it.
 
     ``cell(z, *labels, *draws)`` with latents z (B, C, h, w) as the encoder gave them is the scalar loss of ``model`` on

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import checkpoint, untrusted
-from .config import Config, from_mapping, from_yaml
+from .config import Config, of_checkpoint, resolve
 from .errors import UserError
 
 MEMBER = "trained_on"  # of samples.npz: this module's JSON as bytes
@@ -42,7 +42,7 @@ class Origin:
         """
         if not isinstance(state.get("config"), dict):
             return None
-        config = Config(**from_mapping(state["config"], f"checkpoint {path}"))
+        config = of_checkpoint(state["config"], f"checkpoint {path}")
         return None if "source" in state and config.dataset == Config.dataset else cls.of(config)
 
     def as_array(self) -> np.ndarray:
@@ -74,7 +74,7 @@ def _beside(folder: Path) -> Origin | None:
     for place in (folder, folder.parent):
         try:
             if (place / "config.yaml").is_file():
-                return Origin.of(Config(**from_yaml(place / "config.yaml")))
+                return Origin.of(resolve({}, str(place / "config.yaml")))
             if (place / "checkpoints").is_dir() or (place / "state.json").is_file():
                 path = checkpoint.locate(place)
                 return Origin.of_checkpoint(checkpoint.read_state(path), path)

@@ -45,8 +45,8 @@ class _Guard:
     Why: MindSpore turns an exception of a source into a RuntimeError of thirty lines, whose type is lost.
     """
 
-    def __init__(self, batches: Sequence[np.ndarray]):
-        self.batches = batches
+    def __init__(self, batches: Sequence, columns: Sequence[str] | None = None):
+        self.batches, self.columns = batches, columns
         self.errors: dict[int, Exception] = {}
 
     def __len__(self) -> int:
@@ -57,14 +57,15 @@ class _Guard:
             return self.batches[item]
         except Exception as error:
             self.errors[int(item)] = error
-            return np.empty(0, np.float32)
+            empty = np.empty(0, np.float32)
+            return empty if self.columns is None else (empty,) * len(self.columns)
 
 
-def to_dataset(batches: Sequence[np.ndarray], workers: int = 1):
-    """``batches`` in order as a `mindspore.dataset.GeneratorDataset` with the one column "image".
+def to_dataset(batches: Sequence, workers: int = 1, columns: Sequence[str] | None = None):
+    """``batches`` in order as a `mindspore.dataset.GeneratorDataset`, with the one column "image" or with ``columns``.
 
     Args:
-        batches: `data.Batches`, or any sequence of arrays.
+        batches: `data.Batches`, or any sequence of arrays; with ``columns`` of tuples, an array for each.
         workers: threads that read; they change how fast batches come, not what they hold.
 
     Raises:
@@ -77,11 +78,17 @@ def to_dataset(batches: Sequence[np.ndarray], workers: int = 1):
     import mindspore.dataset as ds
 
     source = batches if workers == 1 else _Ahead(batches, workers)
-    return ds.GeneratorDataset(source, ["image"], shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
+    return ds.GeneratorDataset(
+        source, list(columns or ["image"]), shuffle=False, num_parallel_workers=1, python_multiprocessing=False
+    )
 
 
-def iterate(batches: Sequence[np.ndarray], workers: int = 1) -> Iterator[np.ndarray]:
+def iterate(
+    batches: Sequence, workers: int = 1, columns: Sequence[str] | None = None
+) -> Iterator[np.ndarray | tuple[np.ndarray, ...]]:
     """Yields ``batches`` in order, made ahead of time through `to_dataset`; a few batches are held in memory.
+
+    Args are those of `to_dataset`.
 
     Closing the generator, or an exception, shuts the pipeline down.
 
@@ -89,7 +96,7 @@ def iterate(batches: Sequence[np.ndarray], workers: int = 1) -> Iterator[np.ndar
         UserError: (or whatever ``batches`` raised) in place of the batch that could not be made.
     """
     for first in range(0, len(batches), SEGMENT):
-        yield from _iterate_part(_Part(batches, first, min(SEGMENT, len(batches) - first)), workers)
+        yield from _iterate_part(_Part(batches, first, min(SEGMENT, len(batches) - first)), workers, columns)
 
 
 class _Part:
@@ -105,15 +112,15 @@ class _Part:
         return self.batches[self.first + int(item)]
 
 
-def _iterate_part(batches: _Part, workers: int) -> Iterator[np.ndarray]:
-    guard = _Guard(batches)
-    iterator = _started(to_dataset(guard, workers))
+def _iterate_part(batches: _Part, workers: int, columns: Sequence[str] | None) -> Iterator:
+    guard = _Guard(batches, columns)
+    iterator = _started(to_dataset(guard, workers, columns))
     try:
         for item in range(len(batches)):
-            (images,) = next(iterator)
+            arrays = tuple(next(iterator))
             if item in guard.errors:
                 raise guard.errors[item]
-            yield images
+            yield arrays[0] if columns is None else arrays
     finally:
         iterator.stop()
         del iterator  # and with it the reading threads: the traceback of an error keeps this frame alive

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, data_identity
-from .config import FIELDS, changes, free_on_resume
+from .config import changes, free_on_resume, is_whole
 from .errors import UserError, quoted
 from .fingerprint import UNKNOWN, plain_fact
 from .fingerprint import changes as fact_changes
 from .fingerprint import facts_of as cell_facts
+from .trainable import said_by
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -224,7 +225,7 @@ def check_same_run(
         of_cell, of_data = fingerprint.changes(known)
         if not of_data and isinstance(known.get("data"), dict):
             of_config.pop("dataset", None)  # it is elsewhere now
-        if None not in (config, written) and set(FIELDS) <= set(config):
+        if None not in (config, written) and is_whole(config):
             of_cell = {}  # it follows from the configuration
     changed = {**of_config, **of_arguments, **of_cell}
     of_data = [phrase for phrase in of_data if phrase not in changed.values()]
@@ -277,12 +278,12 @@ def began_with_weights(path: str) -> bool:
 def check_arrays(loaded: checkpoint.Checkpoint, cell, names: Sequence[str]) -> None:
     """Raises UserError unless the averaged weights and moments of ``loaded`` are those of ``names`` of ``cell``.
 
-    And unless the Cell's ``check_loaded(arrays, what)``, where it has one, finds that its data go with the weights.
+    And unless the Cell's ``check_loaded`` finds that its data go with the weights; see `trainable.Trainable`.
     """
     shapes = {name: tuple(p.shape) for name, p in cell.parameters_and_names()}
     moments = {f"{key}.{name}": shapes[name] for key in ("exp_avg", "exp_avg_sq") for name in names}
     checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in names}, f"checkpoint {loaded.path}")
     checkpoint.match(loaded.arrays["optimizer"], {"steps": (1,), **moments}, f"checkpoint {loaded.path} (optimizer)")
-    if hasattr(cell, "check_loaded"):
-        checkpoint.match(loaded.arrays["model"], shapes, f"checkpoint {loaded.path}")
-        cell.check_loaded(loaded.arrays["model"], f"checkpoint {loaded.path}")
+    saved = {name: shapes[name] for name in said_by(cell, "saved_parameters")()}
+    checkpoint.match(loaded.arrays["model"], saved, f"checkpoint {loaded.path}")
+    said_by(cell, "check_loaded")(loaded.arrays["model"], f"checkpoint {loaded.path}")

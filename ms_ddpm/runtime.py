@@ -12,10 +12,11 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from . import cuda_wheels, precision
 from .errors import UserError, first_line
@@ -272,6 +273,12 @@ class OwnGraphs(dict):
     A graph reads the parameters of the Cell that it was made for, and ``copy.deepcopy`` gives functions back as they
     are: the copy of a Cell would go on sampling with the weights of the first. So a copy begins without graphs.
     """
+
+    def made(self, name: Hashable, make: Callable[..., Callable], *args: Any) -> Callable:
+        """The graph ``name``: ``make(*args)``, `compiled` when it is first asked for."""
+        if name not in self:
+            self[name] = compiled(make(*args))
+        return self[name]
 
     def __deepcopy__(self, memo: dict) -> OwnGraphs:
         return OwnGraphs()

@@ -3,49 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 
-from . import bars, samplers
-from .config_systems import SAMPLERS
-from .diffusion import GaussianDiffusion
+from . import registry
 from .errors import UserError
 from .labels import labels_for, labels_of_images, require_conditional
+from .samplers.chain import in_batches
 
 __all__ = ["check_options", "check_request", "draw_images", "labels_for"]
-
-OPTIONS = {  # what may be asked of the systems' samplers
-    "diffusion": ("sampler", "steps", "eta"),
-    "score": ("sampler", "steps", "guidance_scale", "denoise", "eps", "snr"),
-    "latent": ("sampler", "steps", "guidance_scale", "denoise", "eps", "snr"),
-    "corruption": ("steps",),
-    "autoencoder": (),
-}
 
 
 def check_options(system: str, options: dict) -> dict:
     """``options`` without those that are None. Raises UserError for one that the system's samplers do not take."""
     given = {name: value for name, value in options.items() if value is not None}
+    asked = registry.get(system)
+    known = {option.argument: option for option in asked.sampling}
     for name in given:
-        if system == "autoencoder":
+        if asked.no_options:
+            raise UserError(f"{name} is an option of samplers, and {asked.no_options}")
+        if name not in known:
+            raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(known)}")
+        if known[name].choices and given[name] not in known[name].choices:
             raise UserError(
-                f"{name} is an option of samplers, and an autoencoder only gives images back; for new ones train the "
-                "latent system on it, and sample that"
+                f"{name} is {given[name]!r}, expected one of a {system} model's: {', '.join(known[name].choices)}"
             )
-        if name not in OPTIONS[system]:
-            raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(OPTIONS[system])}")
-    if "sampler" in given and given["sampler"] not in SAMPLERS[system]:
-        raise UserError(
-            f"sampler is {given['sampler']!r}, expected one of a {system} model's: {', '.join(SAMPLERS[system])}"
-        )
     return given
 
 
 def check_request(cell: nn.Cell, **options) -> None:
     """Raises UserError where ``cell`` cannot be sampled with ``options``, before anything is drawn."""
-    if not isinstance(cell, GaussianDiffusion):
-        return cell.check_sample(**options)
-    sampler = options.get("sampler") or samplers.default_sampler(cell, options.get("steps"))
-    return samplers.check_request(cell, sampler, options.get("steps"), options.get("eta"))
+    cell.check_sample(**options)
 
 
 def columns_of(labels: np.ndarray) -> int | None:
@@ -73,29 +60,19 @@ def draw_images(
     """``num`` images (num, C, H, W) float32 in [0, 1], made ``batch_size`` at a time; the same for any batch size.
 
     Args:
-        cell: a `GaussianDiffusion`, or a Cell whose ``sample`` takes batch_size, seed, first_image, progress, labels.
+        cell: its ``sample`` takes batch_size, seed, first_image and progress, and labels where it is conditional.
         labels: class of each image, int32 (num,), or one for all, of a conditional model.
-        options: of the system's samplers, see `OPTIONS`.
+        options: of the system's samplers, see `systems.System.sampling`.
 
     Raises:
-        UserError: as `samplers.sample_images`, labels that do not fit, or what the Cell's ``sample`` raises.
+        UserError: for no images or none at a time, labels that do not fit, and what the Cell's ``sample`` raises.
     """
     if labels is not None:
         require_conditional(cell)
-    if isinstance(cell, GaussianDiffusion):
-        return samplers.sample_images(cell, num, seed=seed, batch_size=batch_size, progress=progress, **options)
-    if num < 1:
-        raise UserError(f"the number of images is {num}, expected at least 1")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, expected at least 1")
-    batch_size = min(batch_size, num)
     labels = None if labels is None else labels_of_images(cell, labels, num)
-    found = []
-    batches = range(0, num, batch_size)
-    for first in bars.bar(batches, "sampling", show=progress and len(batches) > 1, unit="batch"):
-        # The last batch is filled up and cut, so that one compiled graph serves all.
-        if labels is not None:
-            options["labels"] = np.resize(labels[first : first + batch_size], batch_size)
-        images = cell.sample(batch_size, seed=seed, first_image=first, progress=progress, **options)
-        found.append(images.asnumpy())
-    return np.clip(np.concatenate(found)[:num], 0.0, 1.0)
+
+    def sample(size: int, first: int) -> Tensor:
+        classes = {} if labels is None else {"labels": np.resize(labels[first : first + size], size)}
+        return cell.sample(size, seed=seed, first_image=first, progress=progress, **classes, **options)
+
+    return np.clip(in_batches(sample, num, batch_size, progress=progress), 0.0, 1.0)

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .arrays import TakesArrays, takes_arrays
+from .arrays import takes_arrays
 from .config_systems import SMALLEST_EPS
 from .data import check_labels
 from .errors import UserError, quoted
 from .fingerprint import remembers
+from .nets.contract import said_by
 from .nets.preconditioning import PreconditionedScore
 from .random import Stream, normal, stream
-from .runtime import OwnGraphs, compiled
-from .score_request import check_request, is_real
+from .runtime import OwnGraphs
+from .samplers import score as samplers
+from .samplers.request import check_request, is_real
 from .sde import SDE, SDES
+from .trainable import Trainable
 
 if TYPE_CHECKING:
     from .config import Config
@@ -31,7 +34,7 @@ DEFAULT_STEPS = 500
 
 
 @remembers(free=("sampler", "denoise"))
-class ScoreModel(TakesArrays):
+class ScoreModel(Trainable):
     """Trains and samples ``net`` as the score of images under ``sde``.
 
     ``model(img, t, z)``, with ``conditional`` ``model(img, labels, t, z[, dropped])``, gives the scalar loss; `draw`
@@ -47,7 +50,7 @@ class ScoreModel(TakesArrays):
             network's embedding, so ``net.null_class`` must be True): what classifier-free guidance needs.
         guidance_scale: default s of `sample`: score = s_none + s (s_class - s_none). 1 is the plain conditional score,
             0 the unconditional; Ho & Salimans' w (eq. 6) is s - 1.
-        sampler: default of `sample`, a key of `ms_ddpm.score_samplers.SCORE_SAMPLERS`.
+        sampler: default of `sample`, a key of `ms_ddpm.samplers.score.SCORE_SAMPLERS`.
         sampling_timesteps: default number of steps (None: 500).
         sampling_eps: the time at which sampling ends; noise of standard deviation ``sde.marginal_prob_std(eps)`` is
             left then, but for what the last step takes away.
@@ -90,12 +93,12 @@ class ScoreModel(TakesArrays):
         self.channels = channels
         if min(*self.image_size, channels) < 1:
             raise UserError(f"images of {channels} channels and size {self.image_size}, expected positive numbers")
-        if hasattr(net, "check_size"):
-            net.check_size(*self.image_size)
-        if num_classes < 0 or getattr(net, "num_classes", num_classes) != num_classes:
-            raise UserError(f"num_classes is {num_classes}, expected {getattr(net, 'num_classes', '0 or more')}")
+        said_by(net, "check_size")(*self.image_size)
+        known = said_by(net, "num_classes")
+        if num_classes < 0 or known not in (None, num_classes):
+            raise UserError(f"num_classes is {num_classes}, expected {'0 or more' if known is None else known}")
         self.num_classes, self.conditional = num_classes, num_classes > 0
-        self.null_class = bool(getattr(net, "null_class", False))
+        self.null_class = bool(said_by(net, "null_class"))
         self.preconditioned = isinstance(net, PreconditionedScore)
         if self.preconditioned and not net.sde.same_as(sde):
             raise UserError(f"the network is preconditioned for {net.sde}, and the model's process is {sde}")
@@ -188,23 +191,17 @@ class ScoreModel(TakesArrays):
     def compiled_step(self, make: Callable, guided: bool) -> Callable:
         """``make(score)``, a step around ``score(x, t, y, scale)``, as one compiled graph, made once."""
         key = make, guided
-        if key not in self._reverse_steps:
-            self._reverse_steps[key] = compiled(make(_guided(self) if guided else _plain(self)))
-        return self._reverse_steps[key]
+        return self._reverse_steps.made(key, make, _guided(self) if guided else _plain(self))
 
     # --- sampling ------------------------------------------------------------------------------------------------
 
     def sample(self, batch_size: int = 16, *, sampler: str | None = None, **options) -> Tensor:
-        """Images (B, C, H, W) around [0, 1], not clipped; see `ms_ddpm.score_samplers` for the options."""
-        from . import score_samplers
-
-        return score_samplers.sample(self, batch_size, sampler, options)
+        """Images (B, C, H, W) around [0, 1], not clipped; see `ms_ddpm.samplers.score` for the options."""
+        return samplers.sample(self, batch_size, sampler, options)
 
     def check_sample(self, *, sampler: str | None = None, **options) -> None:
         """Raises UserError where `sample` would refuse ``options``, before anything is drawn."""
-        from . import score_samplers
-
-        score_samplers.check_sample(self, sampler, options)
+        samplers.check_sample(self, sampler, options)
 
 
 # Plain functions: after ``ms.jit(cell.method)`` MindSpore 2.10 takes ``cell(...)`` in a later graph for that method.

@@ -25,8 +25,10 @@ def class_table(cell: nn.Cell) -> np.ndarray:
 
     Raises UserError where the model has no classes.
     """
+    from .trainable import said_by
+
     tables = [p.asnumpy() for name, p in cell.parameters_and_names() if name.endswith("cond_embed.weight")]
-    if not tables or not getattr(cell, "conditional", False):
+    if not tables or not said_by(cell, "conditional"):
         raise UserError("this model has no class embedding: it is not conditional")
     return tables[0][: cell.num_classes]
 

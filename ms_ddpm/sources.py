@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from . import _datasets, _files, _folders
 from .colours import WHITE, Colour
-from .errors import UserError, described, one_line
+from .errors import UserError, described, one_line, quoted
 
 log = logging.getLogger("ms_ddpm")
 
@@ -93,14 +93,19 @@ class ImageSource:
         shape: (C, H, W).
         labels: int32 (N,), or None where the data set has none.
         skipped: path -> reason, of the files found unreadable so far (shared by all subsets).
+        columns: name -> (N, ...), what else belongs to each image: tokens of a caption, say.
         identity: by what a checkpoint knows the data set, where that is not its images; see `ms_ddpm.data_identity`.
         origin: the source that this is a `subset` of, or None.
     """
 
-    def __init__(self, store: Store, labels: np.ndarray | None = None, indices: np.ndarray | None = None):
+    def __init__(
+        self, store: Store, labels: np.ndarray | None = None, indices: np.ndarray | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
+    ):  # fmt: skip
         self._store = store
         self._indices = np.arange(len(store.names)) if indices is None else indices
         self.labels = labels
+        self.columns = dict(columns or {})
         self.identity: dict | None = None
         self.origin: ImageSource | None = None
 
@@ -154,10 +159,27 @@ class ImageSource:
             row[:] = self._read(index)
         return out
 
+    def column(self, name: str, indices: Sequence[int]) -> np.ndarray:
+        """Of the images ``indices`` what training gets of the column ``name``: "image", "label", or one of `columns`.
+
+        Raises UserError for a column that the data set does not have.
+        """
+        if name == "image":
+            return as_float(self.batch(indices))
+        column = self.labels if name == "label" else self.columns.get(name)
+        if column is None:
+            known = ", ".join(["image", *(["label"] if self.labels is not None else []), *self.columns])
+            raise UserError(
+                f"the data set {self.name} has no column {quoted(name)}, which the model takes; it has {known}"
+            )
+        return column[np.asarray(indices)]
+
     def subset(self, indices: Sequence[int]) -> ImageSource:
         """The images ``indices`` in that order. Pixels are shared; replacements come from within the subset."""
         indices = np.asarray(indices, dtype=np.int64)
-        found = ImageSource(self._store, None if self.labels is None else self.labels[indices], self._indices[indices])
+        labels = None if self.labels is None else self.labels[indices]
+        columns = {name: column[indices] for name, column in self.columns.items()}
+        found = ImageSource(self._store, labels, self._indices[indices], columns)
         found.origin = self
         return found
 
@@ -215,13 +237,29 @@ def array_source(
     Raises:
         UserError: for arrays of another type or shape, none, and labels of another number.
     """
-    if arrays.ndim != 4 or arrays.dtype not in (np.uint8, np.float32) or not arrays.size:
+    if arrays.ndim != 4:
         raise UserError(f"{name} is {arrays.dtype} {arrays.shape}, expected uint8 or float32 (N, C, H, W)")
+    return values_source(name, arrays, labels, class_names)
+
+
+def values_source(
+    name: str, arrays: np.ndarray, labels: np.ndarray | None = None, class_names: Sequence[str] | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> ImageSource:  # fmt: skip
+    """`array_source` of values of any shape (N, ...), vectors say, with other ``columns`` beside them, (N, ...) each.
+
+    A model takes a column by its name; see `trainable.Trainable.batch_fields`.
+    """
+    if arrays.ndim < 2 or arrays.dtype not in (np.uint8, np.float32) or not arrays.size:
+        raise UserError(f"{name} is {arrays.dtype} {arrays.shape}, expected uint8 or float32 (N, C, H, W)")
+    for column, values in (columns or {}).items():
+        if len(values) != len(arrays):
+            raise UserError(f"{name} has {len(arrays)} arrays, but {len(values)} values in the column {column}")
     if labels is not None and labels.shape != arrays.shape[:1]:
         raise UserError(f"{name} has {len(arrays)} arrays, but labels of shape {labels.shape}")
     store = Store(name, arrays.shape[1:], range(len(arrays)), lambda index: arrays[index], pixels=arrays,
                   class_names=class_names)  # fmt: skip
-    return ImageSource(store, None if labels is None else labels.astype(np.int32))
+    return ImageSource(store, None if labels is None else labels.astype(np.int32), None, columns)
 
 
 def fitted_source(

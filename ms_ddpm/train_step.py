@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import mindspore as ms
@@ -15,6 +15,7 @@ from .distributed import ALONE, Group
 from .optim import Adam, clip_by_global_norm, clip_factor
 from .random import Stream, stream
 from .runtime import compiled
+from .trainable import fields_of
 
 
 def to_inputs(values: tuple) -> tuple:
@@ -137,11 +138,6 @@ def as_function(cell: nn.Cell) -> Callable:
     return loss
 
 
-def with_labels(cell: nn.Cell, source: data.ImageSource, images: np.ndarray, indices: Sequence[int]) -> tuple:
-    """The batch that ``cell`` takes: (images,) or, where it is conditional, (images, labels int32 (B,))."""
-    return (images, source.labels[np.asarray(indices)]) if getattr(cell, "conditional", False) else (images,)
-
-
 def step_inputs(
     cell: nn.Cell, source: data.ImageSource, batch_size: int, accumulate: int, *, seed: int, flip: bool, start: int,
     steps: int, workers: int, group: Group,
@@ -149,12 +145,11 @@ def step_inputs(
     """The inputs of ``steps`` steps: a list of one tuple per accumulated batch, from batch ``start`` of the run on."""
     batches = data.Batches(
         source, batch_size, seed=seed, start=start, count=steps * accumulate, flip=flip, rank=group.rank,
-        world=group.world,
+        world=group.world, fields=fields_of(cell),
     )  # fmt: skip
     inputs = []
-    for item, images in enumerate(data.iterate(batches, workers)):
+    for item, batch in enumerate(data.iterate(batches, workers, batches.fields)):
         number = batches.number(item)
-        batch = with_labels(cell, source, images, batches.indices(number))
         inputs.append((*batch, *cell.draw(stream(seed, Stream.DRAW, number), batch)))
         if len(inputs) == accumulate:
             yield inputs
@@ -171,7 +166,7 @@ def mean_loss(loss: Callable, cell: nn.Cell, source: data.ImageSource, batch_siz
     cell.set_train(False)  # no dropout
     for i in range(len(source) // size):
         indices = range(i * size, (i + 1) * size)
-        batch = with_labels(cell, source, data.as_float(source.batch(indices)), indices)
+        batch = tuple(source.column(name, indices) for name in fields_of(cell))
         draws = cell.draw(stream(seed, Stream.VALIDATION, i), batch)
         losses.append(float(loss(*to_inputs((*batch, *draws))).asnumpy()))
     cell.set_train(True)

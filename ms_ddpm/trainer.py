@@ -37,6 +37,7 @@ from .remaining import Remaining
 from .runs import RunLog, StopRequests, lock_directory, summary_writer
 from .runtime import compiled, peak_rss_mb
 from .train_step import TrainStep, as_function, mean_loss, step_inputs
+from .trainable import said_by
 
 
 @dataclass
@@ -261,7 +262,8 @@ class Trainer:
             fingerprint=self.fingerprint, accept=self.accept_changes,
         )  # fmt: skip
         resuming.check_arrays(loaded, self.cell, self.names)
-        set_parameters(self.cell, loaded.arrays["model"], f"checkpoint {path}")
+        saved = said_by(self.cell, "saved_parameters")()
+        set_parameters(self.cell, loaded.arrays["model"], f"checkpoint {path}", saved)
         self.ema.load_state(loaded.arrays["ema"], training["ema_calls"])
         self.optimizer.load_state(self.names, loaded.arrays["optimizer"])
         self.scaler.load_state(training["scaler"])
@@ -314,8 +316,9 @@ class Trainer:
                 "epoch_losses": epoch_losses,
             },
         }
+        parameters = dict(self.cell.parameters_and_names())
         arrays = {
-            "model": {name: p.asnumpy() for name, p in self.cell.parameters_and_names()},
+            "model": {name: parameters[name].asnumpy() for name in said_by(self.cell, "saved_parameters")()},
             "ema": self.ema.state(),
             "optimizer": self.optimizer.state(self.names),
         }
@@ -339,7 +342,7 @@ class Trainer:
 
     def sample_grid(self) -> None:
         """Draws ``num_samples`` pictures at a fixed seed with the averaged weights."""
-        if self.sample_fn is None and not hasattr(self.cell, "sample"):
+        if self.sample_fn is None and said_by(self.cell, "sample") is None:
             return
         with self.ema.swapped(), silenced(not self.progress):
             draw = self.sample_fn or (lambda cell, num: cell.sample(num, seed=self.seed))

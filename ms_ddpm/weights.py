@@ -12,6 +12,7 @@ from mindspore import nn
 from . import checkpoint, tensorfile
 from .errors import UserError, quoted
 from .ops.assign import set_parameters
+from .trainable import said_by
 
 KINDS = ("ema", "model")
 
@@ -59,7 +60,7 @@ def load_weights(cell: nn.Cell, path: str | Path, kind: str = "ema") -> nn.Cell:
         UserError: as `read_weights`, and naming the first arrays that do not fit.
     """
     weights = read_weights(path, kind)
-    set_parameters(cell, weights.arrays, f"checkpoint {weights.path}")
+    set_parameters(cell, weights.arrays, f"checkpoint {weights.path}", said_by(cell, "saved_parameters")())
     return cell
 
 
@@ -71,7 +72,7 @@ def begin_with(cell: nn.Cell, weights: Weights) -> None:
     Raises:
         UserError: naming the first arrays that do not fit.
     """
-    own = getattr(cell, "of_its_data", ())
+    own = said_by(cell, "of_its_data")
     kept = {name: p.asnumpy() for name, p in cell.parameters_and_names() if own and name.startswith(own)}
     set_parameters(cell, {**weights.arrays, **kept}, f"init_from {weights.path}")
 

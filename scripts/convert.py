@@ -223,31 +223,18 @@ def network(state: dict, norm: str | None = None) -> dict:
     return unet
 
 
-NETWORKS = {"score": "net", "autoencoder": "net", "corruption": "model"}  # where a system's Cell has its network
-
-
-def torch_part(cell, system: str):
-    """What of ``cell`` has a PyTorch class: all of a diffusion, the network of another system."""
-    if system == "diffusion":
-        return cell
-    if system not in NETWORKS:
-        raise UserError(
-            f"a model of the system {system} has no PyTorch file; expected the system diffusion, {', '.join(NETWORKS)}"
-        )
-    return getattr(cell, NETWORKS[system])
-
-
 def from_torch(args: dict) -> int:
     """Converts a PyTorch file to a checkpoint directory."""
     read = read_torch_file(Path(args["file"]))
-    from ms_ddpm import convert, recipes, torch_releases
+    from ms_ddpm import convert, registry, torch_releases
 
     config = configuration(args, read["model"], read["version"])
     if newer := torch_releases.newer_than_known(args["release"] or read["version"]):
         print(f"release {newer} is newer than any that was compared; taken for like {torch_releases.newest()}")
     start_machine(args)
-    cell = recipes.build(config)
-    ported = torch_part(cell, config.system)
+    system = registry.of(config)
+    cell = system.build(config)
+    ported = system.torch_part(cell)
     wrapped = any(name.removeprefix("module.").startswith("net.") for name in read["model"])
     if config.system == "score" and config.sigma_data is not None and not wrapped:
         raise UserError(
@@ -301,11 +288,11 @@ def from_mindspore(args: dict) -> int:
     """Converts a MindSpore checkpoint of another port to a checkpoint directory."""
     config = Config(**from_yaml(args["config"]))
     start_machine(args)
-    from ms_ddpm import convert, mindspore_files, recipes
+    from ms_ddpm import convert, mindspore_files, recipes, registry
 
     arrays = mindspore_files.read(args["file"])
     cell = recipes.build(config)
-    ported = cell.model if config.system == "diffusion" else torch_part(cell, config.system)
+    ported = registry.of(config).network_part(cell)
     found = mindspore_files.states(arrays, ported, args["file"])
     groups = {}
     for group in ("model", "ema"):
@@ -346,7 +333,7 @@ def to_torch(args: dict) -> int:
     start_machine(args)
     import numpy as np
 
-    from ms_ddpm import convert, recipes, tensorfile, torch_releases
+    from ms_ddpm import convert, recipes, registry, tensorfile, torch_releases
     from ms_ddpm.files import write_atomically
 
     states, release = {}, None
@@ -356,7 +343,7 @@ def to_torch(args: dict) -> int:
             release = torch_releases.release_like(config.norm, config.downsample, args["release"])
         elif args["release"]:
             raise UserError(f"--release is {quoted(args['release'])}, and the run is of the system {config.system}")
-        states[weights] = convert.to_torch(torch_part(cell, config.system), release)
+        states[weights] = convert.to_torch(registry.of(config).torch_part(cell), release)
     state = checkpoint.read_state(path)
     step = state["step"]
     if torch:

@@ -23,10 +23,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ms_ddpm import registry
 from ms_ddpm.cli import Parser, run
-from ms_ddpm.config import Config, add_options, resolve, to_dict
+from ms_ddpm.config import (
+    DEFAULT_SYSTEM,
+    SHARED,
+    Config,
+    add_options,
+    all_fields,
+    from_yaml,
+    own_fields,
+    resolve,
+    to_dict,
+)
 from ms_ddpm.errors import UserError
 from ms_ddpm.graph_errors import reports_to
+from ms_ddpm.systems import System
 
 log = logging.getLogger("ms_ddpm")
 
@@ -41,7 +53,7 @@ def chosen_recipe(flags: dict, config: str | None) -> str | None:
     Raises:
         UserError: nothing is named, and the recipes of the checkout are not beside this script.
     """
-    if config is not None or "dataset" in flags or flags.get("system", "diffusion") != "diffusion":
+    if config is not None or "dataset" in flags or flags.get("system", DEFAULT_SYSTEM) != DEFAULT_SYSTEM:
         return config
     if not FIRST_RECIPE.is_file():
         raise UserError(
@@ -51,47 +63,19 @@ def chosen_recipe(flags: dict, config: str | None) -> str | None:
     return str(FIRST_RECIPE)
 
 
-def picture_of(cell, dataset, config: Config):
-    """What draws the pictures of a run: ``f(cell, num) -> (num, C, H, W)`` in [0, 1], ``f.columns`` in a row.
-
-    Of a model with classes each row is of one class, as many images as ``num_samples`` has room for in all rows.
-    """
-    import numpy as np
-
-    from ms_ddpm import data, sampling
-
-    classes = cell.num_classes if getattr(cell, "conditional", False) else 0
-    columns = max(1, config.num_samples // classes) if classes else None
-
-    def preview(cell, num):
-        held_out = data.prepare(dataset, cell, config.validation_images, config.seed)[1]  # as the Trainer does
-        shown = dataset if held_out is None else held_out
-        return cell.preview(data.as_float(shown.batch(range(min(num // 2 or 1, len(shown))))))
-
-    def drawn(cell, num):
-        labels = None
-        if classes:
-            rows = min(classes, num)
-            labels, num = np.arange(rows).repeat(columns), rows * columns
-        return sampling.draw_images(cell, num, seed=config.seed, batch_size=min(num, 64), labels=labels, progress=False)
-
-    drawn.columns = columns
-    return preview if hasattr(cell, "preview") else drawn
-
-
 def build_trainer(config: Config, group):
     """The Trainer of a configuration in a group of workers, resumed where there is something to resume."""
-    from ms_ddpm import recipes
     from ms_ddpm.trainer import Trainer
 
-    cell = recipes.build(config)
-    dataset = recipes.open_data(config, cell)
+    system = registry.of(config)
+    cell = system.build(config)
+    dataset = system.open_data(config, cell)
     return Trainer(
         cell,
         dataset,
         augment_horizontal_flip=config.flip,
         results_folder=config.output_dir,
-        sample_fn=picture_of(cell, dataset, config),
+        sample_fn=system.sample_fn(cell, dataset, config),
         config=to_dict(dataclasses.replace(config, accept_changes=None)),  # said for this start alone
         group=group,
         **{
@@ -132,7 +116,7 @@ def build_trainer(config: Config, group):
     )
 
 
-def show_data(trainer) -> None:
+def show_data(trainer, system: System) -> None:
     """samples/real.png: the first images of the training set, to compare the samples with."""
     import numpy as np
 
@@ -140,9 +124,7 @@ def show_data(trainer) -> None:
     from ms_ddpm.images import save_grid
 
     real = data.as_float(trainer.train_set.batch(range(min(trainer.num_samples, len(trainer.train_set)))))
-    if hasattr(trainer.cell, "to_images"):  # of latents
-        real = trainer.cell.to_images(real)
-    save_grid(np.clip(real, 0, 1), trainer.folder / "samples" / "real.png")
+    save_grid(np.clip(system.to_images(trainer.cell, real), 0, 1), trainer.folder / "samples" / "real.png")
 
 
 def show_classes(trainer) -> None:
@@ -166,9 +148,9 @@ def introduce(trainer, config: Config) -> None:
 
     text = yaml.safe_dump(trainer.config, sort_keys=False, allow_unicode=True)
     write_atomically(trainer.folder / "config.yaml", text.encode())
-    if hasattr(trainer.cell, "keep_data"):
-        trainer.cell.keep_data(trainer.folder)
-    show_data(trainer)
+    system = registry.of(config)
+    system.keep_data(trainer.cell, trainer.folder)
+    show_data(trainer, system)
     show_classes(trainer)
     parameters = sum(p.size for p in trainer.cell.trainable_params())
     workers = f"{trainer.group.world} workers, " if trainer.group.world > 1 else ""
@@ -180,21 +162,40 @@ def introduce(trainer, config: Config) -> None:
     )
 
 
-def report(trainer, config: Config) -> None:
-    """Writes and prints what a system shows at the end of its training."""
-    if config.system == "corruption":
-        from ms_ddpm import corruption_pictures
+def system_of(argv: Sequence[str]) -> str | None:
+    """The system that a command line names by --system, or its --config in a line ``system: NAME``; None: neither."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--system")
+    parser.add_argument("--config")
+    named, _ = parser.parse_known_args(argv)
+    if named.system is not None or named.config is None:
+        return named.system
+    try:
+        return from_yaml(named.config).get("system", DEFAULT_SYSTEM)
+    except UserError:  # said in its turn
+        return None
 
-        for line in corruption_pictures.report(trainer, config):
-            print(line)
+
+def build_parser(system: str | None) -> Parser:
+    """The options of train.py, with the keys of ``system``; None: of the diffusion."""
+    usage = "train.py [--config FILE] [--system NAME] [--KEY VALUE ...]"
+    parser = Parser(prog="train.py", usage=usage, description=__doc__)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
+    there_are = "; ".join(f"{name}: {registry.get(name).summary}" for name in registry.names())
+    parser.epilog = f"Systems (--system NAME --help shows the options of one): {there_are}."
+    chosen = system or DEFAULT_SYSTEM
+    own = parser.add_argument_group(f"the system {chosen} (names as in the YAML file, defaults in brackets)")
+    add_options(own, list(own_fields(chosen)), chosen)
+    add_options(parser.add_argument_group("every system"), list(SHARED), chosen)
+    others = [name for name in all_fields() if name not in SHARED and name not in own_fields(chosen)]
+    add_options(parser, others, hidden=True)  # `resolve` says whose they are
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains; exit code 0, 128 + signal after SIGTERM or Ctrl-C, 1 where training diverged."""
-    parser = Parser(prog="train.py", description=__doc__)
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
-    add_options(parser.add_argument_group("options, with their defaults (names as in the YAML file)"))
-    flags = vars(parser.parse_args(argv))
+    argv = sys.argv[1:] if argv is None else list(argv)
+    flags = vars(build_parser(system_of(argv)).parse_args(argv))
     given = flags.pop("config")
     recipe = chosen_recipe(flags, given)
     config = resolve(flags, recipe)
@@ -233,7 +234,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         reports_to(trainer.folder / "compiler")
         if group.writer and not result.stopped_by:
-            report(trainer, config)
+            for line in registry.of(config).report(trainer, config):
+                print(line)
     code = 128 + result.stopped_by if result.stopped_by else 0
     if group.writer and code:
         print(f"stopped at step {result.step}; the same command continues from there")

@@ -32,6 +32,17 @@ def mindspore():
 
 
 @pytest.fixture
+def train_script():
+    """scripts/train.py as a module of its own."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("train_script", ROOT / "scripts" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 

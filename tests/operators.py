@@ -121,18 +121,18 @@ def _steps(model, guided: bool, *names: str):
     import numpy as np
     from mindspore import Tensor
 
-    from ms_ddpm import score_likelihood, score_samplers
+    from ms_ddpm.samplers import likelihood, score
 
     def zeros(*shape):
         return Tensor(np.zeros(shape, np.float32))
 
     x, t = zeros(2, model.channels, *model.image_size), zeros(2)
     made = {
-        "euler": (score_samplers.euler_step, (zeros(3), x)),
-        "pc": (score_samplers.CORRECTOR_NORMS["image"], (zeros(3), zeros(1), x, x)),
-        "pc_batch": (score_samplers.CORRECTOR_NORMS["batch"], (zeros(3), zeros(1), x, x)),
-        "heun": (score_samplers.heun_step, (t, zeros(5))),
-        "likelihood": (score_likelihood.score_and_pull, (x,)),
+        "euler": (score.euler_step, (zeros(3), x)),
+        "pc": (score.CORRECTOR_NORMS["image"], (zeros(3), zeros(1), x, x)),
+        "pc_batch": (score.CORRECTOR_NORMS["batch"], (zeros(3), zeros(1), x, x)),
+        "heun": (score.heun_step, (t, zeros(5))),
+        "likelihood": (likelihood.score_and_pull, (x,)),
     }
     labels = Tensor(np.zeros(2, np.int32)) if model.conditional else None
     for name in names:

@@ -150,16 +150,6 @@ def test_bad_training_input_is_one_line_and_leaves_nothing(tmp_path, case):
     assert not folder.exists(), os.listdir(folder)
 
 
-@pytest.fixture
-def train_script():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("train_script", ROOT / "scripts" / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_who_names_no_data_trains_the_digits_recipe_and_is_told(train_script, mindspore, monkeypatch, tmp_path, caplog):
     """The keys' own defaults are 36 M parameters for 100,000 steps, 14 hours on the 8x8 digits."""
     got = []

@@ -1,12 +1,11 @@
 """Keys that belong to other systems are refused, and numbers that nothing could finish."""
 
-import dataclasses
 import re
 
 import pytest
 import yaml
 
-from ms_ddpm import config, config_systems
+from ms_ddpm import config, keys, registry
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
@@ -23,8 +22,8 @@ def test_every_recipe_resolves(recipe):
     ("values", "words"),
     [
         ({"system": "corruption", "num_classes": 10, "guidance_scale": 3.0}, "num_classes is 10, but it belongs to the "
-         "systems score, latent, and system is corruption; leave it out, or set system: score"),
-        ({"guidance_scale": 3.0}, "guidance_scale is 3.0, but it belongs to the systems score, latent"),
+         "systems latent, score, and system is corruption; leave it out, or set system: latent"),
+        ({"guidance_scale": 3.0}, "guidance_scale is 3.0, but it belongs to the systems latent, score"),
         ({"noise_kind": "poisson"}, "noise_kind is 'poisson', but it belongs to the system corruption, and system is"),
         ({"autoencoder": "runs/a"}, "autoencoder is 'runs/a', but it belongs to the system latent"),
         ({"system": "latent", "score_net": "add"}, "score_net is 'add', but it belongs to the system score"),
@@ -45,33 +44,62 @@ def test_keys_that_do_nothing_are_refused(values, words, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_keys_at_their_defaults_and_those_of_a_checkpoint_are_not():
-    plain = config.to_dict(config.Config())
-    for system in config.SYSTEMS:
-        assert config.resolve({**plain, "system": system}, None).system == system
-    stored = {"system": "corruption", "num_classes": 10}
-    assert config.from_mapping(stored, "checkpoint") == stored
+def test_keys_at_their_defaults_are_not():
+    """Versions up to 0.1 wrote every key of every system into config.yaml and checkpoints."""
+    every = {name: keys.default_of(field) for name, field in config.all_fields().items()}
+    for system in registry.names():
+        resolved = config.resolve({**every, "system": system}, None)
+        assert type(resolved) is registry.get(system).Config
+        assert set(config.to_dict(resolved)) == set(config.SHARED) | set(config.own_fields(system))
 
 
-def test_the_table_knows_every_key_that_a_builder_of_few_systems_reads():
-    """What the builders' sources read of a configuration, against the table."""
+def test_a_checkpoint_of_before_keeps_other_systems_keys_to_itself():
+    found = config.of_checkpoint({"system": "corruption", "num_classes": 10, "noise_kind": "poisson"}, "checkpoint")
+    assert (found.system, found.noise_kind) == ("corruption", "poisson")
+    assert "num_classes" not in config.to_dict(found)
+
+
+def test_config_is_of_its_system():
+    assert type(config.Config(system="score")) is registry.get("score").Config
+    assert type(config.Config(dim=8)) is registry.get("diffusion").Config
+    assert isinstance(config.Config(), config.Config)
+    with pytest.raises(UserError, match="dim is 8, but it belongs to the system diffusion, and system is score"):
+        config.Config(system="score", dim=8)
+    with pytest.raises(UserError, match="system is 'flow', expected one of: diffusion, autoencoder, corruption"):
+        config.Config(system="flow")
+
+
+def test_help_shows_the_keys_of_one_system(train_script, capsys):
+    for system in registry.names():
+        with pytest.raises(SystemExit):
+            train_script.main(["--system", system, "--help"])
+        shown = set(re.findall(r"^  --([a-z_0-9]+)", capsys.readouterr().out, re.MULTILINE)) - {"config"}
+        assert shown == (set(config.SHARED) | set(config.own_fields(system))) - {"source"}, system
+
+
+def test_help_of_a_recipe_is_of_its_system(train_script, capsys):
+    with pytest.raises(SystemExit):
+        train_script.main(["--config", str(ROOT / "configs" / "corruption.yaml"), "--help"])
+    shown = capsys.readouterr().out
+    assert "the system corruption" in shown
+    assert "--noise_kind" in shown
+    assert "--dim " not in shown
+
+
+def test_every_key_that_a_builder_reads_is_one_of_its_system():
+    """What the builders' sources read of a configuration, against the classes."""
     modules = {
         "score": ["score"], "corruption": ["corruption"], "autoencoder": ["autoencoder", "perceptual"],
-        "latent": ["latent", "score"],
+        "latent": ["latent"], "diffusion": ["systems/diffusion/model", "systems/diffusion/size"],
     }  # fmt: skip
-    names = list(config.FIELDS)
-    everybodys = {*names[: names.index("dim")], *names[names.index("epochs") :]}  # data; training, output, machine
     for system, parts in modules.items():
         sources = "".join((ROOT / "ms_ddpm" / f"{name}.py").read_text() for name in parts)
-        for key in set(re.findall(r"\bconfig\.([a-z_0-9]+)", sources)) & set(config.FIELDS) - everybodys:
-            if key not in ("score_net", "whole_images"):  # in the source of build_score, which latent does not call
-                assert system in config_systems.SYSTEMS_OF[key], (system, key)
-    fields = {field.name for field in dataclasses.fields(config.Config)}
-    assert set(config_systems.SYSTEMS_OF) <= fields
-    source = (ROOT / "ms_ddpm" / "recipes.py").read_text()
-    read = set(re.findall(r"\bconfig\.([a-z_0-9]+)", source[source.index("Unet(") : source.index("def config_of")]))
-    of_diffusion = {key for key, systems in config_systems.SYSTEMS_OF.items() if "diffusion" in systems}
-    assert of_diffusion == read - everybodys
+        read = set(re.findall(r"\bconfig\.([a-z_0-9]+)", sources)) & set(config.all_fields())
+        known = set(config.SHARED) | set(config.own_fields(system))
+        assert read <= known, (system, read - known)
+    sources = "".join((ROOT / "ms_ddpm/systems/diffusion" / name).read_text() for name in ("model.py", "size.py"))
+    read = set(re.findall(r"\bconfig\.([a-z_0-9]+)", sources))
+    assert set(config.own_fields("diffusion")) <= read, "a key that nothing reads"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +116,13 @@ def test_numbers_beyond_all_use_are_refused(values, words):
 
 
 def test_one_list_of_samplers(mindspore):
-    from ms_ddpm import samplers, score_samplers
+    from ms_ddpm import samplers
+    from ms_ddpm.samplers import score
 
-    assert tuple(score_samplers.SCORE_SAMPLERS) == config_systems.SCORE_SAMPLERS
-    assert tuple(samplers.SAMPLERS) == config_systems.SAMPLERS["diffusion"]
+    for system, known in (
+        ("score", score.SCORE_SAMPLERS),
+        ("latent", score.SCORE_SAMPLERS),
+        ("diffusion", samplers.SAMPLERS),
+    ):
+        [option] = [option for option in registry.get(system).sampling if option.flag == "sampler"]
+        assert option.choices == tuple(known)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ms_ddpm import config, data, data_identity
-from ms_ddpm.config_systems import SYSTEMS_OF
+from ms_ddpm.config import own_fields
 from ms_ddpm.sources import Store
 
 SMALL_SCORE = {"channel_widths": [32, 32, 32, 32], "embed_dim": 8, "text_dim": 8, "image_size": 28}
@@ -32,7 +32,7 @@ NOT_OF_THE_CELL = {"lpips_weights", "autoencoder", "labels_from"}  # files, whos
 
 def other(name, base):
     """A value of the key that differs from that of ``base``."""
-    value, meta = getattr(config.Config(**base), name), config.FIELDS[name].metadata
+    value, meta = getattr(config.Config(**base), name), config.fields_of(type(config.Config(**base)))[name].metadata
     if name in OTHER:  # the first width of a latent network is the autoencoder's last
         return [value[0], *OTHER[name][1:]] if name == "channel_widths" else OTHER[name]
     if meta["choices"]:
@@ -44,8 +44,8 @@ def other(name, base):
 
 def cases():
     for system, base in BASES.items():
-        for name in [*SYSTEMS_OF, "image_size", "channels"]:
-            if system in SYSTEMS_OF.get(name, (system,)) and name not in NOT_OF_THE_CELL:
+        for name in [*own_fields(system), "image_size", "channels"]:
+            if name not in NOT_OF_THE_CELL:
                 yield system, name, {"system": system, **base, **WITH.get((system, name), WITH.get(name, {}))}
 
 
@@ -81,7 +81,7 @@ def test_every_key_that_makes_a_system_is_noticed_and_every_free_one_is_not(fact
                 noticed += [name]
                 assert found, f"{name} was {base.get(name)}, now {changed[name]}"
     assert len(noticed) >= 3
-    assert len(free) == len([n for n, s in SYSTEMS_OF.items() if system in s and n in config.FREE_ON_RESUME])
+    assert len(free) == len([name for name in own_fields(system) if name in config.FREE_ON_RESUME])
 
 
 def test_kernels_first_weights_and_half_precision_are_no_facts(mindspore):

@@ -238,7 +238,7 @@ def test_only_a_folder_of_images_has_class_folders():
 
 
 def test_a_system_without_classes_does_not_take_them():
-    with pytest.raises(UserError, match="labels_from is 'folders', but it belongs to the systems score, latent"):
+    with pytest.raises(UserError, match="labels_from is 'folders', but it belongs to the systems latent, score"):
         config.resolve({"labels_from": "folders"}, None)
 
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ms_ddpm import colours, config, memory, sizes
+from ms_ddpm import colours, config, memory, registry, sizes
 from ms_ddpm.errors import UserError, one_line, quoted
 
 from .fuzz import check_complaint, count, watched
@@ -76,7 +76,7 @@ TYPES = {
 
 
 def check_types(resolved: config.Config) -> None:
-    for name, f in config.FIELDS.items():
+    for name, f in config.fields_of(type(resolved)).items():
         value, kind = getattr(resolved, name), f.metadata["kind"]
         assert (kind.endswith("?") and value is None) or TYPES[kind.rstrip("?")](value), (name, value)
         if f.metadata["choices"]:
@@ -249,7 +249,7 @@ def test_a_network_is_built_or_refused_and_its_parameters_are_counted_beforehand
             check_complaint(error)
             return
     actual = sum(p.size for p in diffusion.get_parameters())
-    assert sizes.parameter_count(resolved) == actual
+    assert registry.of(resolved).parameter_count(resolved) == actual
     sizes.check_training(resolved)
 
 

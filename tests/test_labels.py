@@ -84,7 +84,7 @@ def test_a_grids_columns_are_classes_where_they_come_in_turn(mindspore, labels, 
 
 def test_training_pictures_have_a_row_for_each_class(mindspore, tmp_path, monkeypatch):
     from ms_ddpm import config, sampling
-    from scripts import train
+    from ms_ddpm.systems.sample import rows_of_classes
 
     asked = []
 
@@ -94,9 +94,9 @@ def test_training_pictures_have_a_row_for_each_class(mindspore, tmp_path, monkey
 
     monkeypatch.setattr(sampling, "draw_images", draw)
     for num, columns in ((60, 6), (25, 2), (4, 1)):
-        drawn = train.picture_of(Ten(), None, config.Config(num_samples=num))
+        drawn = rows_of_classes(Ten(), config.Config(num_samples=num))
         drawn(Ten(), num)
         assert drawn.columns == columns
         rows = min(10, num)
         assert asked[-1] == (rows * columns, [k for k in range(rows) for _ in range(columns)])
-    assert train.picture_of(Plain(), None, config.Config()).columns is None
+    assert rows_of_classes(Plain(), config.Config()).columns is None

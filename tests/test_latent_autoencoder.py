@@ -1,7 +1,5 @@
 """The autoencoder: PyTorch's names, running statistics through training, resume and evaluation, bad sizes."""
 
-import importlib
-
 import numpy as np
 import pytest
 
@@ -238,17 +236,13 @@ def test_averaged_weights_are_warned_of_once(mindspore, caplog, options, warned)
 
 
 def test_the_pictures_of_a_run_are_of_images_that_were_held_out(run, monkeypatch):
-    from ms_ddpm import data
+    from ms_ddpm import data, registry
     from ms_ddpm.config import Config
 
-    from .conftest import ROOT
-
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    train = importlib.import_module("train")
     images = (np.arange(40) / 40).astype(np.float32).reshape(40, 1, 1, 1).repeat(SIDE, 2).repeat(SIDE, 3)
     source, cell = data.array_source("counted", images), run[1].cell
     _, held_out = data.split(source, 8, seed=0)
     for count, expected in ((8, held_out), (0, source)):
         config = Config(system="autoencoder", validation_images=count, image_size=SIDE)
-        shown = train.picture_of(cell, source, config)(cell, 6)
+        shown = registry.of(config).sample_fn(cell, source, config)(cell, 6)
         assert np.array_equal(shown[:, :, :SIDE], expected.batch(range(3)))

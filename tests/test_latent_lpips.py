@@ -162,8 +162,8 @@ def test_lpips_without_weights_names_what_can_be_had_without(mindspore):
     config = Config(system="autoencoder", perceptual="lpips", image_size=28, channels=1)
     with pytest.raises(UserError, match="--perceptual gradient, a multi-scale gradient loss"):
         build_perceptual(config)
-    assert isinstance(build_perceptual(Config(image_size=28, channels=1)), GradientLoss)
-    assert build_perceptual(Config(image_size=28, channels=1, perceptual="none")) is None
+    assert isinstance(build_perceptual(Config(system="autoencoder", image_size=28, channels=1)), GradientLoss)
+    assert build_perceptual(Config(system="autoencoder", image_size=28, channels=1, perceptual="none")) is None
 
 
 def test_images_that_lpips_cannot_look_at_are_refused(squeeze, tmp_path):
@@ -171,7 +171,7 @@ def test_images_that_lpips_cannot_look_at_are_refused(squeeze, tmp_path):
 
     path = tmp_path / "lpips.safetensors"
     tensorfile.write(path, {name: p.asnumpy() for name, p in squeeze[0].parameters_and_names()})
-    options = {"perceptual": "lpips", "lpips_weights": str(path)}
+    options = {"system": "autoencoder", "perceptual": "lpips", "lpips_weights": str(path)}
     assert isinstance(build_perceptual(Config(image_size=18, channels=3, **options)), PerceptualLoss)
     with pytest.raises(UserError, match="needs 17"):
         build_perceptual(Config(image_size=16, channels=3, **options))

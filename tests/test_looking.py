@@ -163,7 +163,7 @@ def test_few_steps_are_all_shown_and_sampling_goes_on_without_the_data(sample, c
         ("corruption", ["--amounts", *["0.5"] * 21], "--amounts has 21 numbers, expected at most 20"),
         ("corruption", ["--interpolate", "4"], "--interpolate is for diffusion models"),
         ("autoencoder", ["--amounts", "0.5"], "--amounts is for corruption models; this one is of the system auto"),
-        ("autoencoder", ["--gif"], "--gif is for diffusion, score, latent, corruption models"),
+        ("autoencoder", ["--gif"], "--gif is for diffusion, corruption, latent, score models"),
         ("autoencoder", ["--sampling_steps", "5"], "steps is an option of samplers, and an autoencoder only gives"),
         ("autoencoder", ["--labels", "5"], "labels are given, but this model is not conditional"),
     ],

@@ -1,11 +1,12 @@
 """evaluate.py measures samples against what their model was trained on: what that is, and what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ms_ddpm import evaluation, images, origin
+from ms_ddpm import evaluation, images, origin, registry
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.data import open_images
 from ms_ddpm.errors import UserError
@@ -234,9 +235,12 @@ def test_compare_measures_by_the_data_set_too(tmp_path, fashion, fid):
     assert "does not exist" in quality(shirts(), Config(dataset="/no/such/place", image_size=28))["missing"]
 
 
-def test_pictures_between_real_images_of_floats_are_in_0_1(tmp_path):
+def test_pictures_between_real_images_of_floats_are_in_0_1(mindspore, tmp_path):
+    from ms_ddpm.systems.diffusion import pictures
+
     real = shirts(4)
     np.savez(tmp_path / "real.npz", real)
     config = Config(dataset=str(tmp_path / "real.npz"), image_size=28)
-    ends = imported("scripts/sample.py").interpolation_ends(config, {"dataset": None})
+    run = SimpleNamespace(config=config, system=registry.of(config), args={"dataset": None})
+    ends = pictures.interpolation_ends(run)
     np.testing.assert_array_equal(ends, real.reshape(2, 2, 1, 28, 28))

@@ -141,12 +141,19 @@ def public_definitions(path):
                 )  # fmt: skip
 
 
+CONTRACT = {
+    node.name for node in ast.walk(tree_of(ROOT / "ms_ddpm/systems/__init__.py")) if isinstance(node, ast.FunctionDef)
+}
+
+
 def test_public_definitions_have_docstrings_and_types():
     missing = []
     for path in SOURCES:
         if path.name.startswith(("test_", "conftest")):
             continue
         for node in public_definitions(path):
+            if path.parent.parent.name == "systems" and node.name in CONTRACT:
+                continue  # a system's answer to what systems/__init__.py asks, and documents
             where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
             if not ast.get_docstring(node):
                 missing.append(f"{where}: no docstring")

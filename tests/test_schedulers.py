@@ -197,10 +197,11 @@ def test_half_precision_samples_stay_so_and_are_computed_in_float32(schedulers):
 
 
 def test_one_graph_serves_every_step(mindspore, monkeypatch):
-    from ms_ddpm.schedulers import DDPMScheduler, ddpm
+    from ms_ddpm import runtime
+    from ms_ddpm.schedulers import DDPMScheduler
 
-    made, compiled = [], ddpm.compiled
-    monkeypatch.setattr(ddpm, "compiled", lambda function: made.append(compiled(function)) or made[-1])
+    made, compiled = [], runtime.compiled
+    monkeypatch.setattr(runtime, "compiled", lambda function: made.append(compiled(function)) or made[-1])
     scheduler = DDPMScheduler(variance_type="learned_range")
     scheduler.set_timesteps(5)
     x, output, noise = arrays(3)

@@ -42,7 +42,7 @@ def known(request, mindspore):
 @pytest.mark.parametrize("method", ["rk45", "heun"])
 def test_the_divergence_of_independent_pixels_is_exact(mindspore, method):
     """There the Jacobian is diagonal and a Rademacher probe has no variance: what is left is the ODE's error."""
-    from ms_ddpm.score_likelihood import bits_per_dim
+    from ms_ddpm.samplers.likelihood import bits_per_dim
     from ms_ddpm.sde import SDES
 
     x = (0.5 + 0.3 * np.random.default_rng(2).standard_normal((8, *SHAPE))).astype(np.float32)
@@ -63,7 +63,7 @@ def test_the_divergence_of_independent_pixels_is_exact(mindspore, method):
 
 @pytest.mark.parametrize("probe", ["rademacher", "gaussian"])
 def test_probes_estimate_the_divergence_without_bias(known, probe):
-    from ms_ddpm.score_likelihood import bits_per_dim
+    from ms_ddpm.samplers.likelihood import bits_per_dim
 
     model, x = known
     options = {"rng": 0, "levels": None, "probe": probe, "method": "heun", "steps": 40}
@@ -74,7 +74,7 @@ def test_probes_estimate_the_divergence_without_bias(known, probe):
 
 
 def test_the_same_seed_gives_the_same_likelihood(mindspore):
-    from ms_ddpm.score_likelihood import bits_per_dim
+    from ms_ddpm.samplers.likelihood import bits_per_dim
     from ms_ddpm.sde import VPSDE
 
     model, x = gaussian_model(VPSDE(), covariance=covariance()), np.full((2, *SHAPE), 0.4, np.float32)
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_likelihood(mindspore):
 
 def test_grey_levels_cost_their_own_bits(mindspore):
     """A density that is flat over the cells: dequantised, 16 levels take log2(16) bits more than their density's."""
-    from ms_ddpm.score_likelihood import bits_per_dim, dequantise
+    from ms_ddpm.samplers.likelihood import bits_per_dim, dequantise
     from ms_ddpm.sde import VPSDE
 
     rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def test_grey_levels_cost_their_own_bits(mindspore):
 
 
 def test_the_likelihood_given_a_class(mindspore):
-    from ms_ddpm.score_likelihood import bits_per_dim
+    from ms_ddpm.samplers.likelihood import bits_per_dim
     from ms_ddpm.sde import VESDE
 
     model = gaussian_model(VESDE(25.0), shifts=SHIFTS)
@@ -129,7 +129,7 @@ def test_the_likelihood_given_a_class(mindspore):
     ],
 )
 def test_impossible_requests_are_named(mindspore, options, words):
-    from ms_ddpm.score_likelihood import bits_per_dim
+    from ms_ddpm.samplers.likelihood import bits_per_dim
     from ms_ddpm.sde import VESDE
 
     with pytest.raises(UserError, match=words):

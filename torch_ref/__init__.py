@@ -3,8 +3,8 @@
 Read it in this order; each file needs only those before it:
 
     schedules.py   the numbers beta_t and everything that follows from them       (numpy, float64)
-    diffusion.py   q(x_t | x_0), the posterior, one reverse step, the losses      (equations of the papers)
-    samplers.py    Algorithm 2 of DDPM, and DDIM                                  (loops over that one step)
+    samplers.py    Algorithm 2 of DDPM, and DDIM                                  (loops over one reverse step)
+    diffusion.py   q(x_t | x_0), the posterior, that one step, the losses         (equations of the papers)
     layers.py  attention.py  unet.py                                              (the network)
     sde.py  score.py  score_samplers.py  score_likelihood.py                      (diffusion in continuous time)
     transformer.py  score_unet.py                                                 (networks that estimate a score)

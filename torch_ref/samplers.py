@@ -1,19 +1,16 @@
 """Chains of reverse steps. Each takes its noise from a tape: any iterable of arrays (B, C, H, W), numpy or torch.
 
 The order of a tape: x_T first, then one array per reverse step but the last, drawn even where its coefficient is zero.
+``diffusion`` is a `diffusion.GaussianDiffusion`: the step is its ``p_sample`` or ``ddim_step``.
 """
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .schedules import ddim_times
-
-if TYPE_CHECKING:
-    from .diffusion import GaussianDiffusion
 
 
 def tape_reader(noise: Iterable, shape: tuple[int, ...], like: Tensor) -> Callable[[], Tensor]:
@@ -32,7 +29,7 @@ def tape_reader(noise: Iterable, shape: tuple[int, ...], like: Tensor) -> Callab
     return read
 
 
-def reverse_process(diffusion: "GaussianDiffusion", x: Tensor, start: int, read: Callable[[], Tensor]) -> list[Tensor]:
+def reverse_process(diffusion: nn.Module, x: Tensor, start: int, read: Callable[[], Tensor]) -> list[Tensor]:
     """DDPM Algorithm 2 from x at time ``start``: [x, ..., x_0]. Self-conditioned models are fed their last x_0."""
     chain, x_start = [x], torch.zeros_like(x)
     for time in reversed(range(start + 1)):
@@ -44,9 +41,7 @@ def reverse_process(diffusion: "GaussianDiffusion", x: Tensor, start: int, read:
 
 
 @torch.no_grad()
-def ddpm(
-    diffusion: "GaussianDiffusion", batch_size: int, *, noise: Iterable, return_all_timesteps: bool = False
-) -> Tensor:
+def ddpm(diffusion: nn.Module, batch_size: int, *, noise: Iterable, return_all_timesteps: bool = False) -> Tensor:
     """Ho et al. 2020 (https://arxiv.org/abs/2006.11239), Algorithm 2: T steps, images (B, [T+1,] C, H, W) in [0, 1]."""
     read = tape_reader(noise, (batch_size, diffusion.channels, *diffusion.image_size), diffusion.betas)
     chain = reverse_process(diffusion, read(), diffusion.num_timesteps - 1, read)
@@ -55,7 +50,7 @@ def ddpm(
 
 @torch.no_grad()
 def ddim(
-    diffusion: "GaussianDiffusion",
+    diffusion: nn.Module,
     batch_size: int,
     *,
     steps: int | None = None,
@@ -83,7 +78,7 @@ def ddim(
 
 @torch.no_grad()
 def interpolate(
-    diffusion: "GaussianDiffusion", x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, noise: Iterable
+    diffusion: nn.Module, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, noise: Iterable
 ) -> Tensor:
     """Ho et al. 2020, section 4.4: both images noised to time t (the tape's first two arrays), mixed, and denoised.
 

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 from ..arrays import TakesArrays, takes_arrays
 from ..errors import UserError, quoted
 from ..fingerprint import remembers
+from .contract import said_by
 
 if TYPE_CHECKING:
     from ..sde import SDE
@@ -52,9 +53,8 @@ class PreconditionedScore(TakesArrays):
             raise UserError(f"data_mean is {quoted(data_mean)}, expected the data's mean")
         self.net, self.sde = net, sde
         self.sigma_data, self.data_mean = float(sigma_data), float(data_mean)
-        for name in ("num_classes", "null_class", "check_size"):
-            if hasattr(net, name):
-                setattr(self, name, getattr(net, name))
+        self.num_classes, self.null_class = said_by(net, "num_classes"), said_by(net, "null_class")
+        self.check_size = said_by(net, "check_size")
 
     def per_image(self, value: Tensor) -> Tensor:
         """(B,) -> (B, 1, 1, 1)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -20,9 +20,14 @@ def set_value(parameter: Parameter, value: np.ndarray) -> None:
     ops.assign(parameter, Tensor(np.ascontiguousarray(value, np.float32)).reshape(parameter.shape))
 
 
-def set_parameters(cell: nn.Cell, arrays: Mapping[str, np.ndarray], what: str) -> None:
-    """Puts ``arrays`` into the parameters of ``cell``, all or none. Raises UserError unless they match."""
-    parameters = dict(cell.parameters_and_names())
+def set_parameters(
+    cell: nn.Cell, arrays: Mapping[str, np.ndarray], what: str, names: Collection[str] | None = None
+) -> None:
+    """Puts ``arrays`` into the parameters of ``cell`` (or those called ``names``), all or none.
+
+    Raises UserError unless they match.
+    """
+    parameters = {name: p for name, p in cell.parameters_and_names() if names is None or name in names}
     match(arrays, {name: tuple(p.shape) for name, p in parameters.items()}, what)
     for name, parameter in parameters.items():
         set_value(parameter, arrays[name])

@@ -21,6 +21,7 @@ from mindspore.ops import constexpr
 from .. import schedules
 from ..errors import UserError, quoted
 from ..random import normal
+from ..runtime import OwnGraphs
 from . import config as configuration
 
 Array = Tensor | np.ndarray
@@ -160,7 +161,7 @@ class Scheduler:
         self.custom_timesteps = False
         self._set_times(list(range(len(betas) - 1, -1, -1)))
         self._limit = limit_of(self.config)
-        self._graphs: dict[Any, Callable] = {}
+        self._graphs = OwnGraphs()
 
     def __len__(self) -> int:
         return self.config.num_train_timesteps

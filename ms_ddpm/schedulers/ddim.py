@@ -10,7 +10,6 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..errors import UserError, quoted
-from ..runtime import compiled
 from ..schedules import ddim_row
 from .base import NOISE_ROWS, Array, Scheduler, SchedulerOutput, check_pair
 
@@ -127,6 +126,5 @@ class DDIMScheduler(Scheduler):
         of_eps = NOISE_ROWS[kind](math.sqrt(abar), math.sqrt(1 - abar))
         row = (*self._start_row(time), *of_eps, *ddim_row(abar, abar_next, float(eta)))
         rederive = bool(use_clipped_model_output)
-        if rederive not in self._graphs:
-            self._graphs[rederive] = compiled(_reverse_step(rederive, self._limit))
-        return SchedulerOutput(*self._graphs[rederive](output, x, eps, Tensor(np.array(row, np.float32))))
+        graph = self._graphs.made(rederive, _reverse_step, rederive, self._limit)
+        return SchedulerOutput(*graph(output, x, eps, Tensor(np.array(row, np.float32))))

@@ -10,7 +10,6 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..ops.elementary import exp
-from ..runtime import compiled
 from ..schedules import posterior_row
 from .base import Array, Scheduler, SchedulerOutput, check_pair
 
@@ -163,6 +162,5 @@ class DDPMScheduler(Scheduler):
         else:
             eps, of_noise = x, 0.0  # any finite array serves; this one is there
         row = (*self._start_row(time), of_start, of_x, of_noise, math.log(small), math.log(large))
-        if "step" not in self._graphs:
-            self._graphs["step"] = compiled(_reverse_step(variance_type, self._limit))
-        return SchedulerOutput(*self._graphs["step"](output, x, eps, Tensor(np.array(row, np.float32))))
+        graph = self._graphs.made("step", _reverse_step, variance_type, self._limit)
+        return SchedulerOutput(*graph(output, x, eps, Tensor(np.array(row, np.float32))))

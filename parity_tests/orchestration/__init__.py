@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 
 from . import asked, draws, sampling, settings, stored, training
 
@@ -18,7 +19,9 @@ def prepare() -> None:
     """To be called before a bug is put in: what is first imported or made while it is there would keep it."""
     import ms_ddpm
 
-    for module in pkgutil.walk_packages(ms_ddpm.__path__, "ms_ddpm."):
-        if not module.name.endswith((".__main__", "._kernels")):  # the latter is a library of C++
-            importlib.import_module(module.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of old names, which are walked over too
+        for module in pkgutil.walk_packages(ms_ddpm.__path__, "ms_ddpm."):
+            if not module.name.endswith((".__main__", "._kernels")):  # the latter is a library of C++
+                importlib.import_module(module.name)
     training.prepare()

@@ -144,6 +144,7 @@ def check_alone(folder: Path) -> None:
 def check_script(folder: Path) -> None:
     """sample.py: the animation and the grid are of the same images, rows of an interpolation of one seed."""
     from ms_ddpm.config import Config
+    from ms_ddpm.systems.diffusion import pictures
     from scripts import sample
 
     model = make_diffusion(sampling_timesteps=3, ddim_sampling_eta=0.5)
@@ -157,7 +158,7 @@ def check_script(folder: Path) -> None:
         mock.patch("ms_ddpm.sizes.check_sampling"),
         mock.patch("ms_ddpm.recipes.config_of", return_value=config),
         mock.patch("ms_ddpm.recipes.load", return_value=(model, config)) as load,
-        mock.patch.object(sample, "interpolation_ends", return_value=ends), mock.patch("builtins.print"),
+        mock.patch.object(pictures, "interpolation_ends", return_value=ends), mock.patch("builtins.print"),
         mock.patch("ms_ddpm.images.save_grid") as grid, mock.patch("ms_ddpm.images.save_gif") as gif,
         mock.patch("ms_ddpm.samplers.interpolate", side_effect=lambda d, a, b, *rest, **more: _mixed(a, b)) as mixed,
     ):  # fmt: skip

@@ -49,7 +49,7 @@ def check_diffusion_starts(folder: Path) -> None:
 
 def check_score_starts(folder: Path) -> None:
     """The same for every sampler of a score model."""
-    from ms_ddpm.score_samplers import SCORE_SAMPLERS
+    from ms_ddpm.samplers.score import SCORE_SAMPLERS
 
     model = make_score()
     for name in SCORE_SAMPLERS:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
+from ms_ddpm import registry
 from ms_ddpm.config import Config
 
 RENAMED = {"augment_horizontal_flip": "flip", "results_folder": "output_dir"}
@@ -40,9 +40,8 @@ def _other(name: str, default, number: int):
 
 def config_with(names: Iterable[str], **given) -> Config:
     """A Config whose keys ``names`` differ from their defaults; ``given`` are as they are."""
-    defaults = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
-    values = {name: _other(name, defaults[name], i) for i, name in enumerate(sorted(names)) if name not in given}
-    config = Config()
+    config = Config(system=given.get("system", "diffusion"))
+    values = {name: _other(name, getattr(config, name), i) for i, name in enumerate(sorted(names)) if name not in given}
     for name, value in {**values, **given}.items():
         setattr(config, name, value)
     return config
@@ -75,27 +74,24 @@ def check_trainer(folder: Path) -> None:
     keys = {a: k for a, k in keys_of(trainer.Trainer.__init__).items() if a != "dataset"}
     assert len(keys) > 25
     config = config_with(keys.values())
-    with (
-        mock.patch.object(trainer, "Trainer") as made, mock.patch("ms_ddpm.recipes.build"),
-        mock.patch("ms_ddpm.recipes.open_data"), mock.patch.object(train, "picture_of"),
-    ):  # fmt: skip
+    with mock.patch.object(trainer, "Trainer") as made, mock.patch("ms_ddpm.registry.of"):
         train.build_trainer(config, None)
     assert_given(made, keys, config, "the Trainer")
 
 
 def check_diffusion(folder: Path) -> None:
     """A recipe's U-Net and GaussianDiffusion are given every key that they take."""
-    from ms_ddpm import recipes
+    from ms_ddpm.systems.diffusion import model
 
-    of_unet, of_diffusion = keys_of(recipes.Unet.__init__), keys_of(recipes.GaussianDiffusion.__init__)
+    of_unet, of_diffusion = keys_of(model.Unet.__init__), keys_of(model.GaussianDiffusion.__init__)
     own = {"dim": "dim", "image_size": "image_size", "dim_mults": "dim_mults"}
     assert {*of_unet.values(), *of_diffusion.values()} > {"min_snr_gamma", "schedule_fn_kwargs", "dropout"}
     config = config_with({*of_unet.values(), *of_diffusion.values()})
     with (
-        mock.patch.object(recipes, "Unet") as unet, mock.patch.object(recipes, "GaussianDiffusion") as diffusion,
-        mock.patch("ms_ddpm.sizes.check_network"),
+        mock.patch.object(model, "Unet") as unet, mock.patch.object(model, "GaussianDiffusion") as diffusion,
+        mock.patch.object(model, "check_network"),
     ):  # fmt: skip
-        recipes.build(config)
+        registry.of(config).build(config)
     assert unet.call_args.args == (config.dim,)
     assert_given(unet, {a: k for a, k in of_unet.items() if a not in own}, config, "the U-Net")
     assert list(unet.call_args.kwargs["dim_mults"]) == config.dim_mults
@@ -113,7 +109,7 @@ def check_score(folder: Path) -> None:
         "corrector_snr": "corrector_snr", "denoise": "sampling_denoise", "time_power": "time_power",
     }  # fmt: skip
     config = config_with([*names.values(), "sde_beta_min", "sde_beta_max", "sigma", "sigma_data", "data_mean"],
-                         sigma_data=0.3)  # fmt: skip
+                         sigma_data=0.3, system="score")  # fmt: skip
     mock_model = mock.Mock()
     mock_model(**score.score_options(config))
     assert_given(mock_model, names, config, "the score model")

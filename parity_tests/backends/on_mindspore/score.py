@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ms_ddpm import score_likelihood as likelihood
-from ms_ddpm import score_samplers as samplers
 from ms_ddpm.amp import DynamicLossScale
 from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet
 from ms_ddpm.nets.preconditioning import PreconditionedScore
 from ms_ddpm.nets.score_unet import ScoreUnet
 from ms_ddpm.optim import OPTIMIZERS
+from ms_ddpm.samplers import likelihood
+from ms_ddpm.samplers import score as samplers
 from ms_ddpm.score import ScoreModel
 from ms_ddpm.sde import SDES
 from ms_ddpm.train_step import TrainStep
@@ -23,6 +22,7 @@ from portparity.case import Arrays
 from portparity.memo import memo
 from portparity.on_mindspore import arrays, as_graph, load, tensor
 
+from .._names import innermost
 from ._common import RNG, product_mode
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
@@ -48,11 +48,6 @@ class StandIn(nn.Cell):
             value = value + ops.gather(self.table, y, 0).expand_dims(-1).expand_dims(-1)
         std = self.sde.marginal_prob_std(t).reshape(-1, 1, 1, 1)
         return value / (0.2 + std * std)
-
-
-def innermost(name: str) -> str:
-    """A parameter's name in the network, without the "net." of what stands around it."""
-    return re.sub(r"^(net\.)*", "", name)
 
 
 def model_of(spec: Mapping, inputs: Arrays, mode: str) -> ScoreModel:

@@ -10,7 +10,6 @@ from .maths import ddim_step, method, tables, times
 from .nets import layer, layer_scales, network, network_scales, weight_shapes
 from .schedulers import KINDS as SCHEDULERS
 from .score import KINDS as SCORE
-from .score_nets import score_network, score_network_scales
 from .training import chain, clip, ema, interpolate, loss, loss_scale, optimizer, roundtrip, train
 
 __all__ = ["KINDS", "module_shapes", "weight_shapes"]
@@ -18,7 +17,7 @@ __all__ = ["KINDS", "module_shapes", "weight_shapes"]
 KINDS = {
     "tables": tables, "times": times, "method": method, "ddim_step": ddim_step, "optimizer": optimizer, "clip": clip,
     "ema": ema, "interpolate": interpolate, "roundtrip": roundtrip, "loss_scale": loss_scale,
-    **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, score_network, train, chain)},
-    "layer_scales": layer_scales, "network_scales": network_scales,
-    "score_network_scales": score_network_scales, **SCORE, **LATENT, **SCHEDULERS, **FIRST_DDPM, **corruption.KINDS,
+    **{run.__name__: with_rounded_products(run) for run in (loss, layer, network, train, chain)},
+    "score_network": with_rounded_products(network), "layer_scales": layer_scales, "network_scales": network_scales,
+    "score_network_scales": network_scales, **SCORE, **LATENT, **SCHEDULERS, **FIRST_DDPM, **corruption.KINDS,
 }  # fmt: skip

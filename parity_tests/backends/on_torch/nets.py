@@ -66,18 +66,17 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_layer(kind: str, arguments: Mapping) -> nn.Module:
-    """The layer called ``kind``."""
-    return (LAYERS | score_nets.LAYERS)[kind](**arguments)
+NETWORKS = {"unet": torch_ref.Unet} | score_nets.NETWORKS
+
+
+def make(kind: str, arguments: Mapping) -> nn.Module:
+    """The layer or network called ``kind``."""
+    return (LAYERS | score_nets.LAYERS | NETWORKS)[kind](**arguments)
 
 
 def weight_shapes(kind: str, arguments: Mapping) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the parameters of a layer, or of a "unet"."""
-    if kind in score_nets.NETWORKS:
-        module = score_nets.make(kind, arguments)
-    else:
-        module = torch_ref.Unet(**arguments) if kind == "unet" else make_layer(kind, arguments)
-    return {name: tuple(p.shape) for name, p in module.named_parameters()}
+    """Names and shapes of the parameters of a layer or network."""
+    return {name: tuple(p.shape) for name, p in make(kind, arguments).named_parameters()}
 
 
 def _call_of(kind: str, module: nn.Module) -> Callable:
@@ -155,7 +154,7 @@ def layer_scales(spec: Mapping, inputs: Arrays) -> Arrays:
 
 
 def _layer(spec: Mapping, inputs: Arrays, dtype: str) -> tuple:
-    module = make_layer(spec["layer"], spec["arguments"])
+    module = make(spec["layer"], spec["arguments"])
     load(module, inputs, dtype)
     args = {name: tensor(inputs[name], dtype) for name in spec["calls"]}
     args |= {"time": args["time"].to(DTYPES[dtype])} if "time" in args else {}  # as Unet does
@@ -164,19 +163,20 @@ def _layer(spec: Mapping, inputs: Arrays, dtype: str) -> tuple:
 
 @kernels
 def network(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
-    """A whole Unet: output, gradient of its input and of every parameter."""
+    """A whole network: output, gradient of its input and of every parameter."""
     net, args, cotangent = _network(spec, inputs, dtype)
     return vjp(net, net, args, cotangent, (0,), dtype)
 
 
 def network_scales(spec: Mapping, inputs: Arrays) -> Arrays:
-    """`magnitudes` of a whole Unet."""
+    """`magnitudes` of a whole network."""
     net, args, cotangent = _network(spec, inputs, "float64")
     return magnitudes(net, net, args, cotangent)
 
 
 def _network(spec: Mapping, inputs: Arrays, dtype: str) -> tuple:
-    net = torch_ref.Unet(**spec["unet"])
+    net = make("unet", spec["unet"]) if "unet" in spec else make(spec["net"], spec["arguments"])
     load(net, inputs, dtype)
-    args = {name: tensor(inputs[name], dtype) for name in ("x", "time", "x_self_cond") if name in inputs}
+    names = [name for name in ("x", "time", "t", "x_self_cond", "labels") if name in inputs]  # as both take them
+    args = {name: tensor(inputs[name], dtype) for name in names}
     return net, args, tensor(inputs["cotangent"], dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch_ref.score_likelihood import log_likelihood, slope_and_divergence
 from torch_ref.sde import SDES
 from torch_ref.train import train_step
 
+from .._names import innermost
 from ._common import kernels
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
@@ -39,11 +39,6 @@ class StandIn(torch.nn.Module):
         if y is not None:
             value = value + self.table[y][:, :, None, None]
         return value / (0.2 + per_image(self.sde.marginal_prob_std(t)) ** 2)
-
-
-def innermost(name: str) -> str:
-    """A parameter's name in the network, without the "net." of what stands around it."""
-    return re.sub(r"^(net\.)*", "", name)
 
 
 def model_of(spec: Mapping, inputs: Arrays, dtype: str) -> ScoreModel:

@@ -1,18 +1,14 @@
-"""Tiers 2 and 3 of the score networks: their layers alone, and each network."""
+"""The score networks and their layers: what `nets` makes of a name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from portparity.case import Arrays
-from portparity.on_torch import load, tensor, vjp
 from torch_ref import score_unet, transformer
-
-from ._common import kernels
 
 
 def deviation(t: torch.Tensor) -> torch.Tensor:
@@ -60,30 +56,3 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "conditional_score_unet": lambda **k: score_unet.ConditionalScoreUnet(deviation, **k),
     "latent_score_unet": lambda **k: score_unet.LatentScoreUnet(deviation, **k),
 }
-
-
-def make(kind: str, arguments: Mapping) -> nn.Module:
-    """The network called ``kind``."""
-    return NETWORKS[kind](**arguments)
-
-
-def _network(spec: Mapping, inputs: Arrays, dtype: str) -> tuple:
-    net = make(spec["net"], spec["arguments"])
-    load(net, inputs, dtype)
-    args = {name: tensor(inputs[name], dtype) for name in ("x", "t", "labels") if name in inputs}
-    return net, args, tensor(inputs["cotangent"], dtype)
-
-
-@kernels
-def score_network(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
-    """A whole score network: output, gradient of its input and of every parameter."""
-    net, args, cotangent = _network(spec, inputs, dtype)
-    return vjp(net, net, args, cotangent, (0,), dtype)
-
-
-def score_network_scales(spec: Mapping, inputs: Arrays) -> Arrays:
-    """`nets.magnitudes` of a whole score network."""
-    from .nets import magnitudes
-
-    net, args, cotangent = _network(spec, inputs, "float64")
-    return magnitudes(net, net, args, cotangent)

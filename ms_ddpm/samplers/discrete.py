@@ -1,71 +1,115 @@
-"""Samplers: plain functions that loop over one compiled reverse step, all with one signature.
+"""Samplers of a `GaussianDiffusion`: ancestral sampling, DDIM, and what lies between two images.
 
 ``sampler(diffusion, batch_size, *, steps, eta, seed, noise, return_all_timesteps, progress)`` returns images
-(B, C, H, W) in [0, 1], or all of the chain (B, steps + 1, C, H, W), x_T first.
-
-``noise`` is a tape: anything that yields whole-batch arrays of the sample's shape, x_T first, then one per reverse
-step but the last (drawn even where its coefficient is zero). Without it every image draws from a stream of its own,
-named by ``seed`` and its index, so image 7 of seed 0 is the same picture whatever the batch size.
+(B, C, H, W) in [0, 1], or all of the chain (B, steps + 1, C, H, W), x_T first. The tape of `chain` holds x_T, then one
+array per reverse step but the last, drawn even where its coefficient is zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
-from .bars import bar
-from .errors import UserError
-from .random import Tape, noise_tape
-from .schedules import ddim_row, ddim_times
-
-if TYPE_CHECKING:
-    from .diffusion import GaussianDiffusion
-
-Step = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], tuple[Tensor, Tensor]]
+from ..errors import UserError
+from ..random import Tape, noise_tape
+from ..schedules import ddim_row, ddim_times
+from .chain import Chain, in_batches, numbers
 
 
-def _tape(diffusion: GaussianDiffusion, batch_size: int, seed: int | None, noise, first_image: int) -> Tape:
+class Diffusion(Protocol):
+    """What is sampled here, see `ms_ddpm.GaussianDiffusion`."""
+
+    channels: int
+    image_size: tuple[int, int]
+    num_timesteps: int
+    sampling_timesteps: int
+    ddim_sampling_eta: float
+    self_condition: bool
+    tables: Mapping[str, np.ndarray]
+
+    def compiled_step(self, name: str) -> Callable:
+        """A step of `REVERSE_STEPS` as one graph, made once."""
+
+    def normalize(self, img: Tensor) -> Tensor:
+        """[0, 1] -> what the steps work on."""
+
+    def unnormalize(self, x: Tensor) -> Tensor:
+        """And back."""
+
+    def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t of x_0."""
+
+    def p_sample(self, x: Tensor, t: Tensor, noise: Tensor, x_self_cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(x_{t-1}, x_0), an ancestral step."""
+
+    def ddim_step(
+        self, x: Tensor, t: Tensor, coefficients: Tensor, noise: Tensor, x_self_cond: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(x at the next time, x_0), the coefficients a row of `ddim_coefficients`."""
+
+
+# --- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _p_sample_of(diffusion: Diffusion) -> Callable:
+    def p_sample(x, t, noise, x_self_cond):
+        return diffusion.p_sample(x, t, noise, x_self_cond)
+
+    return p_sample
+
+
+def _ddim_step_of(diffusion: Diffusion) -> Callable:
+    def ddim_step(x, t, coefficients, noise, x_self_cond):
+        return diffusion.ddim_step(x, t, coefficients, noise, x_self_cond)
+
+    return ddim_step
+
+
+# Plain functions: after ``ms.jit(cell.method)`` MindSpore 2.10 takes ``cell(...)`` in a later graph for that method.
+REVERSE_STEPS = {"p_sample": _p_sample_of, "ddim_step": _ddim_step_of}
+
+
+# --- their chains ----------------------------------------------------------------------------------------------------
+
+
+def _begin(
+    diffusion: Diffusion, batch_size: int, seed: int | None, noise, first_image: int, keep: bool, progress: bool
+) -> Chain:
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, expected at least 1")
     shape = (batch_size, diffusion.channels, *diffusion.image_size)
-    return Tape(noise_tape(seed, shape, first_image) if noise is None else noise, shape)
+    return Chain(Tape(noise_tape(seed, shape, first_image) if noise is None else noise, shape), keep, progress)
 
 
-def _run_chain(
-    diffusion: GaussianDiffusion,
-    tape: Tape,
-    x: np.ndarray,
-    times: list[int],
-    step: Step,
-    *,
-    return_all_timesteps: bool,
-    progress: bool,
-    description: str,
-) -> Tensor:
-    """Applies ``step`` at each of ``times`` (descending), the last without noise."""
-    batch_size = x.shape[0]
-    x = Tensor(x)
-    chain = [x]
-    silence = Tensor(np.zeros(tape.shape, np.float32))
-    x_start = silence if diffusion.self_condition else None
-    for i, time in enumerate(bar(times, description, show=progress, leave=False)):
-        t = Tensor(np.full(batch_size, time, np.int32))
-        noise = silence if i == len(times) - 1 else Tensor(next(tape))
-        x, predicted = step(i, x, t, noise, x_start)
+def _go_back(diffusion: Diffusion, chain: Chain, x: Tensor, name: str, table: np.ndarray, description: str) -> Tensor:
+    """Applies the step ``name`` at each time of ``table`` (S, 1 or 4): the time, and a DDIM step's coefficients."""
+    compiled = diffusion.compiled_step(name)
+    x_start = chain.silence if diffusion.self_condition else None
+
+    def step(x, row, noise):
+        nonlocal x_start
+        coefficients = [numbers(row[1:])] if len(row) > 1 else []
+        x, predicted = compiled(x, chain.at(row[0], np.int32), *coefficients, noise, x_start)
         if diffusion.self_condition:
             x_start = predicted
-        if return_all_timesteps:
-            chain.append(x)
-    return diffusion.unnormalize(ops.stack(chain, axis=1) if return_all_timesteps else x)
+        return x
+
+    chain.run(x, table, step, description)
+    return diffusion.unnormalize(chain.result())
+
+
+def _times_back(start: int) -> np.ndarray:
+    """start - 1 ... 0, a table of times alone."""
+    return np.arange(start - 1, -1.0, -1.0).reshape(-1, 1)
 
 
 def ddpm(
-    diffusion: GaussianDiffusion,
+    diffusion: Diffusion,
     batch_size: int = 16,
     *,
     steps: int | None = None,
@@ -78,19 +122,9 @@ def ddpm(
 ) -> Tensor:
     """Ancestral sampling through all T steps (Ho et al., Algorithm 2). ``steps`` must be None or T; no ``eta``."""
     check_request(diffusion, "ddpm", steps, eta)
-    total = diffusion.num_timesteps
-    tape = _tape(diffusion, batch_size, seed, noise, first_image)
-    compiled = diffusion.compiled_step("p_sample")
-    return _run_chain(
-        diffusion,
-        tape,
-        next(tape),
-        list(reversed(range(total))),
-        lambda i, x, t, noise, x_start: compiled(x, t, noise, x_start),
-        return_all_timesteps=return_all_timesteps,
-        progress=progress,
-        description=f"ddpm {total}",
-    )
+    chain = _begin(diffusion, batch_size, seed, noise, first_image, return_all_timesteps, progress)
+    x = Tensor(next(chain.tape))
+    return _go_back(diffusion, chain, x, "p_sample", _times_back(diffusion.num_timesteps), "ddpm")
 
 
 def ddim_coefficients(alphas_cumprod: np.ndarray, times: list[int], eta: float) -> np.ndarray:
@@ -108,7 +142,7 @@ def ddim_coefficients(alphas_cumprod: np.ndarray, times: list[int], eta: float) 
 
 
 def ddim(
-    diffusion: GaussianDiffusion,
+    diffusion: Diffusion,
     batch_size: int = 16,
     *,
     steps: int | None = None,
@@ -128,30 +162,21 @@ def ddim(
     eta = diffusion.ddim_sampling_eta if eta is None else eta
     check_request(diffusion, "ddim", steps, eta)
     times = ddim_times(diffusion.num_timesteps, steps)
-    tape = _tape(diffusion, batch_size, seed, noise, first_image)
-    rows = [Tensor(row) for row in ddim_coefficients(diffusion.tables["alphas_cumprod"], times, eta)]
-    compiled = diffusion.compiled_step("ddim_step")
-    return _run_chain(
-        diffusion,
-        tape,
-        next(tape),
-        times[:-1],
-        lambda i, x, t, noise, x_start: compiled(x, t, rows[i], noise, x_start),
-        return_all_timesteps=return_all_timesteps,
-        progress=progress,
-        description=f"ddim {steps}",
-    )
+    chain = _begin(diffusion, batch_size, seed, noise, first_image, return_all_timesteps, progress)
+    rows = ddim_coefficients(diffusion.tables["alphas_cumprod"], times, eta)
+    x = Tensor(next(chain.tape))
+    return _go_back(diffusion, chain, x, "ddim_step", np.column_stack([times[:-1], rows]), "ddim")
 
 
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
 
 
-def default_sampler(diffusion: GaussianDiffusion, steps: int | None = None) -> str:
+def default_sampler(diffusion: Diffusion, steps: int | None = None) -> str:
     """ "ddim" exactly when the steps are fewer than T."""
     return "ddim" if (steps or diffusion.sampling_timesteps) != diffusion.num_timesteps else "ddpm"
 
 
-def check_request(diffusion: GaussianDiffusion, sampler: str, steps: int | None, eta: float | None) -> None:
+def check_request(diffusion: Diffusion, sampler: str, steps: int | None, eta: float | None) -> None:
     """Raises UserError where ``sampler`` does not exist or cannot take ``steps`` and ``eta``."""
     total = diffusion.num_timesteps
     if sampler not in SAMPLERS:
@@ -168,7 +193,7 @@ def check_request(diffusion: GaussianDiffusion, sampler: str, steps: int | None,
 
 
 def sample_images(
-    diffusion: GaussianDiffusion,
+    diffusion: Diffusion,
     num: int,
     *,
     sampler: str | None = None,
@@ -181,17 +206,12 @@ def sample_images(
     """``num`` images (num, C, H, W) float32 in [0, 1], made ``batch_size`` at a time; the same for any batch size."""
     sampler = sampler or default_sampler(diffusion, steps)
     check_request(diffusion, sampler, steps, eta)
-    if num < 1:
-        raise UserError(f"the number of images is {num}, expected at least 1")
-    batch_size = min(batch_size, num)
-    batches = []
-    for first in bar(range(0, num, batch_size), "sampling", show=progress and num > batch_size, unit="batch"):
-        # The last batch is filled up and cut, so that one compiled graph serves all.
-        images = SAMPLERS[sampler](
-            diffusion, batch_size, steps=steps, eta=eta, seed=seed, progress=progress, first_image=first
-        )
-        batches.append(images.asnumpy())
-    return np.clip(np.concatenate(batches)[:num], 0.0, 1.0)
+    make = SAMPLERS[sampler]
+
+    def sample(size: int, first: int) -> Tensor:
+        return make(diffusion, size, steps=steps, eta=eta, seed=seed, progress=progress, first_image=first)
+
+    return np.clip(in_batches(sample, num, batch_size, progress=progress), 0.0, 1.0)
 
 
 def _as_tensor(array) -> Tensor:
@@ -199,7 +219,7 @@ def _as_tensor(array) -> Tensor:
 
 
 def interpolate(
-    diffusion: GaussianDiffusion,
+    diffusion: Diffusion,
     x1: Tensor | np.ndarray,
     x2: Tensor | np.ndarray,
     t: int | None = None,
@@ -223,20 +243,11 @@ def interpolate(
     x1, x2 = _as_tensor(x1), _as_tensor(x2)
     if x1.shape != x2.shape:
         raise UserError(f"the images to interpolate have shapes {x1.shape} and {x2.shape}, expected the same")
-    tape = _tape(diffusion, x1.shape[0], seed, noise, 0)
+    chain = _begin(diffusion, x1.shape[0], seed, noise, 0, False, progress)
+    tape = chain.tape
     if tuple(x1.shape) != tape.shape:
         raise UserError(f"the images to interpolate have shape {tuple(x1.shape)}, expected {tape.shape}")
     time = Tensor(np.full(x1.shape[0], t, np.int32), ms.int32)
     ends = [diffusion.q_sample(diffusion.normalize(x), time, Tensor(next(tape))) for x in (x1, x2)]
     mixed = (1 - lam) * ends[0] + lam * ends[1]
-    compiled = diffusion.compiled_step("p_sample")
-    return _run_chain(
-        diffusion,
-        tape,
-        mixed.asnumpy(),
-        list(reversed(range(t))),
-        lambda i, x, t, noise, x_start: compiled(x, t, noise, x_start),
-        return_all_timesteps=False,
-        progress=progress,
-        description=f"interpolate {t}",
-    )
+    return _go_back(diffusion, chain, mixed, "p_sample", _times_back(t), "interpolate")

@@ -1,0 +1,59 @@
+"""A convolutional autoencoder, on whose latents the system latent trains."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from .. import System
+from .config import AutoencoderConfig
+
+
+class AutoencoderSystem(System):
+    """Images in, images out. It draws nothing new: its pictures are reconstructions."""
+
+    name = "autoencoder"
+    summary = "an autoencoder for the system latent"
+    Config = AutoencoderConfig
+    weights = "model"  # running statistics of batch normalisation do not belong to averaged weights
+    no_options = "an autoencoder only gives images back; for new ones train the latent system on it, and sample that"
+
+    def build(self, config):
+        from ...autoencoder import build_autoencoder
+
+        return build_autoencoder(config)
+
+    def parameter_count(self, config):
+        return sum(2 * 9 * a * b for a, b in pairwise([config.channels, *config.autoencoder_channels]))
+
+    def smaller(self):
+        return "make autoencoder_channels smaller"
+
+    def sample_fn(self, cell, dataset, config):
+        from ... import data
+
+        def preview(cell, num):
+            held_out = data.prepare(dataset, cell, config.validation_images, config.seed)[1]  # as the Trainer does
+            shown = dataset if held_out is None else held_out
+            return cell.preview(data.as_float(shown.batch(range(min(num // 2 or 1, len(shown))))))
+
+        return preview
+
+    def load(self, path, weights):
+        from ...autoencoder import load_autoencoder
+
+        return load_autoencoder(path, weights)
+
+    def sample(self, run):
+        from ... import labels, looking
+
+        if run.args["labels"]:
+            labels.require_conditional(run.cell)
+        shown = looking.images_for(run.cell, run.config, run.args["num"], run.args["dataset"])
+        decoded, picture = looking.look_at_autoencoder(run.cell, shown, run.folder, run.args["grid"])
+        run.say(f"{len(decoded)} reconstructions: {run.save(decoded)}, {picture}")
+
+    def torch_part(self, cell):
+        return cell.net
+
+
+SYSTEM = AutoencoderSystem()
