@@ -130,11 +130,16 @@ class Config:
     distribute: bool = key(False, "bool", "one of several workers; started by msrun --worker_num N ...", free=True)
 
 
-def own_fields(system: str) -> dict[str, dataclasses.Field]:
-    """The keys that the system ``system`` adds to those of `Config`. Raises UserError where there is no such system."""
+def system_fields(system: str) -> dict[str, dataclasses.Field]:
+    """Every key that a run of the system ``system`` has. Raises UserError where there is no such system."""
     from . import registry
 
-    return {name: f for name, f in fields_of(registry.get(system).Config).items() if name not in SHARED}
+    return fields_of(registry.get(system).Config)
+
+
+def own_fields(system: str) -> dict[str, dataclasses.Field]:
+    """Those of `system_fields` that the system adds to the keys of `Config`."""
+    return {name: field for name, field in system_fields(system).items() if name not in SHARED}
 
 
 SHARED = fields_of(Config)
@@ -159,12 +164,17 @@ def systems_of(name: str) -> list[str]:
     return [system for system in registry.names() if name in own_fields(system)]
 
 
+@cache
+def _free_on_resume() -> frozenset[str]:
+    return frozenset(name for name, field in all_fields().items() if field.metadata["free"])
+
+
 def __getattr__(name: str) -> Any:
     """FIELDS: `all_fields`; FREE_ON_RESUME: the keys that may change when a run goes on."""
     if name == "FIELDS":
         return all_fields()
     if name == "FREE_ON_RESUME":
-        return frozenset(name for name, f in all_fields().items() if f.metadata["free"])
+        return _free_on_resume()
     raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
@@ -198,7 +208,7 @@ def from_mapping(values: dict, origin: str, system: str | None = None) -> dict[s
     if not isinstance(values, dict):
         raise UserError(f"{origin} holds {type(values).__name__}, expected 'key: value' lines")
     try:
-        known = SHARED | own_fields(values.get("system", DEFAULT_SYSTEM) if system is None else system)
+        known = system_fields(values.get("system", DEFAULT_SYSTEM) if system is None else system)
     except UserError as error:
         raise UserError(f"{origin}: {error}") from None
     result = {}
@@ -279,7 +289,7 @@ def add_options(
 
     Flags that are not given stay out of the result; ``hidden`` ones stay out of the help.
     """
-    known = all_fields() if system is None else {**own_fields(system), **SHARED}
+    known = all_fields() if system is None else system_fields(system)
     names = known if names is None else names
     keys.add_flags(parser, [known[name] for name in names if name != "source"], hidden)
 
@@ -292,9 +302,8 @@ def resolve(flags: dict[str, Any], config_path: str | None) -> Config:
     system = flags.get("system")
     values = from_yaml(config_path, system) if config_path else {}
     system = system or values.get("system", DEFAULT_SYSTEM)
-    flags = {name: value for name, value in flags.items() if name in all_fields()}
-    own = SHARED | own_fields(system)
-    typed = {name: keys.read_value(own.get(name) or all_fields()[name], value) for name, value in flags.items()}
+    fields = all_fields() | system_fields(system)
+    typed = {name: keys.read_value(fields[name], value) for name, value in flags.items() if name in fields}
     return checked({**values, **typed, "system": system})
 
 
@@ -319,13 +328,13 @@ def checked(values: dict[str, Any]) -> Config:
 def of_checkpoint(values: dict, origin: str) -> Config:
     """The configuration that a checkpoint holds; keys of other systems than its own never did anything."""
     found = from_mapping(values, origin)
-    own = SHARED | own_fields(found.get("system", DEFAULT_SYSTEM))
+    own = system_fields(found.get("system", DEFAULT_SYSTEM))
     return Config(**{name: value for name, value in found.items() if name in own})
 
 
 def is_whole(values: dict[str, Any]) -> bool:
     """Whether ``values`` has every key of its system, and so says all there is to say."""
-    return SHARED.keys() | own_fields(values.get("system", DEFAULT_SYSTEM)).keys() <= values.keys()
+    return system_fields(values.get("system", DEFAULT_SYSTEM)).keys() <= values.keys()
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -335,7 +344,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def free_on_resume(lr_schedule: str) -> frozenset[str]:
     """The keys that may change: a run may be made longer, unless its learning rate depends on its length."""
-    free = frozenset(name for name, field in all_fields().items() if field.metadata["free"])
+    free = _free_on_resume()
     return free - {"train_num_steps", "epochs"} if lr_schedule in ("cosine", "linear") else free
 
 
@@ -345,7 +354,7 @@ def changes(old: dict[str, Any], new: dict[str, Any], also_free: Sequence[str] =
     What ``old`` lacks, because its version did not know it, was as the default is.
     """
     free = free_on_resume(new["lr_schedule"])
-    own = SHARED | own_fields(new.get("system", DEFAULT_SYSTEM))
+    own = system_fields(new.get("system", DEFAULT_SYSTEM))
     before = {name: default_of(field) for name, field in own.items()} | old if old else {}
     fixed = [name for name in own if name not in free and name not in also_free and name in before and name in new]
     return {

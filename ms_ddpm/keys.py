@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -93,6 +93,6 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[dataclasses.Fiel
         parser.add_argument(f"--{f.name}", *f.metadata["flags"], **options)
 
 
-def fields_of(kind: type) -> Mapping[str, dataclasses.Field]:
+def fields_of(kind: type) -> dict[str, dataclasses.Field]:
     """The keys of a configuration class by name."""
     return {f.name: f for f in dataclasses.fields(kind)}

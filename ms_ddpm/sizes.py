@@ -23,7 +23,7 @@ def check_network(config: Config, copies: int = 1) -> None:
     system = registry.of(config)
     system.check_sizes(config)
     count = system.parameter_count(config)
-    memory.require(copies * FLOAT * count, f"a network of {count:,} parameters", system.smaller())
+    memory.require(copies * FLOAT * count, f"a network of {count:,} parameters", system.smaller)
 
 
 def check_training(config: Config) -> None:

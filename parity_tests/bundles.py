@@ -1,5 +1,5 @@
 """The old name of `portparity.bundles`."""
 
-from ._moved import moved
+from ms_ddpm._moved import moved
 
-moved(__name__, "parity_tests.bundles", "portparity.bundles")
+moved(__name__, "portparity.bundles", "parity_tests.bundles")

@@ -1,5 +1,5 @@
 """The old name of `portparity.localise`."""
 
-from ._moved import moved
+from ms_ddpm._moved import moved
 
-moved(__name__, "parity_tests.localise", "portparity.localise")
+moved(__name__, "portparity.localise", "parity_tests.localise")

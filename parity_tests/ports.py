@@ -1,5 +1,5 @@
 """The old name of `portparity.ports`."""
 
-from ._moved import moved
+from ms_ddpm._moved import moved
 
-moved(__name__, "parity_tests.ports", "portparity.ports")
+moved(__name__, "portparity.ports", "parity_tests.ports")

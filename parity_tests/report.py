@@ -1,5 +1,5 @@
 """The old name of `portparity.report`."""
 
-from ._moved import moved
+from ms_ddpm._moved import moved
 
-moved(__name__, "parity_tests.report", "portparity.report")
+moved(__name__, "portparity.report", "parity_tests.report")

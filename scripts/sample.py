@@ -23,6 +23,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -33,6 +34,7 @@ from ms_ddpm.errors import UserError, quoted
 from ms_ddpm.systems import Option
 
 
+@cache
 def options_of_systems() -> dict[str, tuple[Option, str]]:
     """The options that systems add: flag -> the option and, for help, what each system has to say of it."""
     found: dict[str, dict[str, list[str]]] = {}
@@ -104,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     looking.check_amounts(args["amounts"] or ())
     path = checkpoint.locate(Path(args["checkpoint"]), args["which"])
-    checkpoint.read_state(path)
+    state = checkpoint.read_state(path)
     start_machine(args)
 
     from ms_ddpm import recipes, sizes
@@ -112,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     config = recipes.config_of(path)
     config.device_target = args.get("device_target", "CPU")
-    run = Sampling(path, config, args)
+    run = Sampling(path, state, config, args)
     sizes.check_sampling(config, args["num"], min(args["batch_size"], args["num"]))
     run.system.sample(run)
     return 0

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..keys import MAX_STEPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,12 @@ class Option:
         return self.name or self.flag
 
 
+STEPS = Option(  # of a system that samples by a chain
+    "sampling_steps", int, "steps of the chain [as configured for training]", name="steps", metavar="S", least=1,
+    most=MAX_STEPS,
+)  # fmt: skip
+
+
 class System:
     """What a system must say (name, Config, build), and what it may (the rest, with what happens otherwise).
 
@@ -69,6 +76,7 @@ class System:
         can_animate: whether sample.py --gif has a chain to show.
         weights: "ema" (averaged) or "model": the weights that pictures are made with unless another is asked for.
         no_options: why ``sampling`` is empty, where nothing is sampled.
+        smaller: what to do where the network is too large for the memory.
     """
 
     name: str
@@ -79,6 +87,7 @@ class System:
     can_animate: bool = False
     weights: str = "ema"
     no_options: str = ""
+    smaller: str = "make the network smaller"
 
     # --- from a configuration ------------------------------------------------------------------------------------
 
@@ -120,10 +129,6 @@ class System:
     def kept_per_image(self, config: Config) -> int:
         """At least so many numbers of one image's way through the network wait for the gradient, or for a skip."""
         return 0
-
-    def smaller(self) -> str:
-        """What to do where the network is too large for the memory."""
-        return "make the network smaller"
 
     # --- pictures ------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import checkpoint, images, origin, registry, sampling
+from .. import images, origin, registry, sampling
 from ..errors import UserError
 from ..graph_errors import reports_to
 
@@ -52,8 +52,11 @@ class Sampling:
         images: what `draw` drew, (num, C, H, W) in [0, 1]; labels: their classes, or None.
     """
 
-    def __init__(self, path: Path, config: Config, args: dict[str, Any], *, say: Callable[[str], None] = print):
-        self.path, self.state, self.config, self.args, self.say = path, checkpoint.read_state(path), config, args, say
+    def __init__(
+        self, path: Path, state: dict[str, Any], config: Config, args: dict[str, Any], *,
+        say: Callable[[str], None] = print,
+    ):  # fmt: skip
+        self.path, self.state, self.config, self.args, self.say = path, state, config, args, say
         self.system = registry.of(config)
         asked = {o.argument: args[o.flag] for name in registry.names() for o in registry.get(name).sampling}
         self.options = sampling.check_options(self.system.name, asked)

@@ -1,5 +1,5 @@
 """The old name of `portparity.examples.classifier`."""
 
-from .._moved import moved
+from ms_ddpm._moved import moved
 
-moved(__name__, "parity_tests.examples.classifier", "portparity.examples.classifier")
+moved(__name__, "portparity.examples.classifier", "parity_tests.examples.classifier")

@@ -117,6 +117,17 @@ def _tier_table(results: Mapping) -> str:
     return f'<div class="scroll"><table><tr><th>tier{heads}{"".join(rows)}</table></div>'
 
 
+def _charts(name: str, title: str, lead: str, figures: list[str], rest: str) -> str:
+    """A section of figures, nothing where there are none; ``rest``: what is not shown, if anything."""
+    if not figures:
+        return ""
+    more = f'<p class="soft">And {rest}, in results.json.</p>' if rest else ""
+    return (
+        f'<section id="{name}"><h2>{title}</h2><p class="lead">{lead}</p>'
+        f'<div class="charts">{"".join(figures)}</div>{more}</section>'
+    )
+
+
 def _depths(results: Mapping) -> str:
     """Error by depth, for the cases whose layers were followed."""
     followed = [(n, case) for n, case in enumerate(results["cases"]) if case["layers"]]
@@ -133,15 +144,12 @@ def _depths(results: Mapping) -> str:
                 f'<figure><figcaption><a href="#c{number}"><code>{escape(case["id"])}</code></a> {direction}: {said}'
                 f"</figcaption>{charts.depth(case['layers'], side)}</figure>"
             )
-    if not figures:
-        return ""
-    rest = len(followed) - SHOWN_DEPTHS
-    more = f'<p class="soft">And {rest} more checks with layers, in results.json.</p>' if rest > 0 else ""
-    return (
-        '<section id="depth"><h2>Error by depth</h2><p class="lead">Each layer is judged twice: fed the reference’s '
-        "inputs (its <em>own</em> error), and as it stands in the running network (<em>inherited</em>). The first "
-        f'layer whose own error fails is where to look.</p><div class="charts">{"".join(figures)}</div>{more}</section>'
+    lead = (
+        "Each layer is judged twice: fed the reference’s inputs (its <em>own</em> error), and as it stands in the "
+        "running network (<em>inherited</em>). The first layer whose own error fails is where to look."
     )
+    rest = f"{len(followed) - SHOWN_DEPTHS} more checks with layers" if len(followed) > SHOWN_DEPTHS else ""
+    return _charts("depth", "Error by depth", lead, figures, rest)
 
 
 def _trajectories(results: Mapping) -> str:
@@ -156,15 +164,12 @@ def _trajectories(results: Mapping) -> str:
         figures.append(f"<figure><figcaption>{told}</figcaption>{charts.trajectory(curves)}</figure>")
         if curves.get("candidate") and curves.get("truth"):
             figures.append(f"<figure><figcaption>and its values</figcaption>{charts.course(curves)}</figure>")
-    if not figures:
-        return ""
-    rest = len(pairs) - SHOWN_TRAJECTORIES
-    more = f'<p class="soft">And {rest} more free runs, in results.json.</p>' if rest > 0 else ""
-    return (
-        '<section id="trajectories"><h2>Free runs in their envelopes</h2><p class="lead">Two correct runs part as they '
-        "go on. What is allowed at a step is measured: a few times the largest error that the reference’s own runs "
-        f'have had up to there.</p><div class="charts">{"".join(figures)}</div>{more}</section>'
+    lead = (
+        "Two correct runs part as they go on. What is allowed at a step is measured: a few times the largest error "
+        "that the reference’s own runs have had up to there."
     )
+    rest = f"{len(pairs) - SHOWN_TRAJECTORIES} more free runs" if len(pairs) > SHOWN_TRAJECTORIES else ""
+    return _charts("trajectories", "Free runs in their envelopes", lead, figures, rest)
 
 
 def _navigation(body: str) -> str:

@@ -14,6 +14,7 @@ class AutoencoderSystem(System):
     name = "autoencoder"
     summary = "an autoencoder for the system latent"
     Config = AutoencoderConfig
+    smaller = "make autoencoder_channels smaller"
     weights = "model"  # running statistics of batch normalisation do not belong to averaged weights
     no_options = "an autoencoder only gives images back; for new ones train the latent system on it, and sample that"
 
@@ -24,9 +25,6 @@ class AutoencoderSystem(System):
 
     def parameter_count(self, config):
         return sum(2 * 9 * a * b for a, b in pairwise([config.channels, *config.autoencoder_channels]))
-
-    def smaller(self):
-        return "make autoencoder_channels smaller"
 
     def sample_fn(self, cell, dataset, config):
         from ... import data

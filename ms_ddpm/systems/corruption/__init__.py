@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import Option, System
+from .. import STEPS, Option, System
 from .config import CorruptionConfig
 
 
@@ -13,10 +13,7 @@ class CorruptionSystem(System):
     summary = "a plain network that undoes one of five kinds of noise"
     Config = CorruptionConfig
     can_animate = True
-    sampling = (
-        Option("sampling_steps", int, "steps of the chain [as configured for training]", name="steps", metavar="S",
-               least=1, most=1_000_000),
-    )  # fmt: skip
+    sampling = (STEPS,)
     looking = (
         Option("amounts", float, "how much noise restorations.png shows, from 0 (none) to 1 (nothing else) "
                "[0.25 0.5 0.75 1]", metavar="A", many=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import Option, System
+from .. import STEPS, Option, System
 from .config import DiffusionConfig
 
 SAMPLERS = ("ddpm", "ddim")
@@ -14,11 +14,11 @@ class Diffusion(System):
     name = "diffusion"
     summary = "DDPM and DDIM with a U-Net"
     Config = DiffusionConfig
+    smaller = "make dim, dim_mults, attn_heads or attn_dim_head smaller"
     can_animate = True
     sampling = (
         Option("sampler", str, "ddpm or ddim [ddim where the steps are fewer than T]", choices=SAMPLERS),
-        Option("sampling_steps", int, "steps of the chain [as configured for training]", name="steps", metavar="S",
-               least=1, most=1_000_000),
+        STEPS,
         Option("eta", float, "ddim: 0 deterministic ... 1 as noisy as ddpm [as configured]"),
     )  # fmt: skip
     looking = (
@@ -46,9 +46,6 @@ class Diffusion(System):
         from .size import skip_values
 
         return skip_values(config)
-
-    def smaller(self):
-        return "make dim, dim_mults, attn_heads or attn_dim_head smaller"
 
     def sample(self, run):
         from . import pictures

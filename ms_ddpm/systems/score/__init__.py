@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from ...config_systems import SCORE_SAMPLERS
 from ...errors import UserError, quoted
-from .. import Option, System
+from .. import STEPS, Option, System
 from .config import ScoreConfig, ScoreKeys
 
 __all__ = ["SYSTEM", "ScoreKeys", "ScoreSystem"]
@@ -18,12 +18,12 @@ class ScoreSystem(System):
     name = "score"
     summary = "score matching with an SDE (ve, vp, subvp), with or without classes"
     Config = ScoreConfig
+    smaller = "make channel_widths or embed_dim smaller"
     can_animate = True
     sampling = (
         Option("sampler", str, "euler (Euler-Maruyama), pc (predictor-corrector), ode (probability flow by RK45) or "
                "heun [as configured]", choices=SCORE_SAMPLERS),
-        Option("sampling_steps", int, "steps of the chain [as configured for training]", name="steps", metavar="S",
-               least=1, most=1_000_000),
+        STEPS,
         Option("guidance_scale", float, "classifier-free guidance; 1: none [as configured]", metavar="S"),
         Option("denoise", bool, "end with the expected image [as configured]"),
         Option("eps", float, "time at which sampling ends [as configured]"),
@@ -53,9 +53,6 @@ class ScoreSystem(System):
         widths = [config.channels, *config.channel_widths]
         classes = config.num_classes * config.text_dim
         return sum(2 * 9 * a * b for a, b in pairwise(widths)) + config.embed_dim**2 + classes
-
-    def smaller(self):
-        return "make channel_widths or embed_dim smaller"
 
     def sample(self, run):
         super().sample(run)
