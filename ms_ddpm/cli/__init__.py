@@ -8,8 +8,8 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from .errors import UserError, one_line, reason_of
-from .graph_errors import GraphError, graph_errors
+from ..errors import UserError, one_line, reason_of
+from ..graph_errors import GraphError, graph_errors
 
 BAD_INPUT = 2
 FAILED = 1
@@ -69,15 +69,15 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """--device_target, --device_id, --mode, ..., for scripts whose configuration comes from a checkpoint."""
-    from .config import add_options
+    from ..config import add_options
 
     add_options(parser.add_argument_group("machine"), MACHINE_OPTIONS)
 
 
 def start_machine(flags: dict) -> None:
     """Starts MindSpore as the machine options say."""
-    from . import runtime
-    from .config import read_value
+    from .. import runtime
+    from ..config import read_value
 
     options = {name: read_value(name, flags[name]) for name in MACHINE_OPTIONS if name in flags}
     runtime.setup(**options)
