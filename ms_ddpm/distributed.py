@@ -158,6 +158,10 @@ class Group:
         found = self._sum(pieces.reshape(-1)).reshape(pieces.shape)
         return [[sum(int(p) << (16 * i) for i, p in enumerate(n)) for n in worker] for worker in found]
 
+    def barrier(self) -> None:
+        """Waits until every worker has come here."""
+        self.gather([0])
+
     def agree(self, facts: Mapping[str, int], advice: str) -> None:
         """Raises UserError, on every worker, where one of ``facts`` is not the same number on all of them."""
         found = self.gather(list(facts.values()))
