@@ -124,7 +124,9 @@ class Group:
     """
 
     def __init__(self, rank: int = 0, world: int = 1, output_dir: str | Path = "."):
-        self.rank, self.world, self.output_dir = rank, world, output_dir
+        self.rank = rank
+        self.world = world
+        self.output_dir = output_dir
         self.writer = rank == 0
         self._save: Callable[[], None] | None = None
         self._waiting_since: float | None = None

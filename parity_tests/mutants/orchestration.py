@@ -113,7 +113,7 @@ TRAINING = (
                            "weight_decay or self.default_decay"))),
     ("epochs rounded down", EPOCHS, edit(P + "epochs:Epochs.__init__", ("math.ceil(", "math.floor("))),
     ("the epoch's mean is since the start", EPOCHS,
-     edit(P + "epochs:Epochs.finish", ("self.sum, self.count = 0.0, 0", "pass"))),
+     edit(P + "epochs:Epochs.finish", ("self.sum = 0.0\n    self.count = 0", "pass"))),
     ("skipped steps count to the epoch's loss", EPOCHS,
      edit(R + "_count", ("self.epochs.add(result.loss)", "self.epochs.add(result.loss)\n    "
                          "elif self.plan.by_epochs:\n        self.epochs.add(0.0)"))),
