@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import require_positive
+
+if TYPE_CHECKING:
+    from .distributed import Group
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Settings:
     workers: int
     progress: bool
     on_step: Callable[[dict], None] | None
-    group: Any  # distributed.Group
+    group: Group
     epochs: int | None
     lr_decay: float
     lr_floor: float

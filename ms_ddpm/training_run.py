@@ -72,13 +72,13 @@ class TrainingRun:
     # --- the beginning, step by step -------------------------------------------------------------------------------
 
     def _open_data(self, dataset) -> None:
-        settings = self.settings
-        self.train_set, self.validation_set = data.prepare(
-            dataset, self.cell, settings.validation_images, settings.seed
-        )
+        """The images to train on, and those held out."""
+        held_out = self.settings.validation_images
+        self.train_set, self.validation_set = data.prepare(dataset, self.cell, held_out, self.settings.seed)
         self.all_images = self.train_set if self.validation_set is None else self.train_set.origin
 
     def _plan_steps(self) -> None:
+        """What is due when; and what of the settings may be read, or a function replaced, while the run goes."""
         settings = self.settings
         self.plan = Plan.of(settings, len(self.train_set), self.group.world)
         self.total_steps = self.plan.total_steps
@@ -92,6 +92,7 @@ class TrainingRun:
         self.progress = settings.progress and self.group.writer
 
     def _build_learner(self) -> None:
+        """The cell with all that moves its weights, whose parts have their names here too."""
         self.learner = Learner(self.cell, self.settings, self.group)
         self.names = self.learner.names
         self.optimizer = self.learner.optimizer
@@ -100,6 +101,7 @@ class TrainingRun:
         self.train_step = self.learner.train_step
 
     def _start_counting(self) -> None:
+        """Where a run stands that has not begun."""
         self.step = 0
         self.skipped = 0
         self.batches_seen = 0  # by all workers
@@ -296,9 +298,10 @@ class TrainingRun:
         self._before_bad = before
         log.warning("step %d skipped: loss or gradient is not finite (loss %s)", self.step, result.loss)
         if self.bad_in_a_row >= self.settings.max_nonfinite:
+            path = self.save()
             raise NonFiniteError(
                 f"loss or gradient not finite in {self.bad_in_a_row} steps in a row, from step {before.step + 1} on; "
-                f"the weights from before are in {self.save()}; continue with a lower --train_lr, or --amp_level O0"
+                f"the weights from before are in {path}; continue with a lower --train_lr, or --amp_level O0"
             )
 
     def train(self) -> TrainResult:
@@ -352,11 +355,14 @@ class TrainingRun:
             self.sample_grid()
 
     def _loop(self, inputs: Iterator[list[tuple]], stops: StopRequests) -> None:
+        self.report.begin_window()
         all_stop = False  # of several workers all stop after the same step
         while self.step < self.total_steps and not (stops if self.group.world == 1 else all_stop):
             lr = self.rate(self.step)
             began = time.perf_counter()
-            before = self._counters()
+            before = (
+                self._counters()
+            )  # in case this step turns out bad: the loss scale changes within it, on the device
             result = self.train_step(lr, next(inputs), stop=bool(stops))
             all_stop = result.stop
             self._count(result)
