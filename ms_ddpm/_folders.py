@@ -125,7 +125,9 @@ class Frames:
     def __init__(self, folder: Path, count: int):
         self.folder = folder
         self._unread = np.ones(count, bool)
-        self._left, self._files, self._frames = count, 0, 0
+        self._left = count
+        self._files = 0
+        self._frames = 0
         self._lock = threading.Lock()
 
     def counter(self, index: int, path: Path) -> Callable[[int], None] | None:

@@ -43,7 +43,9 @@ class Watch:
     """
 
     def __init__(self, rank: int, world: int, gather: Gather, on_lost: Callable[[int], None]):
-        self.rank, self.world, self.on_lost = rank, world, on_lost
+        self.rank = rank
+        self.world = world
+        self.on_lost = on_lost
         self._finished = threading.Event()
         self._bye = threading.Event()  # this worker is done
         listener = socket.create_server(("", 0), backlog=world) if rank == 0 else None

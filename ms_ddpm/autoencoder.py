@@ -86,7 +86,9 @@ class ImageAutoencoder(Trainable):
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.latent_shape = (net.widths[-1], *latent_size(self.image_size))
         self.channels = net.in_channels
-        self.net, self.perceptual, self.perceptual_weight = net, perceptual, perceptual_weight
+        self.net = net
+        self.perceptual = perceptual
+        self.perceptual_weight = perceptual_weight
         self._calls = OwnGraphs()
 
     def draw(self, rng: np.random.Generator, batch: tuple[np.ndarray, ...]) -> tuple:

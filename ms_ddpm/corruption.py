@@ -250,7 +250,7 @@ class Corruption(Trainable):
 
         Args are those of `sample`.
         """
-        chain, predictions = self._run(batch_size, seed, noise, steps, first_image, progress, True)
+        chain, predictions = self._run(batch_size, seed, noise, steps, first_image, progress, keep=True)
         return chain.result(), ops.stack(predictions, axis=1)
 
     def sample(
@@ -274,14 +274,14 @@ class Corruption(Trainable):
         """
         if labels is not None:
             raise UserError("labels are given, but a corruption model knows no classes; leave them out")
-        chain, _ = self._run(batch_size, seed, noise, steps, first_image, progress, return_all_timesteps)
+        chain, _ = self._run(batch_size, seed, noise, steps, first_image, progress, keep=return_all_timesteps)
         return chain.result()
 
     def check_sample(self, *, steps: int | None = None) -> None:
         """Raises UserError where `sample` would refuse ``steps``, before anything is drawn."""
         _check_steps(self.sampling_timesteps if steps is None else steps, "steps")
 
-    def _run(self, batch_size, seed, noise, steps, first_image, progress, keep) -> tuple[Chain, list[Tensor]]:
+    def _run(self, batch_size, seed, noise, steps, first_image, progress, *, keep) -> tuple[Chain, list[Tensor]]:
         self.check_sample(steps=steps)
         steps = self.sampling_timesteps if steps is None else steps
         for name, value, least in (("batch_size", batch_size, 1), ("first_image", first_image, 0), ("seed", seed, 0)):

@@ -237,9 +237,14 @@ class Batches(Sequence):
             raise UserError(f"rank is {rank} of world {world}, expected 0 to world - 1")
         if not len(source):
             raise UserError("there are no images to make batches of; give a data set with at least one")
-        self.source, self.batch_size, self.seed = source, batch_size, seed
-        self.start, self.count, self.flip = start, count, flip
-        self.rank, self.world = rank, world
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.count = count
+        self.flip = flip
+        self.rank = rank
+        self.world = world
         self.fields = None if fields is None else tuple(fields)
         self._permutation = lru_cache(maxsize=2)(self._shuffle)  # a batch may need two epochs'
 

@@ -213,7 +213,7 @@ class GaussianDiffusion(Trainable):
 
     @takes_arrays
     def interpret(
-        self, output: Tensor, x: Tensor, t: Tensor, clip_x_start: bool, rederive_pred_noise: bool
+        self, output: Tensor, x: Tensor, t: Tensor, clip_x_start: bool = False, rederive_pred_noise: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the network's ``output`` for x_t says: (eps, x_0, raw variance or None).
 
@@ -234,7 +234,12 @@ class GaussianDiffusion(Trainable):
 
     @takes_arrays
     def predictions(
-        self, x: Tensor, t: Tensor, x_self_cond: Tensor | None, clip_x_start: bool, rederive_pred_noise: bool
+        self,
+        x: Tensor,
+        t: Tensor,
+        x_self_cond: Tensor | None = None,
+        clip_x_start: bool = False,
+        rederive_pred_noise: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Runs the network on x_t: `interpret` of its output."""
         return self.interpret(self.model(x, t, x_self_cond), x, t, clip_x_start, rederive_pred_noise)
@@ -263,7 +268,7 @@ class GaussianDiffusion(Trainable):
         self, x: Tensor, t: Tensor, x_self_cond: Tensor | None = None, clip_denoised: bool = True
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Mean, variance, log-variance of p(x_{t-1} | x_t), and the x_0 behind them."""
-        _, x_start, raw_variance = self.predictions(x, t, x_self_cond, clip_denoised, False)
+        _, x_start, raw_variance = self.predictions(x, t, x_self_cond, clip_x_start=clip_denoised)
         mean, variance, log_variance = self.q_posterior(x_start, x, t)
         if self.learned_variance:
             log_variance = self.learned_log_variance(raw_variance, t)
@@ -273,7 +278,7 @@ class GaussianDiffusion(Trainable):
     @takes_arrays
     def p_sample(self, x: Tensor, t: Tensor, noise: Tensor, x_self_cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of ancestral sampling (Algorithm 2): (x_{t-1}, x_0). ``noise`` is ignored where t = 0."""
-        mean, _, log_variance, x_start = self.p_mean_variance(x, t, x_self_cond, True)
+        mean, _, log_variance, x_start = self.p_mean_variance(x, t, x_self_cond, clip_denoised=True)
         adds_noise = ops.cast(t > 0, x.dtype).reshape(-1, 1, 1, 1)
         return mean + adds_noise * exp(0.5 * log_variance) * noise, x_start
 
@@ -285,7 +290,9 @@ class GaussianDiffusion(Trainable):
 
         ``coefficients`` (3,) multiply x_0, eps and noise: sqrt(abar'), sqrt(1 - abar' - sigma^2), sigma.
         """
-        eps, x_start, _ = self.predictions(x, t, x_self_cond, True, self.rederive_pred_noise)
+        eps, x_start, _ = self.predictions(
+            x, t, x_self_cond, clip_x_start=True, rederive_pred_noise=self.rederive_pred_noise
+        )
         of_start, of_eps, of_noise = ops.split(coefficients, 1, 0)
         return x_start * of_start + eps * of_eps + noise * of_noise, x_start
 
@@ -327,7 +334,7 @@ class GaussianDiffusion(Trainable):
     def variational_bound(self, x_start: Tensor, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """The term of the bound at t in bits per dimension, mean detached (Nichol & Dhariwal, section 3.1): (B,)."""
         true_mean, _, true_log_variance = self.q_posterior(x_start, x_t, t)
-        _, estimate, raw_variance = self.interpret(output, x_t, t, False, False)
+        _, estimate, raw_variance = self.interpret(output, x_t, t)
         mean, _, _ = self.q_posterior(estimate, x_t, t)
         mean = ops.stop_gradient(mean)
         log_variance = self.learned_log_variance(raw_variance, t)
@@ -351,7 +358,7 @@ class GaussianDiffusion(Trainable):
         x_t = self.q_sample(x_start, t, noise)
         x_self_cond = None
         if self.self_condition and self_cond:
-            x_self_cond = ops.stop_gradient(self.predictions(x_t, t, None, False, False)[1])
+            x_self_cond = ops.stop_gradient(self.predictions(x_t, t)[1])
         if dropout_key is None:
             output = self.model(x_t, t, x_self_cond)
         else:

@@ -124,7 +124,9 @@ class Group:
     """
 
     def __init__(self, rank: int = 0, world: int = 1, output_dir: str | Path = "."):
-        self.rank, self.world, self.output_dir = rank, world, output_dir
+        self.rank = rank
+        self.world = world
+        self.output_dir = output_dir
         self.writer = rank == 0
         self._save: Callable[[], None] | None = None
         self._waiting_since: float | None = None
@@ -157,6 +159,10 @@ class Group:
         pieces[self.rank] = [[(n >> (16 * i)) & 0xFFFF for i in range(_PIECES)] for n in map(int, numbers)]
         found = self._sum(pieces.reshape(-1)).reshape(pieces.shape)
         return [[sum(int(p) << (16 * i) for i, p in enumerate(n)) for n in worker] for worker in found]
+
+    def barrier(self) -> None:
+        """Waits until every worker has come here."""
+        self.gather([0])
 
     def agree(self, facts: Mapping[str, int], advice: str) -> None:
         """Raises UserError, on every worker, where one of ``facts`` is not the same number on all of them."""

@@ -47,13 +47,18 @@ class EMA:
         named = [(name, p) for name, p in model.parameters_and_names() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.view = FlatView([p for _, p in named], kernels.available())
-        self.beta, self.update_after_step, self.update_every = beta, update_after_step, update_every
-        self.inv_gamma, self.power, self.min_value = inv_gamma, power, min_value
+        self.beta = beta
+        self.update_after_step = update_after_step
+        self.update_every = update_every
+        self.inv_gamma = inv_gamma
+        self.power = power
+        self.min_value = min_value
         self.calls = 0
         self.swapped_in = False
         weights = self.view.flatten_numpy([p.asnumpy() for p in self.view.parameters])
         self.average = Parameter(Tensor(weights), name="ema_average", requires_grad=False)
-        self._blend, self._copy = compiled(self._blend_graph), compiled(self._copy_graph)
+        self._blend = compiled(self._blend_graph)
+        self._copy = compiled(self._copy_graph)
 
     def _copy_graph(self) -> Tensor:
         return ops.assign(self.average, self.view.flatten(self.view.parameters))

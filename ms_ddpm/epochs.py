@@ -20,7 +20,8 @@ class Epochs:
 
     def __init__(self, images: int, images_per_step: int):
         self.steps = max(1, math.ceil(images / images_per_step))
-        self.sum, self.count = 0.0, 0
+        self.sum = 0.0
+        self.count = 0
 
     def number(self, step: int) -> int:
         """The epoch, counted from 1, that ended with ``step`` or that it is in."""
@@ -28,12 +29,14 @@ class Epochs:
 
     def add(self, loss: float) -> None:
         """Counts the loss of one step."""
-        self.sum, self.count = self.sum + loss, self.count + 1
+        self.sum += loss
+        self.count += 1
 
     def finish(self) -> float:
         """The mean loss since the last call; nan where every step was skipped."""
         mean = self.sum / self.count if self.count else math.nan
-        self.sum, self.count = 0.0, 0
+        self.sum = 0.0
+        self.count = 0
         return mean
 
     def state(self) -> list:
@@ -42,7 +45,8 @@ class Epochs:
 
     def load_state(self, state: list) -> None:
         """Restores what `state` gave."""
-        self.sum, self.count = float(state[0]), int(state[1])
+        self.sum = float(state[0])
+        self.count = int(state[1])
 
 
 class Progress:
@@ -55,8 +59,12 @@ class Progress:
     """
 
     def __init__(self, step: int, total: int, epochs: Epochs | None, show: bool):
-        self.step, self.total, self.epochs, self.show = step, total, epochs, show
-        self.inner, self.opened = None, False
+        self.step = step
+        self.total = total
+        self.epochs = epochs
+        self.show = show
+        self.inner = None
+        self.opened = False
         if epochs is None:
             self.bar = tqdm(
                 total=total, initial=step, desc="training", unit="step", disable=not show, dynamic_ncols=True

@@ -10,7 +10,10 @@ _WORD = 300  # a longer run of characters without a space is cut in the middle: 
 _LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
 
 _repr = reprlib.Repr()
-_repr.maxlevel, _repr.maxlist, _repr.maxtuple, _repr.maxdict = 3, 10, 10, 5
+_repr.maxlevel = 3
+_repr.maxlist = 10
+_repr.maxtuple = 10
+_repr.maxdict = 5
 _repr.maxstring = _repr.maxother = 80
 _repr.maxlong = 50
 

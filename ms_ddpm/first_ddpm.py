@@ -32,7 +32,9 @@ class _Model(nn.Cell):
 
     def __init__(self, network: Callable, channels: int):
         super().__init__()
-        self.channels, self.out_dim, self.self_condition = channels, channels, False
+        self.channels = channels
+        self.out_dim = channels
+        self.self_condition = False
         self.network = network
 
     def construct(self, x, t, x_self_cond=None):
@@ -82,7 +84,8 @@ class FirstDDPM(nn.Cell):
                 f"the network must give {image_chw[0]} channels and know no self-conditioning; "
                 "GaussianDiffusion can both"
             )
-        self.n_steps, self.image_chw = n_steps, tuple(image_chw)
+        self.n_steps = n_steps
+        self.image_chw = tuple(image_chw)
         self.network = network
         self.rng = host_rng(rng)
         diffusion = GaussianDiffusion(
@@ -94,7 +97,8 @@ class FirstDDPM(nn.Cell):
             schedule_fn_kwargs={"beta_start": min_beta, "beta_end": max_beta},
         )
         self._view = (diffusion,)  # in a tuple, where MindSpore does not look: the parameters are `network.*` alone
-        self.betas, self.alpha_bars = diffusion.betas, diffusion.alphas_cumprod
+        self.betas = diffusion.betas
+        self.alpha_bars = diffusion.alphas_cumprod
         self.alphas = Tensor((1 - diffusion.tables["betas"]).astype(np.float32))
 
     @property

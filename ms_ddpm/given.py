@@ -101,8 +101,11 @@ class _Items:
     def __init__(self, dataset: Any, name: str, image_size: tuple[int, int], channels: int, background: Colour):
         if not len(dataset):
             raise UserError(f"{name} is empty, expected at least one image")
-        self.dataset, self.name, self.image_size = dataset, name, image_size
-        self.channels, self.background = channels, background
+        self.dataset = dataset
+        self.name = name
+        self.image_size = image_size
+        self.channels = channels
+        self.background = background
         self._lock = threading.Lock()
         self.dtype: type = np.uint8
         self.dtype = self._fitted(0).dtype.type

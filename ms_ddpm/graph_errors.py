@@ -26,7 +26,8 @@ class _Block:
     """A ``with`` block of `graph_errors`: where its reports go, and whose it is."""
 
     def __init__(self, folder: Path):
-        self.folder, self.thread = folder, threading.get_ident()
+        self.folder = folder
+        self.thread = threading.get_ident()
 
 
 _guard = threading.Lock()

@@ -70,9 +70,12 @@ class LatentDiffusion(Trainable):
         shape = (model.channels, *model.image_size)
         if shape != autoencoder.latent_shape:
             raise UserError(f"the model is for latents {shape}, but the autoencoder's are {autoencoder.latent_shape}")
-        self.channels, self.image_size = model.channels, model.image_size
-        self.conditional, self.num_classes = model.conditional, model.num_classes
-        self.model, self.autoencoder = model, autoencoder
+        self.channels = model.channels
+        self.image_size = model.image_size
+        self.conditional = model.conditional
+        self.num_classes = model.num_classes
+        self.model = model
+        self.autoencoder = autoencoder
         for parameter in autoencoder.get_parameters():
             parameter.requires_grad = False
         per_channel = (1, model.channels, 1, 1)

@@ -79,7 +79,7 @@ def _by_stock_operators(cell: nn.Cell) -> nn.Cell:
         raise UserError(f"cannot export {type(cell).__name__}: it cannot be copied ({first_line(error)})") from error
     for _, inner in copied.cells_and_names():
         inner._compile_cache = None  # else the first Cell's graphs are thrown away with the copy (2.10)
-    use_channels_last(copied, False)
+    use_channels_last(copied, on=False)
     return copied.set_train(False)
 
 

@@ -130,7 +130,10 @@ class Adam(nn.Cell):
         if not self.view.parameters:
             raise UserError("Adam was given no parameters to train")
         self.trained = self.view.parameters
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        self.lr = lr
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
         zeros = np.zeros(self.view.size, np.float32)
         self.exp_avg = Parameter(Tensor(zeros), name="exp_avg", requires_grad=False)
         self.exp_avg_sq = Parameter(Tensor(zeros), name="exp_avg_sq", requires_grad=False)
@@ -140,7 +143,8 @@ class Adam(nn.Cell):
         # 1 - beta^t = -expm1(t log beta): as exact in float32 as PyTorch's double precision, rounded once.
         self.log_betas = tuple(math.log(beta) if beta > 0 else -math.inf for beta in betas)
         if self.fused:
-            self.kernel, self.norm = kernels.adam(len(self.trained)), kernels.norm_of_all()
+            self.kernel = kernels.adam(len(self.trained))
+            self.norm = kernels.norm_of_all()
             constants = (self.new_share[0], betas[1], self.new_share[1], eps)
             self.constants = Tensor(np.array(constants, np.float32))
 

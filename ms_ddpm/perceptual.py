@@ -27,7 +27,8 @@ class GradientLoss(TakesArrays):
 
     def __init__(self, scales: int = 4, eps: float = 1e-3):
         super().__init__()
-        self.scales, self.eps = scales, eps
+        self.scales = scales
+        self.eps = eps
         self.halve = ops.AvgPool(2, 2, "valid")
 
     def rho(self, d: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ class _Guard:
     """
 
     def __init__(self, batches: Sequence, columns: Sequence[str] | None = None):
-        self.batches, self.columns = batches, columns
+        self.batches = batches
+        self.columns = columns
         self.errors: dict[int, Exception] = {}
 
     def __len__(self) -> int:
@@ -103,7 +104,9 @@ class _Part:
     """Items ``first`` to ``first + count - 1`` of ``batches``."""
 
     def __init__(self, batches: Sequence[np.ndarray], first: int, count: int):
-        self.batches, self.first, self.count = batches, first, count
+        self.batches = batches
+        self.first = first
+        self.count = count
 
     def __len__(self) -> int:
         return self.count

@@ -72,7 +72,9 @@ class DirectoryLock:
     _held: ClassVar[weakref.WeakValueDictionary[Path, DirectoryLock]] = weakref.WeakValueDictionary()
 
     def __init__(self, folder: Path):
-        self.folder, self.working, self._lost = folder, False, ""
+        self.folder = folder
+        self.working = False
+        self._lost = ""
         self._earlier: DirectoryLock | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +109,9 @@ class DirectoryLock:
                 f"output directory {self.folder} is in use by another Trainer of this process, which is training; "
                 "wait for its end, or choose another results_folder"
             )
-        self._earlier, self._file, earlier._file = earlier, earlier._file, None
+        self._earlier = earlier
+        self._file = earlier._file
+        earlier._file = None
         earlier._lost = "a later Trainer took over its folder: train that one"
         self._held[self._key] = self
 
@@ -120,8 +124,10 @@ class DirectoryLock:
             if self._earlier is None:
                 self.release()
             else:
-                self._earlier._file, self._file = self._file, None
-                self._lost, self._earlier._lost = "it was never made", ""
+                self._earlier._file = self._file
+                self._file = None
+                self._lost = "it was never made"
+                self._earlier._lost = ""
                 self._held[self._key] = self._earlier
             raise
         finally:
@@ -185,7 +191,8 @@ class RunLog:
 
     def __init__(self, folder: Path, *, resumed_from: int, tensorboard: bool = False):
         self.path = folder / "log.jsonl"
-        self.waiting, self.failed = b"", False
+        self.waiting = b""
+        self.failed = False
         try:
             self._keep_up_to(resumed_from)
             self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)

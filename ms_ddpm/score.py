@@ -88,7 +88,8 @@ class ScoreModel(Trainable):
         if not (is_real(time_power) and 0 < time_power <= 10):
             raise UserError(f"time_power is {quoted(time_power)}, expected above 0 and at most 10")
         self.time_power = time_power
-        self.net, self.sde = net, sde
+        self.net = net
+        self.sde = sde
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.channels = channels
         if min(*self.image_size, channels) < 1:
@@ -97,7 +98,8 @@ class ScoreModel(Trainable):
         known = said_by(net, "num_classes")
         if num_classes < 0 or known not in (None, num_classes):
             raise UserError(f"num_classes is {num_classes}, expected {'0 or more' if known is None else known}")
-        self.num_classes, self.conditional = num_classes, num_classes > 0
+        self.num_classes = num_classes
+        self.conditional = num_classes > 0
         self.null_class = bool(said_by(net, "null_class"))
         self.preconditioned = isinstance(net, PreconditionedScore)
         if self.preconditioned and not net.sde.same_as(sde):
@@ -112,9 +114,12 @@ class ScoreModel(Trainable):
                 "build it with null_class=True"
             )
         self.class_dropout = class_dropout
-        self.guidance_scale, self.sampler = guidance_scale, sampler
+        self.guidance_scale = guidance_scale
+        self.sampler = sampler
         self.sampling_timesteps = DEFAULT_STEPS if sampling_timesteps is None else sampling_timesteps
-        self.sampling_eps, self.corrector_snr, self.denoise = sampling_eps, corrector_snr, denoise
+        self.sampling_eps = sampling_eps
+        self.corrector_snr = corrector_snr
+        self.denoise = denoise
         self._reverse_steps = OwnGraphs()
         check_request(self, steps=None if sampler == "ode" else self.sampling_timesteps)
 

@@ -41,8 +41,12 @@ class Store:
     def __init__(self, name: str, shape: Sequence[int], names: Sequence, load: Callable[[int], np.ndarray], *,
                  pixels: np.ndarray | None = None, dtype: type = np.uint8, keep_bytes: int = 0,
                  class_names: Sequence[str] | None = None, root: Path | None = None):  # fmt: skip
-        self.name, self.shape, self.names, self.load = name, tuple(shape), names, load
-        self.class_names, self.root = class_names, root
+        self.name = name
+        self.shape = tuple(shape)
+        self.names = names
+        self.load = load
+        self.class_names = class_names
+        self.root = root
         self.is_array = pixels is not None
         self.skipped: dict[str, str] = {}
         self.state = np.full(len(names), _UNSEEN if pixels is None else _READY, np.uint8)

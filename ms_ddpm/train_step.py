@@ -54,7 +54,8 @@ class TrainStep:
         accumulate: int,
         group: Group = ALONE,
     ):
-        self.accumulate, self.group = accumulate, group
+        self.accumulate = accumulate
+        self.group = group
         view = optimizer.view
         total = Parameter(
             Tensor(np.zeros(view.size if accumulate > 1 else 1, np.float32)), name="accumulated", requires_grad=False
@@ -113,7 +114,9 @@ class TrainStep:
             ops.assign(loss_sum, ops.zeros_like(loss_sum))  # a product with 0 would keep a NaN for good
             return apply(loss, flat, lr, stop)
 
-        self._whole, self._add, self._finish = compiled(whole), compiled(add), compiled(finish)
+        self._whole = compiled(whole)
+        self._add = compiled(add)
+        self._finish = compiled(finish)
 
     def __call__(self, lr: float, batches: list[tuple], stop: bool = False) -> StepResult:
         """One update from ``accumulate`` batches; ``stop`` asks every worker to stop after it."""

@@ -9,7 +9,10 @@ AGREE, DIFFER, BROKEN, NOTHING_RAN = 0, 1, 2, 3
 _LONG_WORD = re.compile(r"\S{301,}")  # a path, a number: cut in the middle
 
 _repr = reprlib.Repr()
-_repr.maxlevel, _repr.maxlist, _repr.maxtuple, _repr.maxdict = 3, 10, 10, 5
+_repr.maxlevel = 3
+_repr.maxlist = 10
+_repr.maxtuple = 10
+_repr.maxdict = 5
 _repr.maxstring = _repr.maxother = 80
 _repr.maxlong = 50
 

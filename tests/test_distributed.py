@@ -390,6 +390,16 @@ def test_numbers_travel_exactly(monkeypatch):
         assert group.gather([0, 0, 0]) == [numbers[0], numbers[1]]
 
 
+def test_a_barrier_is_a_sum_that_every_worker_must_come_to(monkeypatch):
+    group = Group()
+    group.barrier()  # alone there is nobody to wait for
+    group.rank, group.world = 1, 2
+    waited = []
+    monkeypatch.setattr(group, "_sum", lambda vector: waited.append(len(vector)) or vector)
+    group.barrier()
+    assert len(waited) == 1
+
+
 def test_workers_that_differ_are_refused_by_name():
     group = Group()
     group.gather = lambda numbers: [[5, 9], [5, 9], [5, 8]]

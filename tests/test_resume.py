@@ -332,7 +332,7 @@ def test_what_has_not_changed_need_not_be_accepted_and_is_named(library, run, ca
 
 def test_a_folder_that_is_at_work_is_not_taken_over(library, tmp_path):
     first = library(tmp_path)
-    with first._lock.at_work():
+    with first.run_folder.at_work():
         with pytest.raises(UserError, match="in use by another Trainer of this process, which is training"):
             library(tmp_path)
         with pytest.raises(UserError, match="close it after its end"):

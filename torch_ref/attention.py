@@ -41,7 +41,9 @@ class LinearAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32, norm: str = "rms") -> None:
         super().__init__()
-        self.heads, self.scale, self.layout = heads, dim_head**-0.5, LAYOUTS[norm]
+        self.heads = heads
+        self.scale = dim_head**-0.5
+        self.layout = LAYOUTS[norm]
         hidden = heads * dim_head
         self.norm = nn.Identity() if self.layout.wrapped else norm_of(norm, dim)
         self.mem_kv = nn.Parameter(torch.randn(2, heads, dim_head, MEMORY)) if self.layout.memory else None
@@ -66,7 +68,8 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32, norm: str = "rms") -> None:
         super().__init__()
-        self.heads, self.scale = heads, dim_head**-0.5
+        self.heads = heads
+        self.scale = dim_head**-0.5
         hidden, layout = heads * dim_head, LAYOUTS[norm]
         self.norm = nn.Identity() if layout.wrapped else norm_of(norm, dim)
         self.mem_kv = nn.Parameter(torch.randn(2, heads, MEMORY, dim_head)) if layout.memory else None

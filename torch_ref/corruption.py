@@ -51,7 +51,8 @@ class Corruption(nn.Module):
 
     def __init__(self, model: nn.Module, noise_kind: str = "uniform") -> None:
         super().__init__()
-        self.model, self.noise_kind = model, noise_kind
+        self.model = model
+        self.noise_kind = noise_kind
 
     def forward(self, img: Tensor, amount: Tensor, z: Tensor) -> Tensor:
         """The mean squared error of the answer, a scalar."""

@@ -109,13 +109,17 @@ class GaussianDiffusion(nn.Module):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}, expected one of {known}")
         self.model = model
-        self.channels, self.self_condition = model.channels, model.self_condition
+        self.channels = model.channels
+        self.self_condition = model.self_condition
         self.learned_variance = model.out_dim == 2 * model.channels
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        self.objective, self.loss_type = objective, loss_type
-        self.ddim_sampling_eta, self.auto_normalize = ddim_sampling_eta, auto_normalize
+        self.objective = objective
+        self.loss_type = loss_type
+        self.ddim_sampling_eta = ddim_sampling_eta
+        self.auto_normalize = auto_normalize
         self.rederive_pred_noise = rederive_pred_noise  # of DDIM; False as in the library's releases of 2022
-        self.offset_noise_strength, self.immiscible = offset_noise_strength, immiscible
+        self.offset_noise_strength = offset_noise_strength
+        self.immiscible = immiscible
         betas = schedules.beta_schedule(beta_schedule, timesteps, **(schedule_fn_kwargs or {}))
         self.tables = schedules.diffusion_tables(betas)  # float64: what the buffers are rounded from
         self.tables["loss_weight"] = schedules.loss_weight(
@@ -229,7 +233,9 @@ class GaussianDiffusion(nn.Module):
         sigma = eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar').
         """
         t = torch.full((len(x),), time, device=x.device)
-        eps, x_start = self.model_predictions(x, t, x_self_cond, True, self.rederive_pred_noise)
+        eps, x_start = self.model_predictions(
+            x, t, x_self_cond, clip_x_start=True, rederive_pred_noise=self.rederive_pred_noise
+        )
         if time_next < 0:
             return x_start, x_start
         abar, abar_next = (float(self.tables["alphas_cumprod"][i]) for i in (time, time_next))

@@ -21,8 +21,12 @@ class EMA:
         min_value: float = 0.0,
     ) -> None:
         self.model = model
-        self.beta, self.update_after_step, self.update_every = beta, update_after_step, update_every
-        self.inv_gamma, self.power, self.min_value = inv_gamma, power, min_value
+        self.beta = beta
+        self.update_after_step = update_after_step
+        self.update_every = update_every
+        self.inv_gamma = inv_gamma
+        self.power = power
+        self.min_value = min_value
         self.calls = 0
         self.is_swapped = False
         self.average = {name: p.detach().clone() for name, p in model.named_parameters()}

@@ -21,7 +21,9 @@ class FirstDDPM(nn.Module):
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
-        self.n_steps, self.image_chw, self.network = n_steps, image_chw, network
+        self.n_steps = n_steps
+        self.image_chw = image_chw
+        self.network = network
         betas = np.linspace(min_beta, max_beta, n_steps)
         tables = {"betas": betas, "alphas": 1 - betas, "alpha_bars": np.cumprod(1 - betas)}
         tables |= {"signal": np.sqrt(tables["alpha_bars"]), "spread": np.sqrt(1 - tables["alpha_bars"])}

@@ -18,7 +18,8 @@ class LatentDiffusion(nn.Module):
 
     def __init__(self, model: ScoreModel, autoencoder: AutoEncoder, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.model, self.autoencoder = model, autoencoder.requires_grad_(False).eval()
+        self.model = model
+        self.autoencoder = autoencoder.requires_grad_(False).eval()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 

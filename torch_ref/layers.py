@@ -120,7 +120,8 @@ class SinusoidalPosEmb(nn.Module):
         super().__init__()
         if dim % 2 or dim < 4:
             raise ValueError(f"dim is {dim}, expected an even number from 4 on")
-        self.dim, self.theta = dim, theta
+        self.dim = dim
+        self.theta = theta
 
     def forward(self, time: Tensor) -> Tensor:
         """(B,) -> (B, dim), in the precision of ``time`` (of PyTorch's default if that is an integer)."""

@@ -28,7 +28,10 @@ class Adam:
         weight_decay: float = 0.0,
     ) -> None:
         self.parameters = by_name(parameters)
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        self.lr = lr
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
         self.steps = 0
         self.exp_avg = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self.exp_avg_sq = {name: torch.zeros_like(p) for name, p in self.parameters.items()}

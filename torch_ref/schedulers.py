@@ -108,11 +108,16 @@ class Scheduler:
         betas = zero_terminal_snr(betas) if rescale_betas_zero_snr else betas
         self.abar = np.cumprod(1 - betas)
         self.betas, self.alphas_cumprod = (torch.from_numpy(table).to(dtype) for table in (betas, self.abar))
-        self.num_train_timesteps, self.prediction_type = num_train_timesteps, prediction_type
-        self.timestep_spacing, self.steps_offset = timestep_spacing, steps_offset
+        self.num_train_timesteps = num_train_timesteps
+        self.prediction_type = prediction_type
+        self.timestep_spacing = timestep_spacing
+        self.steps_offset = steps_offset
         self.clip = clip_sample_range if clip_sample else math.inf
-        self.thresholding, self.ratio, self.max_value = thresholding, dynamic_thresholding_ratio, sample_max_value
-        self.num_inference_steps, self.times = None, list(range(num_train_timesteps))[::-1]
+        self.thresholding = thresholding
+        self.ratio = dynamic_thresholding_ratio
+        self.max_value = sample_max_value
+        self.num_inference_steps = None
+        self.times = list(range(num_train_timesteps))[::-1]
 
     @property
     def timesteps(self) -> Tensor:

@@ -22,7 +22,10 @@ class PreconditionedScore(nn.Module):
 
     def __init__(self, net: nn.Module, sde: VESDE, sigma_data: float, data_mean: float = 0.0) -> None:
         super().__init__()
-        self.net, self.sde, self.sigma_data, self.data_mean = net, sde, sigma_data, data_mean
+        self.net = net
+        self.sde = sde
+        self.sigma_data = sigma_data
+        self.data_mean = data_mean
 
     def coeff_and_total(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """coeff, and the variance of x."""
@@ -48,7 +51,9 @@ class ScoreModel(nn.Module):
 
     def __init__(self, net: nn.Module, sde: VESDE, *, num_classes: int = 0) -> None:
         super().__init__()
-        self.net, self.sde, self.num_classes = net, sde, num_classes
+        self.net = net
+        self.sde = sde
+        self.num_classes = num_classes
 
     def perturb(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """A sample of p(x_t | x_0)   (eq. 29)."""

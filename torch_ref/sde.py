@@ -41,7 +41,8 @@ class VPSDE:
     prior_std = 1.0
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
-        self.beta_min, self.beta_max = beta_min, beta_max
+        self.beta_min = beta_min
+        self.beta_max = beta_max
 
     def beta(self, t: Tensor) -> Tensor:
         """beta_min + t (beta_max - beta_min)."""

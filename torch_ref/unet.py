@@ -71,7 +71,8 @@ class Unet(nn.Module):
             raise ValueError(f"norm is {norm!r}, expected one of: {', '.join(LAYOUTS)}")
         if LAYOUTS[norm].wrapped and full_attn is not None:
             raise ValueError(f"full_attn does not exist with norm={norm!r}: its full attention is in the middle only")
-        self.channels, self.self_condition = channels, self_condition
+        self.channels = channels
+        self.self_condition = self_condition
         self.out_dim = channels * (2 if learned_variance else 1) if out_dim is None else out_dim
         init_dim = dim if init_dim is None else init_dim
         self.init_conv = nn.Conv2d(channels * (2 if self_condition else 1), init_dim, 7, padding=3)

@@ -78,7 +78,7 @@ REVERSE_STEPS = {"p_sample": _p_sample_of, "ddim_step": _ddim_step_of}
 
 
 def _begin(
-    diffusion: Diffusion, batch_size: int, seed: int | None, noise, first_image: int, keep: bool, progress: bool
+    diffusion: Diffusion, batch_size: int, seed: int | None, noise, first_image: int, *, keep: bool, progress: bool
 ) -> Chain:
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, expected at least 1")
@@ -122,7 +122,7 @@ def ddpm(
 ) -> Tensor:
     """Ancestral sampling through all T steps (Ho et al., Algorithm 2). ``steps`` must be None or T; no ``eta``."""
     check_request(diffusion, "ddpm", steps, eta)
-    chain = _begin(diffusion, batch_size, seed, noise, first_image, return_all_timesteps, progress)
+    chain = _begin(diffusion, batch_size, seed, noise, first_image, keep=return_all_timesteps, progress=progress)
     x = Tensor(next(chain.tape))
     return _go_back(diffusion, chain, x, "p_sample", _times_back(diffusion.num_timesteps), "ddpm")
 
@@ -162,7 +162,7 @@ def ddim(
     eta = diffusion.ddim_sampling_eta if eta is None else eta
     check_request(diffusion, "ddim", steps, eta)
     times = ddim_times(diffusion.num_timesteps, steps)
-    chain = _begin(diffusion, batch_size, seed, noise, first_image, return_all_timesteps, progress)
+    chain = _begin(diffusion, batch_size, seed, noise, first_image, keep=return_all_timesteps, progress=progress)
     rows = ddim_coefficients(diffusion.tables["alphas_cumprod"], times, eta)
     x = Tensor(next(chain.tape))
     return _go_back(diffusion, chain, x, "ddim_step", np.column_stack([times[:-1], rows]), "ddim")
@@ -243,7 +243,7 @@ def interpolate(
     x1, x2 = _as_tensor(x1), _as_tensor(x2)
     if x1.shape != x2.shape:
         raise UserError(f"the images to interpolate have shapes {x1.shape} and {x2.shape}, expected the same")
-    chain = _begin(diffusion, x1.shape[0], seed, noise, 0, False, progress)
+    chain = _begin(diffusion, x1.shape[0], seed, noise, first_image=0, keep=False, progress=progress)
     tape = chain.tape
     if tuple(x1.shape) != tape.shape:
         raise UserError(f"the images to interpolate have shape {tuple(x1.shape)}, expected {tape.shape}")

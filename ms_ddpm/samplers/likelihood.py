@@ -156,8 +156,10 @@ class Flow:
     """f~ and the estimate of its divergence, float64 on the host around the compiled network."""
 
     def __init__(self, model: Score, y: Tensor | None, probe: Tensor):
-        self.model, self.y, self.probe = model, y, probe
-        self.step = model.compiled_step(score_and_pull, False)
+        self.model = model
+        self.y = y
+        self.probe = probe
+        self.step = model.compiled_step(score_and_pull, guided=False)
         self.scale = Tensor(1.0, ms.float32)
         # The drift's own part, probe^T drift_coeff probe, is known without the network.
         self.norm = (probe.asnumpy().astype(np.float64) ** 2).reshape(len(probe), -1).sum(axis=1)

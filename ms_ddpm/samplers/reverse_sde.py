@@ -79,7 +79,7 @@ def denoising_row(sde: SDE, time: float) -> tuple[float, float, float]:
 def reverse_rows(sde: SDE, times: np.ndarray, denoise: bool) -> list[tuple[float, float, float]]:
     """One row per time, the last without noise."""
     dt = float(times[0] - times[1])
-    rows = [reverse_row(sde, time, dt, i < len(times) - 1) for i, time in enumerate(times)]
+    rows = [reverse_row(sde, time, dt, noise=i < len(times) - 1) for i, time in enumerate(times)]
     return [*rows[:-1], denoising_row(sde, times[-1])] if denoise else rows
 
 

@@ -209,7 +209,8 @@ class Scheduler:
             times = schedules.spaced_times(total, steps, self.config.timestep_spacing, self.config.steps_offset)
         else:
             steps, times = None, self._own_times(timesteps)
-        self.num_inference_steps, self.custom_timesteps = steps, steps is None
+        self.num_inference_steps = steps
+        self.custom_timesteps = steps is None
         self._set_times(times)
 
     def _own_times(self, timesteps: Sequence[int] | Array) -> list[int]:

@@ -118,7 +118,7 @@ class DDIMScheduler(Scheduler):
         """
         if not (isinstance(eta, (int, float, np.number)) and 0 <= eta <= 1):
             raise UserError(f"eta is {quoted(eta)}, expected 0 (deterministic) to 1 (as noisy as DDPM)")
-        output, x = check_pair(model_output, sample, False)
+        output, x = check_pair(model_output, sample, learned=False)
         time = self._time(timestep)
         abar, abar_next = self._abars(time, self.previous_timestep(time))
         eps = self._step_noise(noise, x, f"a step with eta {eta:g}") if eta else x  # x: any finite array serves

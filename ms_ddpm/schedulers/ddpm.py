@@ -152,7 +152,7 @@ class DDPMScheduler(Scheduler):
             UserError: for shapes, times or noise that do not fit.
         """
         variance_type = self.config.variance_type
-        output, x = check_pair(model_output, sample, variance_type in LEARNED)
+        output, x = check_pair(model_output, sample, learned=variance_type in LEARNED)
         time = self._time(timestep)
         of_start, of_x, small, large = self._row(time)
         small = max(small, SMALLEST_VARIANCE)

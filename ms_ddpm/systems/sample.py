@@ -56,7 +56,11 @@ class Sampling:
         self, path: Path, state: dict[str, Any], config: Config, args: dict[str, Any], *,
         say: Callable[[str], None] = print,
     ):  # fmt: skip
-        self.path, self.state, self.config, self.args, self.say = path, state, config, args, say
+        self.path = path
+        self.state = state
+        self.config = config
+        self.args = args
+        self.say = say
         self.system = registry.of(config)
         asked = {o.argument: args[o.flag] for name in registry.names() for o in registry.get(name).sampling}
         self.options = sampling.check_options(self.system.name, asked)

@@ -51,7 +51,11 @@ class TorchSide:
     ):  # fmt: skip
         torch.set_num_threads(config.threads or os.cpu_count() or 1)
         self.imported = sides.memory()["now"]
-        self.config, self.dtype, self.onednn, self.moved, self.spoil = config, dtype, onednn, moved, spoil
+        self.config = config
+        self.dtype = dtype
+        self.onednn = onednn
+        self.moved = moved
+        self.spoil = spoil
         unet = torch_ref.Unet(**sides.arguments_of(torch_ref.Unet, config))
         arguments = sides.arguments_of(torch_ref.GaussianDiffusion, config)
         self.diffusion = torch_ref.GaussianDiffusion(unet.to(DTYPES[dtype]), **arguments, dtype=DTYPES[dtype])

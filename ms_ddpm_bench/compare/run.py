@@ -56,7 +56,10 @@ class _Comparing:
     """The processes of one comparison and what they have told so far."""
 
     def __init__(self, config: Config, steps: int, folder: Path, stack: ExitStack, spoil: str | None):
-        self.config, self.steps, self.folder, self.stack = config, steps, folder, stack
+        self.config = config
+        self.steps = steps
+        self.folder = folder
+        self.stack = stack
         self.plain = to_dict(config)
         spoilt = {"spoil": [spoil, steps // 2]} if spoil else {}
         self.workers = {"mindspore": self._start("mindspore")}

@@ -28,7 +28,8 @@ class Worker:
     """
 
     def __init__(self, name: str, config: Mapping, folder: Path, **options: Any):
-        self.name, self.log = name, folder / f"{name}.log"
+        self.name = name
+        self.log = folder / f"{name}.log"
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         threads = {"OMP_NUM_THREADS": str(config["threads"])} if config["threads"] else {}
         environment = os.environ | {

@@ -35,7 +35,8 @@ class Child:
     """
 
     def __init__(self, entry: Entry, threads: int, scratch: Path, command: list[str] | None = None):
-        self.entry, self.began = entry, time.perf_counter()
+        self.entry = entry
+        self.began = time.perf_counter()
         scratch.mkdir(parents=True, exist_ok=True)
         variables = environment(entry, threads, str(scratch))
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), variables.get("PYTHONPATH"))))

@@ -52,7 +52,9 @@ class Others:
     """How much of the processors other processes take from now on: what is busy, less what is ours."""
 
     def __init__(self) -> None:
-        self.began, self.busy, self.own = time.monotonic(), self._busy(), self._own()
+        self.began = time.monotonic()
+        self.busy = self._busy()
+        self.own = self._own()
 
     @staticmethod
     def _busy() -> float:

@@ -67,8 +67,12 @@ class Contender:
     def __init__(
         self, entry: Entry, workload: Workload, weights: Path, folder: Path, settings: Settings, start: Callable
     ):
-        self.entry, self.workload, self.settings, self.folder = entry, workload, settings, folder
-        self.weights, self.start = weights, start
+        self.entry = entry
+        self.workload = workload
+        self.settings = settings
+        self.folder = folder
+        self.weights = weights
+        self.start = start
         self.what = [kind for kind in workload.what if kind in entry.what]
         self.child: Child | None = None
         self.outputs: dict[str, np.ndarray] = {}
@@ -155,7 +159,10 @@ class Session:
         tick: Callable[[str], None] = lambda label: None,
         start: Callable[[Entry, int, Path], Child] = Child,
     ):
-        self.settings, self.say, self.tick, self.start = settings, say, tick, start
+        self.settings = settings
+        self.say = say
+        self.tick = tick
+        self.start = start
         self.rows: list[dict] = []
         self.problems: list[str] = []
         self._temporary = tempfile.TemporaryDirectory(prefix="bench-")
@@ -203,7 +210,7 @@ class Session:
         known = [row for row in self.rows if {**row["workload"], "series": workload.series} == workload.as_json()]
         if known:
             self.rows += [{**row, "workload": workload.as_json()} for row in known]
-            for _ in range(units([workload], entries, True)):
+            for _ in range(units([workload], entries, chosen_by_user=True)):
                 self.tick(f"{workload}: known")
             return
         weights = self.weights(workload)

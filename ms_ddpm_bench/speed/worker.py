@@ -55,7 +55,9 @@ class Worker:
     """Answers commands for one contestant."""
 
     def __init__(self, module: Any, arguments: Mapping[str, Any], threads: int):
-        self.module, self.arguments, self.threads = module, arguments, threads
+        self.module = module
+        self.arguments = arguments
+        self.threads = threads
         self.contestant: Any = None
 
     def start(self) -> dict:

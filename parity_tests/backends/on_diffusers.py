@@ -64,14 +64,14 @@ def ddpm_step(scheduler: DDPMScheduler, output: Tensor, time: int, x: Tensor, no
         return scheduler.step(output, time, x, return_dict=False)
 
 
-def _ddpm(spec: Mapping, clip: bool, dtype: str) -> DDPMScheduler:
+def _ddpm(spec: Mapping, dtype: str, *, clip: bool) -> DDPMScheduler:
     channels, out_dim, _ = spec["affine"]
     learned = {"variance_type": "learned_range"} if out_dim == 2 * channels else {}
     return scheduler_of(DDPMScheduler, spec, dtype, clip_sample=clip, **learned)
 
 
 def _p_sample(spec: Mapping, inputs: Arrays, dtype: str) -> dict[str, Tensor]:
-    scheduler, x, noise = _ddpm(spec, True, dtype), tensor(inputs["x"], dtype), tensor(inputs["noise"], dtype)
+    scheduler, x, noise = _ddpm(spec, dtype, clip=True), tensor(inputs["x"], dtype), tensor(inputs["noise"], dtype)
     output = model_of(spec, inputs, dtype)(x, tensor(inputs["t"], dtype))
     rows = [
         ddpm_step(scheduler, output[i, None], int(t), x[i, None], noise[i, None]) for i, t in enumerate(inputs["t"])
@@ -81,7 +81,7 @@ def _p_sample(spec: Mapping, inputs: Arrays, dtype: str) -> dict[str, Tensor]:
 
 def _p_mean_variance(spec: Mapping, inputs: Arrays, dtype: str) -> dict[str, Tensor]:
     """The mean is a step without noise; a learned_range variance comes as its logarithm."""
-    scheduler, x = _ddpm(spec, spec["constants"]["clip_denoised"], dtype), tensor(inputs["x"], dtype)
+    scheduler, x = _ddpm(spec, dtype, clip=spec["constants"]["clip_denoised"]), tensor(inputs["x"], dtype)
     output = model_of(spec, inputs, dtype)(x, tensor(inputs["t"], dtype))
     channels, found = x.shape[1], {"mean": [], "variance": [], "log_variance": [], "x_start": []}
     for i, time in enumerate(inputs["t"].tolist()):
@@ -151,7 +151,7 @@ def chain(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     model, tape = model_of(spec, inputs, dtype), [tensor(array, dtype) for array in inputs["tape"]]
     x, frames = tape[0], [tape[0]]
     if spec["sampler"] == "ddpm":
-        scheduler = _ddpm(spec, True, dtype)
+        scheduler = _ddpm(spec, dtype, clip=True)
     else:
         scheduler = scheduler_of(DDIMScheduler, spec, dtype, timestep_spacing="trailing")
         scheduler.set_timesteps(spec["arguments"]["steps"])

@@ -160,14 +160,14 @@ def tier1(seed: int = 0) -> Iterator[Case]:
     for objective, (clip, rederive) in product(OBJECTIVES, ((False, False), (True, False), (True, True))):
         name = f"step/model_predictions-{objective}-{'clip' if clip else 'free'}-{'rederived' if rederive else 'as_is'}"
         made = _reverse(
-            name, "model_predictions", ("pred_noise", "pred_x_start"), objective, False, False, "graph", seed,
-            {"clip_x_start": clip, "rederive_pred_noise": rederive},
+            name, "model_predictions", ("pred_noise", "pred_x_start"), objective, mode="graph", seed=seed,
+            learned=False, self_cond=False, constants={"clip_x_start": clip, "rederive_pred_noise": rederive},
         )  # fmt: skip
         yield from cases("1", made)
     for objective, self_cond, eta in product(OBJECTIVES, (False, True), (0.0, 0.5, 1.0)):
         yield from _ddim("ddim", objective, self_cond, eta, seed)
     for objective in OBJECTIVES:  # the option is about pred_noise alone, and must leave the others as they are
-        yield from _ddim("ddim_as_is", objective, False, 1.0, seed, rederive_pred_noise=False)
+        yield from _ddim("ddim_as_is", objective, seed=seed, self_cond=False, eta=1.0, rederive_pred_noise=False)
 
 
 def _ddim(kind, objective, self_cond, eta, seed, **options):

@@ -65,7 +65,7 @@ def losses(seed: int = 0) -> Iterator[Case]:
         mode = "graph" if self_cond else "pynative"
         yield from _loss(name, {"objective": objective, "loss_type": kind}, learned, self_cond, mode, seed)
     for name, diffusion in LOSSES.items():
-        yield from _loss(name, diffusion, False, False, "pynative", seed)
+        yield from _loss(name, diffusion, learned=False, self_cond=False, mode="pynative", seed=seed)
 
 
 OPTIMIZERS = {

@@ -119,8 +119,7 @@ LOSSES = (
           ("t, 0)\n", "t)).mean()\n")),
      "peers: (b,1,1,1) against (b,n)"),
     ("self-conditioning not detached", "training/loss-pred_v-l2-fixed-selfcond-gradient-*",
-     edit(D + "p_losses", ("ops.stop_gradient(self.predictions(x_t, t, None, False, False)[1])",
-                           "self.predictions(x_t, t, None, False, False)[1]")),
+     edit(D + "p_losses", ("ops.stop_gradient(self.predictions(x_t, t)[1])", "self.predictions(x_t, t)[1]")),
      "verdict: self-conditioning not detached"),
 )
 OPTIMIZER = (

@@ -26,7 +26,8 @@ class Orchestration:
 
 
 P = "ms_ddpm."
-R, F, E = P + "trainer:Trainer.", P + "train_step:", P + "ema:EMA."
+R, F, E = P + "training_run:TrainingRun.", P + "train_step:", P + "ema:EMA."
+A, W = P + "learner:Learner.", P + "run_report:RunReport."
 O, D, L = P + "optim:Adam.", P + "diffusion:GaussianDiffusion.", P + "latent:LatentDiffusion."  # noqa: E741
 RUN, OPERATORS, ACCUMULATED = "training/run", "training/by_operators", "training/accumulated"
 EPOCHS, RESUME, IN_EPOCH = "training/epochs", "training/resume", "training/resume_in_epoch"
@@ -35,14 +36,14 @@ SIDES = ("*diffusion.image_size", "*diffusion.image_size[::-1]")
 # fmt: off
 RESUMING = (  # name, check, bug
     ("the average is loaded from the weights", RESUME,
-     edit(R + "load", ('loaded.arrays["ema"], training', 'loaded.arrays["model"], training'))),
+     edit(A + "load", ('loaded.arrays["ema"], training', 'loaded.arrays["model"], training'))),
     ("the weights are loaded from the average", RESUME,
-     edit(R + "load", ('set_parameters(self.cell, loaded.arrays["model"]',
+     edit(A + "load", ('set_parameters(self.cell, loaded.arrays["model"]',
                        'set_parameters(self.cell, loaded.arrays["ema"]'))),
     ("the average is not loaded", RESUME,
      edit(E + "load_state", ("set_value(self.average,", "tuple((self.average,"), ("self.names]))", "self.names])))"))),
     ("calls of the average counted from the step", RESUME,
-     edit(R + "load", ('training["ema_calls"])', "loaded.step)"))),
+     edit(A + "load", ('training["ema_calls"])', "loaded.step)"))),
     ("calls of the average counted anew", RESUME, edit(E + "load_state", ("self.calls = calls", "self.calls = 0"))),
     ("the moments change places", RESUME,
      edit(O + "load_state", ('("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)',
@@ -56,7 +57,7 @@ RESUMING = (  # name, check, bug
      edit(R + "load", ("checkpoint.mark_best(self.checkpoints, self.best_step)", "pass"))),
     ("skipped steps are counted anew", RESUME,
      edit(R + "load", ('self.skipped = training["skipped_steps"]', "self.skipped = 0"))),
-    ("the loss scale starts again", RESUME, edit(R + "load", ('self.scaler.load_state(training["scaler"])', "pass"))),
+    ("the loss scale starts again", RESUME, edit(A + "load", ('self.scaler.load_state(training["scaler"])', "pass"))),
     ("batches counted as steps", "training/resume_accumulated",
      edit(R + "load", ("if seen is None else seen", "if seen is None else loaded.step"))),
     ("the epoch's sum is lost", IN_EPOCH,
@@ -73,22 +74,20 @@ TRAINING = (
     ("the average moves in skipped steps", RUN,
      edit(R + "_record_outcome", ("self.skipped += 1", "self.skipped += 1; self.ema.update()"))),
     ("validation on training images", RUN,
-     edit(R + "validation_loss", ("self.cell, self.validation_set", "self.cell, self.train_set"))),
+     edit(R + "validation_loss", ("mean_loss(self.validation_set", "mean_loss(self.train_set"))),
     ("the last checkpoint is called best", RUN,
      edit(R + "checkpoint_and_sample", ("judged < self.best_loss", "judged < math.inf"))),
     ("the best is chosen by the training loss", RUN,
      edit(R + "checkpoint_and_sample",
           ('record.get("epoch_loss", math.nan) if validation is None else validation', 'record["loss"]'))),
     ("the best loss does not fall", RUN,
-     edit(R + "checkpoint_and_sample", ("self.best_loss, self.best_step = judged, self.step",
-                                        "self.best_loss, self.best_step = min(self.best_loss, 1e9), self.step"))),
+     edit(R + "checkpoint_and_sample", ("self.best_loss = judged", "self.best_loss = min(self.best_loss, 1e9)"))),
     ("the rate of the next step", RUN,
      edit(R + "_loop", ("self.rate(self.step)", "self.rate(self.step + 1)"))),
     ("the logged loss is the last step's", RUN,
-     edit(R + "_loop", ('"loss": sum(losses) / len(losses) if losses else loss', '"loss": loss'))),
+     edit(W + "summary", ('"loss": self.mean_loss', '"loss": self.last_loss'))),
     ("the logged loss is since the start", RUN,
-     edit(R + "_loop", ("losses, since, images = [], time.perf_counter(), 0\n        self.bar.advance()",
-                        "since, images = time.perf_counter(), 0\n        self.bar.advance()"))),
+     edit(W + "begin_window", ("LogWindow()", "LogWindow(self.window.losses)"))),
     ("AdamW decays by the base rate, kernel", RUN,
      edit(O + "apply_fused", ("shrink = 1 - lr * self.weight_decay",
                               "shrink = 1 - ops.ones_like(lr) * self.lr * self.weight_decay"))),
@@ -114,10 +113,10 @@ TRAINING = (
                            "weight_decay or self.default_decay"))),
     ("epochs rounded down", EPOCHS, edit(P + "epochs:Epochs.__init__", ("math.ceil(", "math.floor("))),
     ("the epoch's mean is since the start", EPOCHS,
-     edit(P + "epochs:Epochs.finish", ("self.sum, self.count = 0.0, 0", "pass"))),
+     edit(P + "epochs:Epochs.finish", ("self.sum = 0.0\n    self.count = 0", "pass"))),
     ("skipped steps count to the epoch's loss", EPOCHS,
-     edit(R + "_loop", ("if applied:",
-                        "if self.by_epochs and not applied:\n            self.epochs.add(0.0)\n        if applied:"))),
+     edit(R + "_count", ("self.epochs.add(result.loss)", "self.epochs.add(result.loss)\n    "
+                         "elif self.plan.by_epochs:\n        self.epochs.add(0.0)"))),
 )
 DRAWS = (
     ("the last time is never drawn", "draws/diffusion",

@@ -186,7 +186,7 @@ REVERSE = (
     ("DDIM's direction without sigma", "step/ddim-*-eta0.5",
      edit(D + "ddim_step", ("1 - abar_next - sigma**2", "1 - abar_next")), "Song et al., eq. 12"),
     ("DDIM does not clip", "step/ddim-*-eta0",
-     edit(D + "ddim_step", ("x_self_cond, True,", "x_self_cond, False,")), "peers: x_0 clipped and eps re-derived"),
+     edit(D + "ddim_step", ("clip_x_start=True", "clip_x_start=False")), "peers: x_0 clipped and eps re-derived"),
     ("DDIM does not derive eps again", "step/ddim-pred_noise-*-eta0",
      edit(D + "ddim_step", ("self.rederive_pred_noise", "False")),
      "peers: use_clipped_model_output=False"),

@@ -93,7 +93,7 @@ def reordered(leg: Leg, seed: int) -> Leg:
                     found[name] = np.take(found[name], np.argsort(order) if inverse else order, axis)
             return found
 
-        return moved(leg(moved(inputs, False)), True)
+        return moved(leg(moved(inputs, inverse=False)), inverse=True)
 
     return run
 

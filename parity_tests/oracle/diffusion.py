@@ -202,7 +202,9 @@ class Diffusion(Process):
         """
         x = as_float64(x)
         t, of_x0, of_eps, of_noise = self.ddim_plan(len(x), time, time_next, eta)
-        eps, x_start = self.model_predictions(x, t, x_self_cond, True, self.rederive_pred_noise)
+        eps, x_start = self.model_predictions(
+            x, t, x_self_cond, clip_x_start=True, rederive_pred_noise=self.rederive_pred_noise
+        )
         noise = used_noise(noise, of_noise.reshape(-1) != 0, x.shape)
         return of_x0 * x_start + of_eps * eps + of_noise * noise, x_start
 
@@ -332,4 +334,4 @@ class Diffusion(Process):
         at = np.full(len(x1), start)
         x1_t, x2_t = (self.q_sample(self.normalize(x), at, _take(tape)) for x in (x1, x2))
         mixed = (1 - lam) * x1_t + lam * x2_t
-        return self._result([mixed, *self._reverse(mixed, start, tape)], False)
+        return self._result([mixed, *self._reverse(mixed, start, tape)], return_all_timesteps=False)

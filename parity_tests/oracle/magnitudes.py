@@ -132,7 +132,7 @@ def ddim_step(
 ) -> Magnitudes:
     """Of of_x0 x_0 + of_eps eps + of_noise noise, with eps as `Diffusion.ddim_step` takes it."""
     t, of_x0, of_eps, of_noise = d.ddim_plan(len(x), time, time_next, eta)
-    found = model_predictions(d, x, t, x_self_cond, True, d.rederive_pred_noise)
+    found = model_predictions(d, x, t, x_self_cond, clip_x_start=True, rederive_pred_noise=d.rederive_pred_noise)
     noise = used_noise(noise, of_noise.reshape(-1) != 0, np.shape(x))
     x_start = found["pred_x_start"]
     x_next = _largest(of_x0 * x_start, of_eps * found["pred_noise"], of_noise * noise)

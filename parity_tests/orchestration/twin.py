@@ -132,7 +132,7 @@ class Twin:
         x = pixels[chosen].copy()
         mirrored = stream(s.seed, FLIP, number, 0).random(s.batch) < 0.5
         x[mirrored] = x[mirrored][..., ::-1]
-        return x, labels[chosen], *draws(stream(s.seed, DRAW, number), x.shape, True, s.bad_share)
+        return x, labels[chosen], *draws(stream(s.seed, DRAW, number), x.shape, training=True, bad_share=s.bad_share)
 
     def validation_loss(self, weights: Arrays) -> float:
         """Mean over whole batches of what is held out, with draws of its own and without dropout."""
@@ -140,7 +140,7 @@ class Twin:
         losses = []
         for i in range(len(pixels) // s.batch):
             rows = slice(i * s.batch, (i + 1) * s.batch)
-            drawn = draws(stream(s.seed, VALIDATION, i), pixels[rows].shape, False, 0)
+            drawn = draws(stream(s.seed, VALIDATION, i), pixels[rows].shape, training=False, bad_share=0)
             losses.append(loss_and_gradient(weights, pixels[rows], labels[rows], *drawn)[0])
         return float(np.mean(losses))
 

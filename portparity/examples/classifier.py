@@ -25,7 +25,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
         self.norm = nn.LayerNorm(16)
-        self.hidden, self.act, self.out = nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 16)
+        self.hidden = nn.Linear(16, 64)
+        self.act = nn.GELU()
+        self.out = nn.Linear(64, 16)
         self.head = nn.Linear(16, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,7 +44,9 @@ class FirstPort(ms_nn.Cell):
         super().__init__()
         self.stem = ms_nn.Conv2d(3, 16, 3, stride=2, pad_mode="pad", padding=1, has_bias=True)
         self.norm = ms_nn.LayerNorm((16,))  # epsilon 1e-7, PyTorch's 1e-5
-        self.hidden, self.act, self.out = ms_nn.Dense(16, 64), ms_nn.GELU(), ms_nn.Dense(64, 16)  # GELU by tanh
+        self.hidden = ms_nn.Dense(16, 64)
+        self.act = ms_nn.GELU()  # by tanh
+        self.out = ms_nn.Dense(64, 16)
         self.head = ms_nn.Dense(16, 10)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:

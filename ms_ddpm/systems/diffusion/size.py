@@ -54,12 +54,12 @@ def parameter_count(config: DiffusionConfig) -> int:
     total += _conv(config.learned_sinusoidal_dim + 1 if fourier else dim, time_dim) + _conv(time_dim, time_dim)
     for i in range(stages):
         width, wider, last = widths[i], widths[i + 1], i == stages - 1
-        total += 2 * resnet(width, width) + attention(width, i, full[i])
+        total += 2 * resnet(width, width) + attention(width, i, softmax=full[i])
         total += _conv(width, wider, 3 if last else 4 if config.downsample == "conv" else 2)
         # and the stage of the same resolution on the way up
-        total += 2 * resnet(wider + width, wider) + attention(wider, i, full[i]) + _conv(wider, width, 3)
+        total += 2 * resnet(wider + width, wider) + attention(wider, i, softmax=full[i]) + _conv(wider, width, 3)
     mid = widths[-1]
-    total += 2 * resnet(mid, mid) + attention(mid, stages - 1, True)
+    total += 2 * resnet(mid, mid) + attention(mid, stages - 1, softmax=True)
     return total + resnet(widths[0] * 2, widths[0]) + _conv(widths[0], outputs)
 
 

@@ -39,7 +39,8 @@ class Training:
         from ms_ddpm import GaussianDiffusion
         from ms_ddpm.runtime import compiled
 
-        self.unet, self.workload = unet, workload
+        self.unet = unet
+        self.workload = workload
         self.diffusion = GaussianDiffusion(
             unet, image_size=workload.size.side, timesteps=sizes.TIMESTEPS, sampling_timesteps=workload.ddim_steps
         ).set_train(True)

@@ -32,7 +32,8 @@ class Contestant:
 
         from torch_ref import GaussianDiffusion, Unet
 
-        self.unet, self.weights = Unet(**workload.unet()), weights
+        self.unet = Unet(**workload.unet())
+        self.weights = weights
         self.diffusion = GaussianDiffusion(
             self.unet, image_size=workload.size.side, timesteps=sizes.TIMESTEPS, sampling_timesteps=workload.ddim_steps
         )

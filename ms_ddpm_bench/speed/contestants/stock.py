@@ -20,7 +20,8 @@ class Contestant(Training):
         from .stock_net import Unet
 
         super().__init__(Unet(**workload.unet()), workload)
-        self.weights, self.names = weights, names
+        self.weights = weights
+        self.names = names
 
     def load(self) -> None:
         """Puts the initial weights back."""

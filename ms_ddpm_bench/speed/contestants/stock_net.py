@@ -83,7 +83,8 @@ class ResnetBlock(nn.Cell):
         super().__init__()
         self.act = nn.SiLU()
         self.mlp = nn.Dense(time_dim, dim_out * 2)
-        self.block1, self.block2 = Block(dim, dim_out, norm), Block(dim_out, dim_out, norm)
+        self.block1 = Block(dim, dim_out, norm)
+        self.block2 = Block(dim_out, dim_out, norm)
         self.res_conv = conv(dim, dim_out, 1) if dim != dim_out else nn.Identity()
         self.dim_out = dim_out
 
@@ -96,7 +97,8 @@ class ResnetBlock(nn.Cell):
 class _Attention(nn.Cell):
     def __init__(self, dim: int, norm: str, memory: tuple[int, ...]):
         super().__init__()
-        self.norm_kind, self.hidden = norm, HEADS * DIM_HEAD
+        self.norm_kind = norm
+        self.hidden = HEADS * DIM_HEAD
         self.norm = RMSNorm(dim) if norm == "rms" else LayerNorm(dim)
         if norm == "rms":
             self.mem_kv = Parameter(Tensor(np.zeros(memory, np.float32)), name="mem_kv")
@@ -183,7 +185,10 @@ class Stage(nn.Cell):
 
     def __init__(self, block1: nn.Cell, block2: nn.Cell, attn: nn.Cell, resample: nn.Cell):
         super().__init__()
-        self.block1, self.block2, self.attn, self.resample = block1, block2, attn, resample
+        self.block1 = block1
+        self.block2 = block2
+        self.attn = attn
+        self.resample = resample
 
 
 class TimeMLP(nn.Cell):
@@ -193,7 +198,8 @@ class TimeMLP(nn.Cell):
         super().__init__()
         half = dim // 2
         self.frequencies = Tensor(np.exp(-math.log(10000) / (half - 1) * np.arange(half)).astype(np.float32))
-        self.linear1, self.linear2 = nn.Dense(dim, dim * 4), nn.Dense(dim * 4, dim * 4)
+        self.linear1 = nn.Dense(dim, dim * 4)
+        self.linear2 = nn.Dense(dim * 4, dim * 4)
         self.act = nn.GELU(approximate=False)
 
     def construct(self, time):
@@ -206,7 +212,9 @@ class Unet(nn.Cell):
 
     def __init__(self, dim: int, dim_mults: tuple[int, ...], channels: int, norm: str, downsample: str):
         super().__init__()
-        self.channels, self.out_dim, self.self_condition = channels, channels, False
+        self.channels = channels
+        self.out_dim = channels
+        self.self_condition = False
         self.init_conv = conv(channels, dim, 7, 3)
         self.time_mlp = TimeMLP(dim)
         widths = [dim, *(dim * mult for mult in dim_mults)]
@@ -228,8 +236,10 @@ class Unet(nn.Cell):
             wide = width + wider
             resample = conv(wider, width, 3, 1) if i == 0 else Upsample(wider, width)
             ups.insert(0, Stage(block(wide, wider), block(wide, wider), attention(wider, i), resample))
-        self.downs, self.ups = nn.CellList(downs), nn.CellList(ups)
-        self.mid_block1, self.mid_block2 = block(widths[-1], widths[-1]), block(widths[-1], widths[-1])
+        self.downs = nn.CellList(downs)
+        self.ups = nn.CellList(ups)
+        self.mid_block1 = block(widths[-1], widths[-1])
+        self.mid_block2 = block(widths[-1], widths[-1])
         self.mid_attn = Attention(widths[-1], norm)
         self.final_res_block = block(dim * 2, dim)
         self.final_conv = conv(dim, channels, 1)

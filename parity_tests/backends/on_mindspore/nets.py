@@ -140,7 +140,7 @@ def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0",
         amp.apply_amp(cell, level, dtype)
         call = _call_of(kind, cell, residual)
         if by_kernels:
-            layers.use_channels_last(cell, True)
+            layers.use_channels_last(cell, on=True)
             call = with_kernels(call)
         return cell, with_gradients(call, cell, positions, mode)
 

@@ -110,7 +110,7 @@ def score_step(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     scale = Tensor(spec.get("scale", 1.0), ms.float32)
     for time in spec["times"]:
         t, noise = (Tensor(np.full(len(inputs["x"]), time, np.float32)), tensor(inputs["noise"]))
-        row = _row(samplers.reverse_row(model.sde, time, dt, True))
+        row = _row(samplers.reverse_row(model.sde, time, dt, noise=True))
         if kind == "heun":
             after = time * (1 - dt)
             row = _row((*samplers.flow_row(model.sde, time), *samplers.flow_row(model.sde, after), time - after))
