@@ -340,7 +340,7 @@ def test_lucidrains_learned_variance_cannot_sample_by_ddim():
     learned = pytest.importorskip("denoising_diffusion_pytorch.learned_gaussian_diffusion")
     import torch
 
-    from parity_tests.backends.on_torch._common import AffineModel
+    from parity_tests.backends.shared_torch import AffineModel
 
     diffusion = learned.LearnedGaussianDiffusion(AffineModel(2, 4, False), image_size=4, sampling_timesteps=2)
     with pytest.raises(NameError):
@@ -354,7 +354,7 @@ def test_lucidrains_immiscible_noise_is_not_its_target():
     theirs = pytest.importorskip("denoising_diffusion_pytorch.denoising_diffusion_pytorch")
     import torch
 
-    from parity_tests.backends.on_torch._common import AffineModel
+    from parity_tests.backends.shared_torch import AffineModel
 
     diffusion = theirs.GaussianDiffusion(
         AffineModel(2, 2, False), image_size=4, objective="pred_noise", immiscible=True

@@ -21,7 +21,7 @@ from portparity.on_torch import arrays, load, tensor
 
 from .. import oracle
 from ._diffusers_schedulers import KINDS as SCHEDULERS
-from .on_torch._common import AffineModel
+from .shared_torch import AffineModel
 
 OBJECTIVES = {"pred_noise": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}

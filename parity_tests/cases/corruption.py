@@ -12,8 +12,7 @@ from portparity.arrays import normal, weights
 from portparity.backends import backend, leg
 from portparity.case import Arrays, Case, Computation
 
-from ._make import cases, computation
-from .nets import by, only_mindspore
+from ..make import by, cases, computation, only_mindspore
 
 KINDS = ("uniform", "gaussian", "salt_and_pepper", "poisson", "multiplicative")
 AMOUNTS = np.array([0, 2.0**-25, 1e-3, 0.3, 0.5, 1 - 2.0**-24, 1], np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from portparity.arrays import normal
 from portparity.case import Arrays, Case
 
-from ._make import cases, computation
+from ..make import cases, computation
 
 SHAPE = (1, 28, 28)
 ARTICLE = {"n_steps": 200, "min_beta": 1e-4, "max_beta": 0.02, "image_chw": SHAPE}

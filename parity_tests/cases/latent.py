@@ -13,7 +13,7 @@ from portparity.backends import backend, leg
 from portparity.case import Arrays, Case, Computation, Leg
 
 from .. import oracle
-from ._make import cases, computation
+from ..make import cases, computation
 
 BOTH = ("graph", "pynative")
 

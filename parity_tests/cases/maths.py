@@ -12,7 +12,7 @@ from portparity.arrays import normal
 from portparity.backends import leg
 from portparity.case import Case
 
-from ._make import cases, computation
+from ..make import cases, computation
 
 # fmt: off
 SCHEDULES = {

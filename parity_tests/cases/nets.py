@@ -12,9 +12,8 @@ import numpy as np
 from portparity.arrays import normal, weights
 from portparity.backends import leg
 from portparity.case import Arrays, Case, Computation, Leg
-from portparity.classes import HALF
 
-from ._make import cases, computation, shapes_of
+from ..make import amp_of, by, cases, computation, label_of, only_mindspore, shapes_of
 
 ROWS: dict[str, tuple] = {  # name: (layer, arguments, what it is called with, its image's shape or vector's width)
     "conv7": ("conv2d", {"dim_in": 3, "dim_out": 8, "kernel_size": 7, "padding": 3}, ("x",), (3, 8, 8)),
@@ -274,28 +273,6 @@ def layer_computation(
         references = [_with_residual(run) for run in made.references]
         made = replace(made, truth=_with_residual(made.truth), references=references)
     return only_mindspore(made) if kernels else made
-
-
-def label_of(precision: str, level: str) -> str:
-    """What a class adds to the name of a computation."""
-    if precision == "float32":
-        return ""
-    return f"-{precision}_{level}" if precision in HALF else f"-{precision}"
-
-
-def amp_of(precision: str, level: str) -> dict[str, str]:
-    """The options of MindSpore's leg that make it compute in class ``precision``."""
-    return {"level": level, **({"dtype": precision} if precision in HALF else {})}
-
-
-def by(kernels: bool) -> dict[str, bool]:
-    """What a spec says of the C++ kernels: nothing without them, so that it is what was recorded."""
-    return {"kernels": True} if kernels else {}
-
-
-def only_mindspore(made: Computation) -> Computation:
-    """Without PyTorch as a candidate: it has been judged on the same computation."""
-    return replace(made, candidates={"mindspore": made.candidates["mindspore"]})
 
 
 def tier2(seed: int = 0) -> Iterator[Case]:

@@ -22,8 +22,8 @@ from portparity.case import Arrays, Case, Computation, Leg
 from portparity.tolerances import tolerance
 
 from .. import oracle
+from ..make import cases, computation
 from ..peers import installed, lucidrains
-from ._make import cases, computation
 from .maths import METHODS, OBJECTIVES, SHAPE, TIMES, T, step_inputs, tier0, tier1
 from .nets import tier3
 from .sampling import tape_inputs, tier5

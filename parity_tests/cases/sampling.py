@@ -12,7 +12,7 @@ from portparity.arrays import normal, weights
 from portparity.case import Arrays, Case, Computation
 from portparity.classes import HALF, ROUNDED
 
-from ._make import cases, computation, shapes_of
+from ..make import cases, computation, shapes_of
 from .maths import OBJECTIVES, SHAPE, affine_weights
 from .nets import GROUP, SMALL, layer_computation, network_computation
 from .training import resumed, run_computation

@@ -11,9 +11,9 @@ from portparity.arrays import perturbed
 from portparity.backends import leg
 from portparity.case import Arrays, Case, Computation
 
+from ..make import cases
 from ..peers import installed
 from . import schedulers
-from ._make import cases
 from .peers import (
     CHAIN_TOLERANCES,
     DDIM_VARIANCES,

@@ -12,7 +12,7 @@ from portparity.arrays import normal
 from portparity.backends import leg
 from portparity.case import Arrays, Case, Computation
 
-from ._make import cases, computation
+from ..make import cases, computation
 
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")
 SPACINGS = {

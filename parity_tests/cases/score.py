@@ -12,7 +12,7 @@ from portparity.arrays import normal
 from portparity.backends import leg
 from portparity.case import Arrays, Case
 
-from ._make import cases, computation
+from ..make import cases, computation
 from .score_nets import score_weights
 
 SDES = {

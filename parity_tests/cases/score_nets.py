@@ -12,8 +12,7 @@ from portparity.arrays import normal, weights
 from portparity.backends import leg
 from portparity.case import Arrays, Case, Computation
 
-from ._make import cases, computation, shapes_of
-from .nets import amp_of, by, label_of, only_mindspore
+from ..make import amp_of, by, cases, computation, label_of, only_mindspore, shapes_of
 
 
 class Row(NamedTuple):

@@ -13,9 +13,9 @@ from portparity.arrays import normal, weights
 from portparity.backends import leg
 from portparity.case import Arrays, Case, Computation
 
-from ._make import cases, computation, shapes_of
+from ..make import amp_of, by, cases, computation, label_of, only_mindspore, shapes_of
 from .maths import OBJECTIVES, SHAPE, TIMES, affine_weights
-from .nets import GROUP, SMALL, amp_of, by, label_of, only_mindspore
+from .nets import GROUP, SMALL
 
 OFFSET = {"offset_noise_strength": 0.1}
 LOSSES = {  # beside every objective x loss x variance x self-conditioning: name: (diffusion arguments, input)

@@ -26,7 +26,8 @@ from ..trusted import TRUSTED
 
 FILE = Path(__file__).with_name("found.json")
 CODE = (
-    *TRUSTED, "parity_tests/cases", "parity_tests/products.py", "portparity/arrays.py", "portparity/backends.py",
+    *TRUSTED, "parity_tests/cases", "parity_tests/make.py",
+    "parity_tests/products.py", "portparity/arrays.py", "portparity/backends.py",
     "portparity/case.py", "portparity/classes.py", "portparity/errors.py", "portparity/memo.py", "portparity/mutants",
     "portparity/rivals.py", "portparity/runner.py", "portparity/selection.py", "portparity/tolerances.py",
     "portparity/verdict.py",

@@ -1,6 +1,6 @@
 """MindSpore: the product, `ms_ddpm`, as the harness drives it."""
 
-from ._common import runtime  # noqa: F401  MindSpore starts before anything below is imported
+from ..shared_mindspore import runtime  # noqa: F401  MindSpore starts before anything below is imported
 from .corruption import KINDS as CORRUPTION
 from .first_ddpm import KINDS as FIRST_DDPM
 from .latent import KINDS as LATENT

@@ -18,7 +18,7 @@ from portparity.case import Arrays
 from portparity.memo import memo
 from portparity.on_mindspore import arrays, as_graph, load, tensor, vjp, with_gradients
 
-from ._common import RNG, names_of, product_mode
+from ..shared_mindspore import RNG, names_of, product_mode
 
 
 def _corruption(spec: Mapping, inputs: Arrays, mode: str) -> Corruption:

@@ -11,7 +11,7 @@ from ms_ddpm import FirstDDPM
 from portparity.case import Arrays
 from portparity.on_mindspore import arrays, tensor
 
-from ._common import product_mode
+from ..shared_mindspore import product_mode
 
 
 class _Network(nn.Cell):

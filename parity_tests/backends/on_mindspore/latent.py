@@ -25,7 +25,7 @@ from portparity.case import Arrays
 from portparity.memo import memo
 from portparity.on_mindspore import arrays, as_graph, load, tensor, vjp, with_gradients
 
-from ._common import RNG, product_mode
+from ..shared_mindspore import RNG, product_mode
 
 
 class UnitLength(nn.Cell):

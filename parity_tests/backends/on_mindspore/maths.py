@@ -13,7 +13,7 @@ from portparity.case import Arrays
 from portparity.memo import memo
 from portparity.on_mindspore import arrays, as_graph, tensor
 
-from ._common import diffusion_of
+from ..shared_mindspore import diffusion_of
 
 
 def tables(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:

@@ -17,8 +17,8 @@ from portparity.case import Arrays
 from portparity.memo import memo
 from portparity.on_mindspore import load, tensor, vjp, with_gradients
 
+from ..shared_mindspore import RNG, names_of
 from . import score_nets
-from ._common import RNG, names_of
 
 
 def _block(dim, dim_out, norm):

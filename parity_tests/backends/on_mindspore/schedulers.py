@@ -6,7 +6,7 @@ from ms_ddpm import DDIMScheduler, DDPMScheduler
 from portparity.on_mindspore import tensor
 
 from .._schedulers import Side, kinds
-from ._common import product_mode
+from ..shared_mindspore import product_mode
 
 CLASSES = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}
 

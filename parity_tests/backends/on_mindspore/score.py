@@ -23,7 +23,7 @@ from portparity.memo import memo
 from portparity.on_mindspore import arrays, as_graph, load, tensor
 
 from .._names import innermost
-from ._common import RNG, product_mode
+from ..shared_mindspore import RNG, product_mode
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
 NETWORKS = {"score_unet": ScoreUnet, "conditional_score_unet": ConditionalScoreUnet}

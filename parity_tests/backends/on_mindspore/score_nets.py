@@ -14,7 +14,7 @@ from portparity.case import Arrays
 from portparity.memo import memo
 from portparity.on_mindspore import load, tensor, vjp, with_gradients
 
-from ._common import RNG, names_of
+from ..shared_mindspore import RNG, names_of
 
 
 def deviation(t: Tensor) -> Tensor:

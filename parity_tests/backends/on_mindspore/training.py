@@ -20,7 +20,7 @@ from portparity.case import Arrays
 from portparity.memo import memo
 from portparity.on_mindspore import arrays, as_graph, tensor
 
-from ._common import RNG, diffusion_of, names_of, product_mode
+from ..shared_mindspore import RNG, diffusion_of, names_of, product_mode
 
 
 def loss(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:

@@ -14,7 +14,7 @@ from torch_ref import optim
 from torch_ref.basic_net import BasicNet
 from torch_ref.corruption import NOISES, Corruption
 
-from ._common import kernels
+from ..shared_torch import kernels
 
 
 def _corruption(spec: Mapping, inputs: Arrays, dtype: str) -> Corruption:

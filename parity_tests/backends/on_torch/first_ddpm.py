@@ -10,7 +10,7 @@ import torch_ref
 from portparity.case import Arrays
 from portparity.on_torch import DTYPES, arrays, tensor
 
-from ._common import AffineModel
+from ..shared_torch import AffineModel
 
 
 class _Network(AffineModel):

@@ -17,7 +17,7 @@ from torch_ref.score_samplers import euler, heun
 from torch_ref.score_unet import LatentScoreUnet
 from torch_ref.sde import VESDE
 
-from ._common import kernels
+from ..shared_torch import kernels
 from .nets import magnitudes
 
 

@@ -12,7 +12,7 @@ from portparity.case import Arrays
 from portparity.on_torch import arrays, tensor
 from torch_ref import schedules
 
-from ._common import diffusion_of
+from ..shared_torch import diffusion_of
 
 
 def tables(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:

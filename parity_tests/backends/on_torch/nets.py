@@ -13,8 +13,8 @@ from portparity.on_torch import DTYPES, load, tensor, vjp
 from torch_ref import attention, layers
 from torch_ref.basic_net import BasicNet
 
+from ..shared_torch import kernels
 from . import score_nets
-from ._common import kernels
 
 
 class Activation(nn.Module):

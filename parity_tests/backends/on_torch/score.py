@@ -17,7 +17,7 @@ from torch_ref.sde import SDES
 from torch_ref.train import train_step
 
 from .._names import innermost
-from ._common import kernels
+from ..shared_torch import kernels
 
 FUNCTIONS = ("marginal_prob_coeff", "marginal_prob_std", "drift_coeff", "diffusion_coeff")
 NETWORKS = {"score_unet": score_unet.ScoreUnet, "conditional_score_unet": score_unet.ConditionalScoreUnet}

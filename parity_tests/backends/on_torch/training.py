@@ -14,7 +14,7 @@ from portparity.on_torch import DTYPES, arrays, precision, tensor
 from torch_ref import optim, samplers
 from torch_ref.train import train_step
 
-from ._common import diffusion_of, kernels
+from ..shared_torch import diffusion_of, kernels
 
 
 def loss(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from portparity.arrays import perturbed, rng_of
 from portparity.backends import backend, leg
 from portparity.case import Arrays, Case, Computation, Leg
+from portparity.classes import HALF
 
-from ..products import class_of
-from ..trusted import SOURCES
+from .products import class_of
+from .trusted import SOURCES
 
 
 def shapes_of(kind: str, arguments: Mapping) -> dict[str, tuple[int, ...]]:
@@ -75,3 +77,25 @@ def cases(tier: str, made: Computation, *named: tuple[str, Sequence[str]], mode:
     """Cases on one computation: (id, patterns of outputs) each; without any, one of its name on all outputs."""
     rows = named or ((made.key, ("*",)),)
     return [Case(name, tier, made, tuple(patterns), mode) for name, patterns in rows]
+
+
+def label_of(precision: str, level: str) -> str:
+    """What a class adds to the name of a computation."""
+    if precision == "float32":
+        return ""
+    return f"-{precision}_{level}" if precision in HALF else f"-{precision}"
+
+
+def amp_of(precision: str, level: str) -> dict[str, str]:
+    """The options of MindSpore's leg that make it compute in class ``precision``."""
+    return {"level": level, **({"dtype": precision} if precision in HALF else {})}
+
+
+def by(kernels: bool) -> dict[str, bool]:
+    """What a spec says of the C++ kernels: nothing without them, so that it is what was recorded."""
+    return {"kernels": True} if kernels else {}
+
+
+def only_mindspore(made: Computation) -> Computation:
+    """Without PyTorch as a candidate: it has been judged on the same computation."""
+    return replace(made, candidates={"mindspore": made.candidates["mindspore"]})
