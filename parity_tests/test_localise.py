@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from parity_tests.cases.nets import network_computation
+from parity_tests.systems.core.cases.nets import network_computation
 from parity_tests.unet_layers import bisect, localise
 from portparity.backends import why_not
 from portparity.case import Computation

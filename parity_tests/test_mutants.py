@@ -59,7 +59,7 @@ def test_the_code_that_decides_is_all_that_has_a_say(monkeypatch, tmp_path):
     monkeypatch.setattr(trusted, "ROOT", tmp_path)
     as_it_is = found.code.__wrapped__()
     assert as_it_is == found.code()
-    for place in ("torch_ref/layers.py", "portparity/verdict.py", "parity_tests/mutants/latent.py"):
+    for place in ("torch_ref/layers.py", "portparity/verdict.py", "parity_tests/systems/latent/mutants.py"):
         text = (tmp_path / place).read_text()
         (tmp_path / place).write_text(f"{text}\nCHANGED = 1\n")
         assert found.code.__wrapped__() != as_it_is, place

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from parity_tests import oracle, peers
-from parity_tests.cases import peers as tier
+from parity_tests.systems.core import peers as tier
 from portparity import run
 from portparity.runner import record
 from portparity.verdict import AGREE, DIFFER, ulp_distance
@@ -111,7 +111,7 @@ def published_sum_of_diffusers(dtype):
     pytest.importorskip("diffusers")
     import torch
 
-    from parity_tests.backends import on_diffusers as theirs
+    from parity_tests.systems.core import on_diffusers as theirs
 
     row = tier.PUBLISHED["ddpm-noised"]
     inputs = {name: theirs.tensor(value, dtype) for name, value in tier.published_inputs(row).items()}
@@ -374,7 +374,7 @@ def test_nothing_is_imported_before_it_is_used_and_what_is_missing_is_said():
         "import sys\n"
         "for name in ('torch', 'diffusers', 'mindspore', 'denoising_diffusion_pytorch'): sys.modules[name] = None\n"
         "from parity_tests import peers\n"
-        "from parity_tests.cases.peers import tier_peers, diffusers_cases, lucidrains_cases\n"
+        "from parity_tests.systems.core.peers import tier_peers, diffusers_cases, lucidrains_cases\n"
         "print(len(list(tier_peers())), len(list(diffusers_cases())), len(list(lucidrains_cases())))\n"
         "print(*peers.missing_peers(), sep='\\n')\n"
     )
