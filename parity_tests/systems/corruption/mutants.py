@@ -5,7 +5,7 @@ from __future__ import annotations
 from portparity.mutants import Mutant
 from portparity.mutants.editing import edit
 
-T, N = "torch_ref.corruption:", "torch_ref.basic_net:BasicNet."
+T, N = "torch_ref.systems.corruption.model:", "torch_ref.systems.corruption.basic_net:BasicNet."
 C, B, R = "ms_ddpm.corruption:Corruption.", "ms_ddpm.nets.basic:BasicNet.", "ms_ddpm.ops.relu:ReLU."
 WATCH = (  # beside their place
     "maths/noise_*-pynative", "step/corruption-*-pynative", "layers/max_pool-scale1-*-pynative",

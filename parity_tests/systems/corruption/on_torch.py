@@ -13,8 +13,8 @@ from portparity.arrays import by_time
 from portparity.case import Arrays
 from portparity.on_torch import arrays, load, tensor, vjp
 from torch_ref import optim
-from torch_ref.basic_net import BasicNet
-from torch_ref.corruption import NOISES, Corruption
+from torch_ref.systems.corruption.basic_net import BasicNet
+from torch_ref.systems.corruption.model import NOISES, Corruption
 
 
 def _corruption(spec: Mapping, inputs: Arrays, dtype: str) -> Corruption:

@@ -6,7 +6,11 @@ from portparity.mutants import Mutant
 from portparity.mutants.editing import edit
 from portparity.verdict import DIFFER
 
-A, P, L = "torch_ref.autoencoder:AutoEncoder.", "torch_ref.lpips:", "torch_ref.latent:LatentDiffusion."
+A, P, L = (
+    "torch_ref.systems.latent.autoencoder:AutoEncoder.",
+    "torch_ref.systems.latent.lpips:",
+    "torch_ref.systems.latent.model:LatentDiffusion.",
+)
 B, M = "ms_ddpm.nets.norms:BatchNorm2d.", "ms_ddpm.latent:LatentDiffusion."
 WATCH = (  # beside their place
     "maths/latent_statistics*", "layers/batch_norm_*-scale1-*-pynative", "layers/lpips_unit_length-scale1-*-pynative",

@@ -13,11 +13,13 @@ from parity_tests.systems.core.on_torch.nets import magnitudes
 from portparity.case import Arrays
 from portparity.on_torch import DTYPES, arrays, tensor, vjp
 from portparity.rounded_products import with_rounded_products
-from torch_ref import autoencoder, latent, lpips, optim
-from torch_ref.score import ScoreModel
-from torch_ref.score_samplers import euler, heun
-from torch_ref.score_unet import LatentScoreUnet
-from torch_ref.sde import VESDE
+from torch_ref import optim
+from torch_ref.systems.latent import autoencoder, lpips
+from torch_ref.systems.latent import model as latent
+from torch_ref.systems.score.model import ScoreModel
+from torch_ref.systems.score.samplers import euler, heun
+from torch_ref.systems.score.sde import VESDE
+from torch_ref.systems.score.unet import LatentScoreUnet
 
 
 class UnitLength(nn.Module):

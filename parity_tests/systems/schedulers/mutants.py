@@ -9,7 +9,7 @@ import numpy as np
 from portparity.mutants import Mutant
 from portparity.mutants.editing import edit, swap
 
-T = "torch_ref.schedulers:"
+T = "torch_ref.systems.schedulers:"
 DDPM, DDIM = "ms_ddpm.schedulers.ddpm:", "ms_ddpm.schedulers.ddim:"
 WATCH = (  # beside their place
     "maths/scheduler_times-*-T37", "maths/scheduler_variance-*", "maths/scheduler_noising-linear",

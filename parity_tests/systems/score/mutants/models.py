@@ -5,8 +5,12 @@ from __future__ import annotations
 from parity_tests.systems.core.mutants.watched import made
 from portparity.mutants.editing import edit
 
-M, S, K = "torch_ref.sde:", "torch_ref.score_samplers:", "torch_ref.score:ScoreModel."
-L, P = "torch_ref.score_likelihood:", "torch_ref.score:PreconditionedScore."
+M, S, K = (
+    "torch_ref.systems.score.sde:",
+    "torch_ref.systems.score.samplers:",
+    "torch_ref.systems.score.model:ScoreModel.",
+)
+L, P = "torch_ref.systems.score.likelihood:", "torch_ref.systems.score.model:PreconditionedScore."
 
 # fmt: off
 ROWS = (  # name, place, bug, source

@@ -11,10 +11,12 @@ from parity_tests.backends.shared_torch import kernels
 from portparity.case import Arrays
 from portparity.on_torch import DTYPES, arrays, load, tensor
 from portparity.rounded_products import with_rounded_products
-from torch_ref import optim, score_samplers, score_unet
-from torch_ref.score import PreconditionedScore, ScoreModel, per_image
-from torch_ref.score_likelihood import log_likelihood, slope_and_divergence
-from torch_ref.sde import SDES
+from torch_ref import optim
+from torch_ref.systems.score import samplers as score_samplers
+from torch_ref.systems.score import unet as score_unet
+from torch_ref.systems.score.likelihood import log_likelihood, slope_and_divergence
+from torch_ref.systems.score.model import PreconditionedScore, ScoreModel, per_image
+from torch_ref.systems.score.sde import SDES
 from torch_ref.train import train_step
 
 from ..names import innermost

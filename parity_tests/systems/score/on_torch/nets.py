@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from torch_ref import score_unet, transformer
+from torch_ref.systems.score import transformer
+from torch_ref.systems.score import unet as score_unet
 
 
 def deviation(t: torch.Tensor) -> torch.Tensor:

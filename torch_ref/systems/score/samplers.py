@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .samplers import tape_reader
-from .score import ScoreModel, per_image
+from torch_ref.samplers import tape_reader
+
+from .model import ScoreModel, per_image
 from .sde import flow_times
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .schedules import betas_of, cosine, linear, scaled_linear
+from torch_ref.schedules import betas_of, cosine, linear, scaled_linear
 
 
 def sigmoid_betas(timesteps: int, beta_start: float, beta_end: float) -> np.ndarray:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from torch_ref.systems.score.model import ScoreModel
+
 from .autoencoder import AutoEncoder
-from .score import ScoreModel
 
 
 def channel_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import initialise
+from torch_ref.layers import initialise
 
 
 class AutoEncoder(nn.Module):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .score import ScoreModel, per_image
+from .model import ScoreModel, per_image
 from .sde import flow_times
 
 
