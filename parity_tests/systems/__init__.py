@@ -2,6 +2,8 @@
 
     cases           tier0(seed) ... tier7(seed): its cases, tier by tier
                     SMALL_SET, LONG_SET: those whose results lie in parity_tests/bundles and bundles_long
+                    PRODUCTS: kinds that multiply matrices, and the key of a spec without which they do not ("": none);
+                    WITHOUT_PRODUCTS: layers and modules that do not
     peers           tier_peers(seed): its cases that a number others published, or another library, judges
     on_mindspore  on_torch  on_numpy  on_diffusers
                     KINDS: its legs by name, each a function(spec, inputs, **options) -> outputs

@@ -206,6 +206,7 @@ def tier5(seed: int = 0) -> Iterator[Case]:
         yield from cases("5", made, *named, mode=made.spec["mode"])
 
 
+WITHOUT_PRODUCTS = ("max_pool",)
 SMALL_SET = (  # what parity_tests/bundles holds of it
     "step/corruption-pynative",
     "training/corruption_loss-poisson-pynative",

@@ -328,6 +328,8 @@ def tier5(seed: int = 0) -> Iterator[Case]:
         yield from cases("5", made)
 
 
+PRODUCTS = dict.fromkeys(("autoencoder_loss", "train_autoencoder", "latent_loss", "latent_chain"), "")
+WITHOUT_PRODUCTS = ("batch_norm", "max_pool", "unit_length")
 SMALL_SET = (  # what parity_tests/bundles holds of it
     "training/latent_loss-pynative",
     "layers/batch_norm_training-scale1-pynative",

@@ -5,7 +5,20 @@ from .nets import tier2, tier3
 from .sampling import tier5, tier6, tier7
 from .training import tier4
 
-__all__ = ["LONG_SET", "SMALL_SET", "tier0", "tier1", "tier2", "tier3", "tier4", "tier5", "tier6", "tier7"]
+__all__ = [
+    "LONG_SET",
+    "PRODUCTS",
+    "SMALL_SET",
+    "WITHOUT_PRODUCTS",
+    "tier0",
+    "tier1",
+    "tier2",
+    "tier3",
+    "tier4",
+    "tier5",
+    "tier6",
+    "tier7",
+]
 
 SMALL_SET = (  # some of every tier
     "maths/cosine-T1000", "maths/sigmoid-T1000", "maths/q_sample-cosine-pynative", "maths/q_posterior-cosine-pynative",
@@ -17,5 +30,9 @@ SMALL_SET = (  # some of every tier
     "network/tiny_2_3-pynative", "network/tiny_2022-pynative", "training/loss-pred_v-l2-learned-plain-pynative",
     "training/adam-pynative", "training/ema", "sampling/ddim_eta1-pred_v-fixed-selfcond",
     "layers/block_dropout-scale1-graph",
+)  # fmt: skip
+PRODUCTS = {"network": "", "train": "unet", "chain": "unet", "loss": "unet"}
+WITHOUT_PRODUCTS = (
+    "rms_norm", "group_norm", "channel_layer_norm", "activation", "sinusoidal_embedding", "fourier_embedding",
 )  # fmt: skip
 LONG_SET = ("training/digits_200_steps-graph", "sampling/unet_ddpm_1000")
