@@ -1,7 +1,8 @@
 """This project's checks with the harness `portparity`: does `ms_ddpm` compute what PyTorch computes?
 
-`cases` holds what is compared, `backends` the legs of each framework, `oracle` the float64 truth, `mutants` the bugs
-that must be found, `tolerances.toml` the numbers. The harness is told here what of it is this project's.
+`systems` has a folder for each system: what is compared, the legs of each framework, the float64 truth, the bugs that
+must be found. `cases`, `backends` and `mutants` are those of all systems, `oracle` the formulas that several need,
+`tolerances.toml` the numbers. The harness is told here what of it is this project's.
 """
 
 import warnings
@@ -11,12 +12,16 @@ import portparity
 from portparity import backends, tolerances
 from portparity.mutants import editing
 
+from . import _moved  # noqa: F401  finds old names
+
 tolerances.use(Path(__file__).with_name("tolerances.toml"))
 backends.register(
     numpy="parity_tests.backends.on_numpy", torch="parity_tests.backends.on_torch",
     mindspore="parity_tests.backends.on_mindspore", diffusers="parity_tests.backends.on_diffusers",
 )  # fmt: skip
-editing.HOLDERS.update(("torch_ref", "ms_ddpm", "parity_tests.backends", "portparity", "scripts"))
+editing.HOLDERS.update(
+    ("torch_ref", "ms_ddpm", "parity_tests.backends", "parity_tests.systems", "portparity", "scripts")
+)
 
 
 def __getattr__(name: str) -> object:

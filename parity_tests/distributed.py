@@ -62,7 +62,7 @@ def work(folder: Path) -> int:
     from ms_ddpm.amp import DynamicLossScale
     from ms_ddpm.optim import Adam
     from ms_ddpm.train_step import TrainStep
-    from parity_tests.backends.on_mindspore._common import diffusion_of, names_of, product_mode
+    from parity_tests.backends.shared_mindspore import diffusion_of, names_of, product_mode
 
     spec = json.loads((folder / "spec.json").read_text())
     inputs = dict(np.load(folder / "inputs.npz"))

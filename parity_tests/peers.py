@@ -95,7 +95,7 @@ def _chain(spec: Mapping, inputs: Arrays) -> Arrays:
 
     from portparity.on_torch import load
 
-    from .backends.on_torch._common import model_of
+    from .backends.shared_torch import model_of
 
     model, arguments = model_of(spec), spec.get("arguments", {})
     load(model, inputs, "float32")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parity_tests import distributed
-from parity_tests.cases._make import computation, shapes_of
+from parity_tests.make import computation, shapes_of
 from portparity.arrays import normal, weights
 from portparity.case import Arrays, Case
 from portparity.runner import run

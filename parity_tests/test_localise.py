@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from parity_tests.cases.nets import network_computation
+from parity_tests.systems.core.cases.nets import network_computation
 from parity_tests.unet_layers import bisect, localise
 from portparity.backends import why_not
 from portparity.case import Computation
@@ -138,7 +138,7 @@ def test_layers_stand_in_order_of_computation(clean, name):
 @pytest.mark.parametrize("name", [*NETWORKS, "fourier_learned", "full_attention", "three_stages_2022"])
 def test_layers_are_aligned_by_the_names_that_weights_have(name):
     pytest.importorskip("mindspore")
-    from parity_tests.backends.on_mindspore._common import Unet, names_of
+    from parity_tests.backends.shared_mindspore import Unet, names_of
     from parity_tests.unet_layers.on_torch import TorchSide
 
     spec = network_computation(name, "pynative").spec["unet"]

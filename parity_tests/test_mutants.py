@@ -59,7 +59,8 @@ def test_the_code_that_decides_is_all_that_has_a_say(monkeypatch, tmp_path):
     monkeypatch.setattr(trusted, "ROOT", tmp_path)
     as_it_is = found.code.__wrapped__()
     assert as_it_is == found.code()
-    for place in ("torch_ref/layers.py", "portparity/verdict.py", "parity_tests/mutants/latent.py"):
+    of_a_system = [f"parity_tests/systems/{name}.py" for name in ("latent/mutants", "score/oracle/nets", "score/names")]
+    for place in ("torch_ref/systems/score/sde.py", "portparity/verdict.py", "parity_tests/cases.py", *of_a_system):
         text = (tmp_path / place).read_text()
         (tmp_path / place).write_text(f"{text}\nCHANGED = 1\n")
         assert found.code.__wrapped__() != as_it_is, place

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from parity_tests import oracle, peers
-from parity_tests.cases import peers as tier
+from parity_tests.systems.core import peers as tier
 from portparity import run
 from portparity.runner import record
 from portparity.verdict import AGREE, DIFFER, ulp_distance
@@ -111,7 +111,7 @@ def published_sum_of_diffusers(dtype):
     pytest.importorskip("diffusers")
     import torch
 
-    from parity_tests.backends import on_diffusers as theirs
+    from parity_tests.systems.core import on_diffusers as theirs
 
     row = tier.PUBLISHED["ddpm-noised"]
     inputs = {name: theirs.tensor(value, dtype) for name, value in tier.published_inputs(row).items()}
@@ -340,7 +340,7 @@ def test_lucidrains_learned_variance_cannot_sample_by_ddim():
     learned = pytest.importorskip("denoising_diffusion_pytorch.learned_gaussian_diffusion")
     import torch
 
-    from parity_tests.backends.on_torch._common import AffineModel
+    from parity_tests.backends.shared_torch import AffineModel
 
     diffusion = learned.LearnedGaussianDiffusion(AffineModel(2, 4, False), image_size=4, sampling_timesteps=2)
     with pytest.raises(NameError):
@@ -354,7 +354,7 @@ def test_lucidrains_immiscible_noise_is_not_its_target():
     theirs = pytest.importorskip("denoising_diffusion_pytorch.denoising_diffusion_pytorch")
     import torch
 
-    from parity_tests.backends.on_torch._common import AffineModel
+    from parity_tests.backends.shared_torch import AffineModel
 
     diffusion = theirs.GaussianDiffusion(
         AffineModel(2, 2, False), image_size=4, objective="pred_noise", immiscible=True
@@ -374,7 +374,7 @@ def test_nothing_is_imported_before_it_is_used_and_what_is_missing_is_said():
         "import sys\n"
         "for name in ('torch', 'diffusers', 'mindspore', 'denoising_diffusion_pytorch'): sys.modules[name] = None\n"
         "from parity_tests import peers\n"
-        "from parity_tests.cases.peers import tier_peers, diffusers_cases, lucidrains_cases\n"
+        "from parity_tests.systems.core.peers import tier_peers, diffusers_cases, lucidrains_cases\n"
         "print(len(list(tier_peers())), len(list(diffusers_cases())), len(list(lucidrains_cases())))\n"
         "print(*peers.missing_peers(), sep='\\n')\n"
     )

@@ -7,7 +7,7 @@ import pytest
 
 from parity_tests import emulate
 from parity_tests.cases import all_cases, select
-from parity_tests.cases.nets import layer_computation, network_computation
+from parity_tests.systems.core.cases.nets import layer_computation, network_computation
 from portparity import classes
 from portparity.backends import backend, installed, leg, why_not
 from portparity.errors import HarnessError

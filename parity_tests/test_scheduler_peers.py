@@ -6,8 +6,8 @@ import logging
 import numpy as np
 import pytest
 
-from parity_tests.cases import scheduler_peers as tier
-from parity_tests.cases.peers import diffusers_leg
+from parity_tests.systems.core.peers import diffusers_leg
+from parity_tests.systems.schedulers import peers as tier
 from portparity import run
 from portparity.runner import record
 from portparity.verdict import AGREE

@@ -7,8 +7,8 @@ would only get a wider bound from it.
 import numpy as np
 import pytest
 
-from parity_tests.backends.numpy_layers import LAYERS
 from parity_tests.cases import all_cases
+from parity_tests.systems import joined
 from portparity.backends import leg, why_not
 
 
@@ -50,4 +50,4 @@ def test_all_tiers_have_a_second_truth():
     assert {"tables", "method", "ddim_step", "layer", "score_network", "module", "loss", "optimizer"} <= kinds
     assert {"ema", "clip", "chain", "score_step", "score_chain", "scheduler_step", "corruption_chain"} <= kinds
     rows = {made.spec["layer"] for made in COMPUTATIONS.values() if made.spec["kind"] == "layer"}
-    assert rows == set(LAYERS)
+    assert rows == set(joined("on_numpy", "LAYERS"))

@@ -31,7 +31,7 @@ def model(mindspore):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("amount", [0.25, 0.9])
 def test_a_pixel_has_the_mean_and_variance_that_its_noise_promises(mindspore, rng, kind, amount):
-    from parity_tests.oracle.corruption import statistics
+    from parity_tests.systems.corruption.oracle import statistics
 
     levels = np.array([0.0, 0.2, 0.7, 1.0])
     count = 40_000

@@ -16,7 +16,7 @@ ARTICLE = {
 
 def test_names_and_shapes_are_those_of_the_documents_class(mindspore):
     from ms_ddpm.nets.basic import BasicNet
-    from torch_ref.basic_net import BasicNet as Reference
+    from torch_ref.systems.corruption.basic_net import BasicNet as Reference
 
     shapes = {name: tuple(p.shape) for name, p in BasicNet(rng=0).parameters_and_names()}
     assert shapes == ARTICLE
@@ -30,7 +30,7 @@ def test_a_pytorch_checkpoint_gives_the_same_images(mindspore, rng, by_kernels):
 
     from ms_ddpm import convert
     from ms_ddpm.nets.basic import BasicNet
-    from torch_ref.basic_net import BasicNet as Reference
+    from torch_ref.systems.corruption.basic_net import BasicNet as Reference
 
     if by_kernels and kernels.why_not():
         pytest.skip(kernels.why_not())

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import ROOT
 
-ROOMS = ("ms_ddpm", "torch_ref", "parity_tests/backends")
+ROOMS = ("ms_ddpm", "torch_ref", "parity_tests/backends", "parity_tests/oracle", "parity_tests/systems")
 MOVED = {
     "score_samplers": "samplers.score",
     "score_request": "samplers.request",

@@ -40,7 +40,7 @@ def test_weights_have_pytorchs_names_and_shapes(mindspore, channels):
 
     from ms_ddpm import convert
     from ms_ddpm.nets.autoencoder import AutoEncoder
-    from torch_ref.autoencoder import AutoEncoder as Reference
+    from torch_ref.systems.latent.autoencoder import AutoEncoder as Reference
 
     net, reference = AutoEncoder(channels, rng=0), Reference(channels, rng=np.random.default_rng(1))
     state = {name: value.numpy() for name, value in reference.state_dict().items()}
@@ -169,7 +169,7 @@ def test_the_latents_size_is_the_encoders(mindspore, size, latent):
     import torch
 
     from ms_ddpm.nets.autoencoder import latent_size
-    from torch_ref.autoencoder import AutoEncoder as Reference
+    from torch_ref.systems.latent.autoencoder import AutoEncoder as Reference
 
     assert latent_size(size) == latent
     reference = Reference(CHANNELS)

@@ -20,7 +20,7 @@ def squeeze(mindspore):
     import torch
 
     from ms_ddpm.nets.lpips import LPIPS
-    from torch_ref.lpips import LPIPS as Reference
+    from torch_ref.systems.latent.lpips import LPIPS as Reference
 
     ours, theirs = LPIPS("squeeze", rng=0), Reference("squeeze")
     state = {name: torch.from_numpy(p.asnumpy().copy()) for name, p in ours.parameters_and_names()}
@@ -183,7 +183,7 @@ def test_the_smallest_image_is_where_pytorch_still_has_features(mindspore):
     import torch
 
     from ms_ddpm.nets.lpips import NETWORKS, smallest_side
-    from torch_ref.lpips import LPIPS as Reference
+    from torch_ref.systems.latent.lpips import LPIPS as Reference
 
     for net in NETWORKS:
         side = smallest_side(net)
@@ -200,7 +200,7 @@ def test_vgg_is_pytorchs(mindspore):
     import torch
 
     from ms_ddpm.nets.lpips import LPIPS
-    from torch_ref.lpips import LPIPS as Reference
+    from torch_ref.systems.latent.lpips import LPIPS as Reference
 
     ours, theirs = LPIPS("vgg", rng=0), Reference("vgg")
     theirs.load_state_dict({name: torch.from_numpy(p.asnumpy().copy()) for name, p in ours.parameters_and_names()})

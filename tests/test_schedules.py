@@ -8,7 +8,7 @@ import pytest
 from ms_ddpm import schedules
 from ms_ddpm.errors import UserError
 from parity_tests import oracle
-from parity_tests.cases.maths import OBJECTIVES, SCHEDULES, WEIGHTS
+from parity_tests.systems.core.cases.maths import OBJECTIVES, SCHEDULES, WEIGHTS
 
 
 @pytest.mark.parametrize("timesteps", [50, 1000])

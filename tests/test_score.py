@@ -69,9 +69,9 @@ def test_a_network_trains_in_one_graph_and_its_frequencies_stay(mindspore, rng, 
 
 def test_weights_go_to_the_twin_and_back(ve):
     torch = pytest.importorskip("torch")
-    import torch_ref.score
-    import torch_ref.score_unet
-    import torch_ref.sde
+    import torch_ref.systems.score.model
+    import torch_ref.systems.score.sde
+    import torch_ref.systems.score.unet
     from ms_ddpm import convert
     from ms_ddpm.nets.score_unet import ScoreUnet
     from ms_ddpm.score import ScoreModel
@@ -79,8 +79,10 @@ def test_weights_go_to_the_twin_and_back(ve):
     def ours(seed):
         return ScoreModel(ScoreUnet(ve.marginal_prob_std, (32,) * 4, 8, rng=seed), ve, image_size=28, channels=1)
 
-    sde = torch_ref.sde.VESDE(25.0)
-    twin = torch_ref.score.ScoreModel(torch_ref.score_unet.ScoreUnet(sde.marginal_prob_std, (32,) * 4, 8), sde)
+    sde = torch_ref.systems.score.sde.VESDE(25.0)
+    twin = torch_ref.systems.score.model.ScoreModel(
+        torch_ref.systems.score.unet.ScoreUnet(sde.marginal_prob_std, (32,) * 4, 8), sde
+    )
     state = convert.to_torch(ours(0))
     twin.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=True)
     other = ours(1)

@@ -43,7 +43,7 @@ def tape(count, batch=BATCH, seed=0):
 @pytest.mark.parametrize(("sampler", "norm"), [("euler", {}), ("pc", {"corrector_norm": "batch"})])
 def test_the_end_of_the_grid_and_the_correctors_norm_are_those_asked_for(models, sampler, norm):
     """The oracle's chain on the same data; what else there is to ask for stands in the cases sampling/score_*."""
-    from parity_tests.oracle import score as oracle
+    from parity_tests.systems.score.oracle import models as oracle
 
     sde, arrays = oracle.SDE("vp"), tape(2 * 20)
     exact = oracle.ScoreModel(SimpleNamespace(score=lambda x, t, y: gaussian_score(sde, x, t)), sde)

@@ -6,13 +6,15 @@ Read it in this order; each file needs only those before it:
     samplers.py    Algorithm 2 of DDPM, and DDIM                                  (loops over one reverse step)
     diffusion.py   q(x_t | x_0), the posterior, that one step, the losses         (equations of the papers)
     layers.py  attention.py  unet.py                                              (the network)
-    sde.py  score.py  score_samplers.py  score_likelihood.py                      (diffusion in continuous time)
-    transformer.py  score_unet.py                                                 (networks that estimate a score)
-    corruption.py  basic_net.py                                                   (learning by corruption)
     optim.py  ema.py  train.py                                                    (Algorithm 1 of DDPM)
-    autoencoder.py  lpips.py  latent.py                                           (scores of an autoencoder's latents)
-    schedulers.py                                                                 (the same steps, diffusers' names)
+
+and then, as you need them, what is built on it, in systems/:
+
     first_ddpm.py                                                                 (the same in two methods)
+    schedulers.py                                                                 (the same steps, diffusers' names)
+    score/                                                                        (diffusion in continuous time)
+    latent/                                                                       (scores of an autoencoder's latents)
+    corruption/                                                                   (learning by corruption)
 
 Nothing here reads a random generator but the one it is given: noise, t, coins and dropout masks are all arguments.
 (One exception: a ``Unet`` made without ``rng`` starts from PyTorch's own initial weights, which ``torch.manual_seed``
@@ -21,14 +23,12 @@ rules.) Nothing computes in less than the precision of its input: a float64 netw
     python -m torch_ref.train --steps 400
 """
 
+import importlib
+
+from . import _moved
 from .attention import Attention, LinearAttention, PreNorm, Residual
-from .autoencoder import AutoEncoder
-from .basic_net import BasicNet
-from .corruption import Corruption
 from .diffusion import GaussianDiffusion, ModelPrediction
 from .ema import EMA
-from .first_ddpm import FirstDDPM
-from .latent import LatentDiffusion
 from .layers import (
     Block,
     Dropout,
@@ -43,15 +43,20 @@ from .layers import (
     initialise,
     time_mlp,
 )
-from .lpips import LPIPS
 from .optim import Adam, AdamW, clip_by_global_norm
 from .samplers import ddim, ddpm, interpolate
-from .schedulers import DDIMScheduler, DDPMScheduler
 from .schedules import BETA_SCHEDULES, beta_schedule, ddim_times, diffusion_tables, loss_weight
-from .score import PreconditionedScore, ScoreModel
-from .score_unet import ConditionalScoreUnet, GaussianFourierProjection, LatentScoreUnet, ScoreUnet
-from .sde import VESDE, VPSDE, SubVPSDE
-from .transformer import CrossAttention, SpatialTransformer, TransformerBlock
+from .systems.corruption.basic_net import BasicNet
+from .systems.corruption.model import Corruption
+from .systems.first_ddpm import FirstDDPM
+from .systems.latent.autoencoder import AutoEncoder
+from .systems.latent.lpips import LPIPS
+from .systems.latent.model import LatentDiffusion
+from .systems.schedulers import DDIMScheduler, DDPMScheduler
+from .systems.score.model import PreconditionedScore, ScoreModel
+from .systems.score.sde import VESDE, VPSDE, SubVPSDE
+from .systems.score.transformer import CrossAttention, SpatialTransformer, TransformerBlock
+from .systems.score.unet import ConditionalScoreUnet, GaussianFourierProjection, LatentScoreUnet, ScoreUnet
 from .unet import Unet
 
 __all__ = [
@@ -64,3 +69,10 @@ __all__ = [
     "Unet", "Upsample", "WeightStandardizedConv2d", "beta_schedule", "clip_by_global_norm", "ddim", "ddim_times",
     "ddpm", "diffusion_tables", "downsample", "initialise", "interpolate", "loss_weight", "time_mlp",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """The old name of a module, for one release."""
+    if f"{__name__}.{name}" not in _moved.MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

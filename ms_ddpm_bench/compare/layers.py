@@ -9,7 +9,7 @@ import numpy as np
 import torch_ref
 from ms_ddpm import schedules
 from ms_ddpm.config import Config
-from parity_tests.cases._make import computation
+from parity_tests.make import computation
 from parity_tests.unet_layers import localise
 from portparity.arrays import normal
 from portparity.backends import leg

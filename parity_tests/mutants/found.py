@@ -22,30 +22,29 @@ from portparity.sources import hash_of
 from portparity.tolerances import read as read_tolerances
 
 from .. import trusted
-from ..trusted import TRUSTED
+from ..trusted import TRUSTED, of_systems
 
 FILE = Path(__file__).with_name("found.json")
 CODE = (
-    *TRUSTED, "parity_tests/cases", "parity_tests/products.py", "portparity/arrays.py", "portparity/backends.py",
+    *TRUSTED, *of_systems(lambda part: part in ("cases", "peers")), "parity_tests/cases.py", "parity_tests/make.py",
+    "parity_tests/products.py", "portparity/arrays.py", "portparity/backends.py",
     "portparity/case.py", "portparity/classes.py", "portparity/errors.py", "portparity/memo.py", "portparity/mutants",
     "portparity/rivals.py", "portparity/runner.py", "portparity/selection.py", "portparity/tolerances.py",
     "portparity/verdict.py",
 )  # fmt: skip
-OF_MINDSPORE = ("on_mindspore.py", "kernels.py", "orchestration.py")  # in this folder; they have no say
+OF_MINDSPORE = ("on_mindspore.py", "kernels.py", "orchestration.py")  # they have no say
 
 
 @functools.cache
 def code() -> dict[str, str]:
     """By what the record knows the code: torch_ref, the checks, these mutants, and who computes."""
-    mutants = [
-        f"parity_tests/mutants/{file.name}"
-        for file in sorted(FILE.parent.glob("*.py"))
-        if file.name not in OF_MINDSPORE
-    ]
+    home = trusted.ROOT / "parity_tests"
+    files = [*home.glob("mutants/*.py"), *home.glob("systems/*/mutants/*.py"), *home.glob("systems/*/mutants.py")]
+    mutants = sorted(file for file in files if file.name not in OF_MINDSPORE)
     tolerances = json.dumps(read_tolerances(), sort_keys=True).encode()
     versions = {package: version(package).split("+")[0] for package in ("numpy", "torch")}
     return {
-        "code": hash_of(trusted.ROOT / place for place in (*CODE, *mutants)),
+        "code": hash_of([*(trusted.ROOT / place for place in CODE), *mutants]),
         "tolerances": hashlib.sha256(tolerances).hexdigest(),
         **versions,
     }

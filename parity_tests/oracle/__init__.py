@@ -1,5 +1,7 @@
 """The float64 oracle of the diffusion mathematics, by which both frameworks are judged.
 
+What several systems need stands here, what one needs in its folder: `parity_tests.systems`.
+
 numpy alone, float64 throughout, written from the papers and not from either implementation: two copies of one mistake
 agree. Where algebra leaves a choice the route here is not the usual one (alphas_cumprod is exp of a sum of
 logarithms, the posterior a product of two Gaussians, cosine and sigmoid betas a quotient without a difference), so a
@@ -13,7 +15,6 @@ slip in one of the usual coefficients shows. Sources, quoted by these names:
 Symbols: abar = alphas_cumprod; t counts from 0, so the papers' step is t + 1. Images are (B, C, H, W), t is (B,) int.
 """
 
-from . import latent
 from .bound import discretized_gaussian_log_likelihood, normal_kl
 from .diffusion import OUTPUTS, Diffusion, ModelPrediction
 from .layers import (
@@ -43,7 +44,7 @@ __all__ = [
     "OUTPUTS", "Diffusion", "ModelPrediction", "adam_step", "beta_schedule", "channel_layer_norm",
     "clip_by_global_norm", "conv2d", "ddim_coefficients", "ddim_times", "discretized_gaussian_log_likelihood",
     "ema_acts", "ema_decay", "ema_run", "fourier_embedding", "full_attention", "full_attention_layer", "gelu",
-    "group_norm", "latent", "linear", "linear_attention", "linear_attention_layer", "loss_weight", "nearest_upsample",
+    "group_norm", "linear", "linear_attention", "linear_attention_layer", "loss_weight", "nearest_upsample",
     "normal_kl", "operands", "pixel_unshuffle", "rms_norm", "silu", "sinusoidal_embedding", "softmax",
     "standardize_weight", "tables",
 ]  # fmt: skip

@@ -219,3 +219,16 @@ def full_attention_layer(x: ArrayLike, weights: Weights, heads: int = 4, norm: s
     out = np.swapaxes(full_attention(q, k, v, weights.get("mem_kv")), -1, -2)
     out = out.reshape(len(out), -1, *np.shape(x)[2:])
     return conv2d(out, weights["to_out.weight"], weights["to_out.bias"])
+
+
+def max_pool(x: ArrayLike, kernel: int, ceil: bool) -> Array:
+    """The largest of every kernel x kernel square, stride 2; with ``ceil`` a square may stand over the edge."""
+    x = as_float64(x)
+
+    def starts(side: int) -> range:
+        count = math.ceil((side - kernel) / 2) if ceil else (side - kernel) // 2
+        return range(0, 2 * count + 1, 2)
+
+    tops, lefts = (starts(side) for side in x.shape[2:])
+    rows = [[x[:, :, i : i + kernel, j : j + kernel].max((2, 3)) for j in lefts] for i in tops]
+    return np.moveaxis(np.array(rows), (0, 1), (2, 3))

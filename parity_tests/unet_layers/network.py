@@ -173,7 +173,7 @@ def localise(
     """Every layer of a Unet, judged alone and in the free run, forward and backward.
 
     Args:
-        computation: one of kind "network" (`cases.nets.network_computation`).
+        computation: one of kind "network" (`systems.core.cases.nets.network_computation`).
         candidate: "mindspore" or "torch".
         around: a context entered around the candidate's runs only; a mutant, for example.
         mode: how MindSpore runs a layer alone. "graph" compiles each, which takes a minute and more; free runs are

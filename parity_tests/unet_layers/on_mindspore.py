@@ -14,8 +14,8 @@ from portparity.case import Arrays
 from portparity.localise.layers import raised
 from portparity.on_mindspore import arrays, load, tensor, vjp, with_gradients
 
-from ..backends.on_mindspore._common import RNG, names_of
-from ..backends.on_mindspore.nets import with_kernels
+from ..backends.shared_mindspore import RNG, names_of
+from ..systems.core.on_mindspore.nets import with_kernels
 from .sides import Run, Visit, arguments_of, kind_of
 
 

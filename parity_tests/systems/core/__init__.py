@@ -1,0 +1,1 @@
+"""Diffusion itself: schedules and the process, layers and the Unet, training, sampling."""

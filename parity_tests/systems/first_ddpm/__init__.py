@@ -1,0 +1,1 @@
+"""The class of docs/first_ddpm.md."""

@@ -1,0 +1,1 @@
+"""An autoencoder with its perceptual losses, and diffusion in its latents."""

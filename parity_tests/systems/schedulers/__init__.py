@@ -1,0 +1,1 @@
+"""The process by diffusers' names: DDPMScheduler and DDIMScheduler."""

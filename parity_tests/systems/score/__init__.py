@@ -1,0 +1,1 @@
+"""Score models: SDEs, losses, samplers and likelihood (`models`), and the networks that estimate a score (`nets`)."""

@@ -1,0 +1,1 @@
+"""Learning by corruption: model.py, and its network, basic_net.py."""

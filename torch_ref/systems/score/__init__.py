@@ -1,0 +1,1 @@
+"""Diffusion in continuous time: sde.py, model.py, samplers.py, likelihood.py; its networks: transformer.py, unet.py."""
