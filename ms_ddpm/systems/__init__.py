@@ -25,6 +25,7 @@ from ..keys import MAX_STEPS
 
 if TYPE_CHECKING:
     import numpy as np
+    from mindspore import nn
 
     from ..config import Config
     from ..sources import ImageSource
@@ -116,6 +117,14 @@ class System:
 
     def keep_data(self, cell: Trainable, folder: Path) -> None:
         """Writes to the output directory what `open_data` took long to make. Called by the one who may write there."""
+
+    def describe(self, cell: nn.Cell) -> dict[str, Any] | None:
+        """The keys and values from which `build` makes ``cell`` again; None where it is of another system.
+
+        A Cell that was built in Python is saved with them, so that sample.py can load it; without, only Python can.
+        `described.keys_of` finds them. Raises UserError where no configuration can say such a Cell.
+        """
+        return None
 
     # --- what it needs -------------------------------------------------------------------------------------------
 

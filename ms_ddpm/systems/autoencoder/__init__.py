@@ -23,6 +23,11 @@ class AutoencoderSystem(System):
 
         return build_autoencoder(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def parameter_count(self, config):
         return sum(2 * 9 * a * b for a, b in pairwise([config.channels, *config.autoencoder_channels]))
 

@@ -32,6 +32,11 @@ class Diffusion(System):
 
         return build(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def check_sizes(self, config):
         from .size import check
 

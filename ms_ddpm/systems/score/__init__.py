@@ -42,6 +42,11 @@ class ScoreSystem(System):
 
         return build_score(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def open_images(self, config, dataset=None, image_size=None):
         from ... import data
 
