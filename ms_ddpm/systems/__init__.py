@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..trainable import Trainable
     from ..trainer import Trainer
     from .sample import Sampling
+    from .torch_side import TorchSide
 
 
 @dataclass(frozen=True)
@@ -175,3 +176,9 @@ class System:
     def network_part(self, cell: Trainable) -> Any:
         """The network alone in what `torch_part` gives."""
         return self.torch_part(cell)
+
+    def torch_side(self) -> TorchSide:
+        """What is known of PyTorch's files of these parts: names, constants, releases; see `torch_side.TorchSide`."""
+        from .torch_side import TorchSide
+
+        return TorchSide(self.name)

@@ -68,5 +68,10 @@ class Diffusion(System):
     def network_part(self, cell):
         return cell.model
 
+    def torch_side(self):
+        from .weights import DiffusionTorch
+
+        return DiffusionTorch(self.name)
+
 
 SYSTEM = Diffusion()

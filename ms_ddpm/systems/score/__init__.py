@@ -71,5 +71,10 @@ class ScoreSystem(System):
     def torch_part(self, cell):
         return cell.net
 
+    def torch_side(self):
+        from .weights import ScoreTorch
+
+        return ScoreTorch(self.name)
+
 
 SYSTEM = ScoreSystem()
