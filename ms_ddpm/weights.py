@@ -52,8 +52,17 @@ def read_weights(path: str | Path, kind: str = "ema") -> Weights:
     loaded = checkpoint.load(found, ("model", "ema") if kind == "ema" else ("model",))
     arrays = dict(loaded.arrays["model"])
     if kind == "ema":
-        arrays.update(loaded.arrays["ema"])  # parameters that are not trained have no average
+        arrays.update(_averages(loaded.arrays["ema"], arrays))  # parameters that are not trained have no average
     return Weights(arrays, found, loaded.step, kind)
+
+
+def _averages(averages: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """``averages``, which are float32 whatever is averaged, in the types of the ``weights`` they are of."""
+    types = {name: floats.name_of(weights[name].dtype) for name in averages if name in weights}
+    return {
+        name: floats.cast(value, types[name]) if value.dtype == np.float32 and name in types else value
+        for name, value in averages.items()
+    }
 
 
 def fitted(cell: nn.Cell, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

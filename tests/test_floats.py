@@ -230,6 +230,56 @@ def test_a_run_begins_with_weights_of_another_width_and_says_so(make, tmp_path, 
     assert "half.safetensors are bfloat16" in caplog.text
 
 
+def test_an_average_is_float32_and_is_loaded_in_the_width_of_what_it_averages(make, tmp_path):
+    from ms_ddpm import weights
+
+    model = {name: floats.cast(np.float32([1, 2, 3, 4]), "bfloat16") for name in VALUES}
+    average = dict.fromkeys(VALUES, np.float32([1 / 3, 2, 3, 4]))
+    path = checkpoint.save(tmp_path, 1, {"model": model, "ema": average}, {"config": None})
+    expected = {name: floats.cast(value, "bfloat16") for name, value in average.items()}
+    assert same(held(weights.load_weights(make("bfloat16"), path)), expected)
+    narrow = {name: floats.cast(value, "float16") for name, value in average.items()}  # which no average is
+    path = checkpoint.save(tmp_path, 2, {"model": model, "ema": narrow}, {"config": None})
+    with pytest.raises(UserError, match="holds float16, expected bfloat16"):
+        weights.load_weights(make("bfloat16"), path)
+
+
+@pytest.mark.parametrize("width", ["float16", "bfloat16", "float64"])
+def test_a_run_with_a_frozen_part_of_another_width_goes_on(mindspore, tmp_path, width):
+    from ms_ddpm import Trainer, data, weights
+
+    class Part(mindspore.nn.Cell):
+        def __init__(self, value):
+            super().__init__()
+            self.channels, self.image_size = 1, (2, 2)
+            frozen = mindspore.Tensor(np.full((2, 2), value, np.float32)).astype(getattr(mindspore, width))
+            self.frozen = mindspore.Parameter(frozen, name="frozen", requires_grad=False)
+            self.bias = mindspore.Parameter(mindspore.Tensor(np.float32([1 / 3])), name="bias")
+
+        def draw(self, rng, batch):
+            return ()
+
+        def construct(self, x):
+            error = x * mindspore.ops.cast(self.frozen, mindspore.float32) + self.bias - 1
+            return (error * error).mean()
+
+    def trainer(value, steps):
+        return Trainer(
+            Part(value), source, train_batch_size=4, train_num_steps=steps, save_and_sample_every=2, num_samples=1,
+            validation_images=0, results_folder=tmp_path, progress=False, train_lr=1e-2, ema_update_every=1,
+        )  # fmt: skip
+
+    source = data.array_source("x", np.random.default_rng(0).random((20, 1, 2, 2)).astype(np.float32))
+    trainer(1 / 3, 2).train()
+    kept = checkpoint.load(checkpoint.locate(tmp_path)).arrays["model"]["frozen"]
+    assert floats.name_of(kept.dtype) == width
+    again = trainer(5, 4)
+    assert again.step == 2
+    assert bits(again.cell.frozen.asnumpy()) == bits(kept) != bits(Part(5).frozen.asnumpy())
+    again.train()
+    assert bits(weights.load_weights(Part(5), tmp_path).frozen.asnumpy()) == bits(kept)
+
+
 # --- PyTorch's files -------------------------------------------------------------------------------------------------
 
 

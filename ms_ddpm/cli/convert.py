@@ -134,10 +134,10 @@ def write_checkpoint(args: dict, config: Config, cell: Any, groups: dict, step: 
     """The checkpoint directory of ``groups``, "model" and "ema" weights of ``cell``, with a fresh optimizer."""
     import numpy as np
 
-    from .. import checkpoint, registry
+    from .. import checkpoint, floats, registry
 
     trained = [name for name, p in cell.parameters_and_names() if p.requires_grad]
-    groups["ema"] = {name: groups["ema"][name] for name in trained}
+    groups["ema"] = {name: floats.cast(groups["ema"][name], "float32") for name in trained}
     zeros = {
         f"{key}.{name}": np.zeros_like(groups["ema"][name]) for key in ("exp_avg", "exp_avg_sq") for name in trained
     }
