@@ -21,6 +21,7 @@ from .perceptual import build_perceptual
 from .random import Stream, stream
 from .runtime import OwnGraphs
 from .samplers.chain import in_batches
+from .systems.autoencoder.config import AutoencoderConfig
 from .tensorfile import digest
 from .trainable import Trainable
 
@@ -205,7 +206,7 @@ def load_autoencoder(path: str | Path, weights: str = "model") -> ImageAutoencod
 
     found = checkpoint.locate(Path(path))
     config = config_of(found)
-    if config.system != "autoencoder":
+    if not isinstance(config, AutoencoderConfig):
         raise UserError(f"{path} is a run of system {config.system!r}, expected the output directory of an autoencoder")
     return _load(found, config, weights)
 

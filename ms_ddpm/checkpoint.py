@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import tensorfile
+from . import floats, tensorfile
 from .errors import UserError, quoted, reason_of
 from .files import WRITING, make_directory, sync, write_atomically
 from .untrusted import check_regular, read_bytes, read_text
@@ -71,8 +71,6 @@ def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mappin
 
     Raises UserError (disk full, no permission); nothing half-written stays.
     """
-    from safetensors.numpy import save as serialise
-
     final = directory / step_name(step)
     writing = directory / f"{WRITING}{step_name(step)}-{os.getpid()}"
     try:
@@ -81,7 +79,7 @@ def save(directory: Path, step: int, arrays: Mapping[str, Arrays], state: Mappin
         writing.mkdir()
         files = {}
         for name, group in arrays.items():
-            data = serialise({key: np.ascontiguousarray(value) for key, value in group.items()})
+            data = tensorfile.serialise(group)
             files[f"{name}.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             write_atomically(writing / f"{name}.safetensors", data)
         content = {**state, "step": step, "files": files}
@@ -350,10 +348,13 @@ def strangers(path: Path, state: Mapping) -> list[str]:
     return sorted(name for name in os.listdir(path) if name not in state["files"] and name != "state.json")
 
 
-def match(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], what: str) -> None:
+def match(
+    arrays: Arrays, expected: Mapping[str, tuple[int, ...]], what: str, types: Mapping[str, str] | None = None
+) -> None:
     """Raises UserError, naming the first differences, unless ``arrays`` has just the ``expected`` names and shapes.
 
-    And unless every value is a finite float32: a wider type would be rounded, a narrower one was.
+    And unless every value is finite and of its type, float32 or what ``types`` says for its name (see `floats`): a
+    wider type would be rounded, a narrower one was.
     """
     problems = [f"missing {name}" for name in expected if name not in arrays]
     problems += [f"unexpected {name}" for name in arrays if name not in expected]
@@ -362,12 +363,17 @@ def match(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], what: str) ->
         for name, shape in expected.items()
         if name in arrays and tuple(arrays[name].shape) != tuple(shape)
     ]
-    if not problems:
-        for name, array in arrays.items():
-            if array.dtype != np.float32:
-                raise UserError(f"{what} is damaged: {name} holds {array.dtype}, expected float32")
-            if not np.isfinite(array).all():
-                raise UserError(f"{what} is damaged: {name} holds values that are not finite")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise UserError(f"{what} is of another architecture: {'; '.join(problems[:3])}{more}")
+    for name, array in arrays.items():
+        own, wanted = floats.name_of(array.dtype), (types or {}).get(name, "float32")
+        if own != wanted and own in floats.NAMES:
+            raise UserError(
+                f"{what} has weights of another type: {name} holds {own}, expected {wanted}; "
+                "weights.load_weights(cell, path, cast=True) rounds them"
+            )
+        if own != wanted:
+            raise UserError(f"{what} is damaged: {name} holds {own}, expected {wanted}")
+        if not floats.is_finite(array):
+            raise UserError(f"{what} is damaged: {name} holds values that are not finite")

@@ -17,12 +17,11 @@ from typing import Any
 
 from . import keys
 from .errors import UserError, quoted, reason_of
-from .keys import MAX_STEPS, default_of, fields_of, key
+from .keys import DEFAULT_SYSTEM, MAX_STEPS, default_of, fields_of, key
 
 SCHEDULE_NAMES = ("constant", "cosine", "linear", "exponential")
 MAX_YAML = 100_000  # bytes; PyYAML reads about 100 kB a second
 MAX_YAML_VALUES = 10_000  # once aliases are written out; a recipe has fewer than a hundred
-DEFAULT_SYSTEM = "diffusion"
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Config:
         return object.__new__(kind)
 
     source: str = key("", "str", "paper or article the recipe comes from (a note)", free=True)
-    system: str = key("diffusion", "name", "what is trained; see docs/systems.md")
+    system: str = key(DEFAULT_SYSTEM, "name", "what is trained; see docs/systems.md")
     # data
     dataset: str = key(
         "digits", "name", "'digits' or 'digits28' (built in), or a path: image folder, MNIST/CIFAR files, .npz"

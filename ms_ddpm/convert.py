@@ -1,124 +1,45 @@
-"""Weights to and from PyTorch: names and arrays of lucidrains/denoising-diffusion-pytorch, release by release.
+"""Weights to and from PyTorch: whatever Cell a system knows the PyTorch names of.
 
-Arrays keep their shapes on the way (convolutions (O, I, k, k), dense (out, in)); only names differ, because that
-library numbers the members of a stage where this one names them. Which release computes what with them is in
-`ms_ddpm.torch_releases`.
+Arrays keep their shapes on the way; what their names are, and which constants a state holds beside them, the system
+says: see `systems.torch_side.TorchSide`. A Cell with the attribute ``named_as_torch`` has PyTorch's names already.
 """
 
 from __future__ import annotations
 
-import re
+import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from mindspore import nn
 
-from . import schedules
-from .config import FIELDS
-from .diffusion import GaussianDiffusion
-from .errors import UserError, reason_of
-from .first_ddpm import FirstDDPM
-from .layouts import LAYOUTS
-from .nets.attention import Attention, LinearAttention
-from .nets.unet import Unet
-from .ops.assign import set_value
-from .torch_releases import DATA_PARALLEL, P2_TABLE, read_version
+from . import floats, registry
+from .errors import UserError
+from .keys import DEFAULT_SYSTEM
+from .ops.assign import set_value, type_of
+from .systems.torch_side import TABLE_TOLERANCE, TorchSide
+from .torch_files import without_parallel
 
-TABLE_TOLERANCE = 1e-3
-P2_WEIGHT = "p2_loss_weight"  # the 2022 releases' table: (k + snr)^-gamma alone, where 2.3 has loss_weight
-DEFAULT_HIDDEN = 4 * 32  # channels of attention: heads times their width
-
-MIN_SNR_GAMMA = 5  # the default
-ENDS_IN_NOISE = 0.9995  # above our schedules' largest beta, .999
-
-_RENAMES = (
-    (re.compile(r"^time_mlp\.embedding\."), "time_mlp.0."),
-    (re.compile(r"^time_mlp\.linear1\."), "time_mlp.1."),
-    (re.compile(r"^time_mlp\.linear2\."), "time_mlp.3."),
-    (re.compile(r"\bmlp\.(weight|bias)$"), r"mlp.1.\1"),
-    (re.compile(r"^((?:downs|ups)\.\d+)\.block1\."), r"\1.0."),
-    (re.compile(r"^((?:downs|ups)\.\d+)\.block2\."), r"\1.1."),
-    (re.compile(r"^((?:downs|ups)\.\d+)\.attn\."), r"\1.2."),
-    (re.compile(r"^((?:downs|ups)\.\d+)\.resample\.conv\."), r"\1.3.1."),
-    (re.compile(r"^((?:downs|ups)\.\d+)\.resample\."), r"\1.3."),
-)
+_OF_THE_DEFAULT_SYSTEM = {"infer_diffusion", "infer_unet", "parameter_order", "unet_names", "P2_WEIGHT"}
 
 
-def _attention_name(name: str, linear: bool, pre_norm: bool) -> str:
-    """The PyTorch name, within its attention, of our ``name`` there."""
-    if linear:
-        name = re.sub(r"^to_out\.", "to_out.0.", name)
-        name = re.sub(r"^out_norm\.", "to_out.1.", name)
-    if pre_norm:  # Residual(PreNorm(attention)) of 2022
-        name = f"fn.{name}" if name.startswith("norm.") else f"fn.fn.{name}"
-    return name
-
-
-def unet_names(unet: Unet) -> dict[str, str]:
-    """Our parameter names -> PyTorch's, for every parameter of ``unet``."""
-    attentions = {
-        f"{name}.": isinstance(cell, LinearAttention)
-        for name, cell in unet.cells_and_names()
-        if isinstance(cell, (LinearAttention, Attention))
-    }
-    names = {}
-    for ours, _ in unet.parameters_and_names():
-        theirs = ours
-        for prefix, linear in attentions.items():
-            if ours.startswith(prefix):
-                theirs = prefix + _attention_name(ours[len(prefix) :], linear, LAYOUTS[unet.norm_kind].wrapped)
-        for pattern, replacement in _RENAMES:
-            theirs = pattern.sub(replacement, theirs)
-        names[ours] = theirs
-    return names
-
-
-# Names at one place of the PyTorch modules, in the order in which their parameters come.
-_ORDER = (
-    "init_conv", "time_mlp", "downs", "ups", "mid_block1", "mid_attn", "mid_block2", "final_res_block", "final_conv",
-    "mlp", "block1", "block2", "res_conv", "proj", "mem_kv", "fn", "norm", "to_qkv", "to_out", "g", "weights", "weight",
-    "bias",
-)  # fmt: skip
-
-
-def parameter_order(diffusion: GaussianDiffusion) -> list[str]:
-    """Our names of a diffusion's parameters in the order of PyTorch's, which is that of its optimizer's state."""
-    names = torch_names(diffusion)
-
-    def place(ours: str) -> list[int]:
-        parts = names[ours].removeprefix("model.").split(".")
-        return [int(part) if part.isdigit() else _ORDER.index(part) for part in parts]
-
-    return sorted(names, key=place)
-
-
-def torch_names(cell: nn.Cell) -> dict[str, str]:
-    """Our parameter names -> PyTorch's, for a `Unet`, a `GaussianDiffusion` or `FirstDDPM` around one, or a Cell with
-    the attribute ``named_as_torch``, whose names are PyTorch's already.
-    """
-    if isinstance(cell, Unet):
-        return unet_names(cell)
+def _side_of(cell: nn.Cell) -> tuple[TorchSide, dict[str, str]]:
+    """The side of the system that knows ``cell``, and our names of its parameters -> PyTorch's."""
+    for name in registry.names():
+        side = registry.get(name).torch_side()
+        names = side.names(cell)
+        if names is not None:
+            return side, dict(names)
     if getattr(cell, "named_as_torch", False):
-        return {name: name for name, _ in cell.parameters_and_names()}
-    inner = "model" if isinstance(cell, GaussianDiffusion) else "network" if isinstance(cell, FirstDDPM) else ""
-    if inner and isinstance(getattr(cell, inner), Unet):
-        return {f"{inner}.{ours}": f"{inner}.{theirs}" for ours, theirs in unet_names(getattr(cell, inner)).items()}
+        return TorchSide(), {name: name for name, _ in cell.parameters_and_names()}
     raise UserError(f"{type(cell).__name__} has no PyTorch names; expected a Unet or a GaussianDiffusion around one")
 
 
-def _tables(cell: nn.Cell, names_of_2022: bool) -> dict[str, np.ndarray]:
-    """The tables a PyTorch state of ``cell`` has, float64."""
-    if not isinstance(cell, GaussianDiffusion):
-        return {}
-    tables = dict(cell.tables)
-    if names_of_2022:
-        of_objective = schedules.loss_weight(tables["alphas_cumprod"], cell.objective)
-        tables[P2_WEIGHT] = tables.pop("loss_weight") / of_objective
-    return tables
-
-
-def _is_2022(cell: nn.Cell) -> bool:
-    return getattr(getattr(cell, "model", cell), "norm_kind", "") == "group"
+def torch_names(cell: nn.Cell) -> dict[str, str]:
+    """Our parameter names -> PyTorch's: for a `Unet`, a `GaussianDiffusion` or `FirstDDPM` around one, what else a
+    system has the names of, or a Cell with the attribute ``named_as_torch``, whose names are PyTorch's already.
+    """
+    return _side_of(cell)[1]
 
 
 def to_torch(cell: nn.Cell, release: str | None = None) -> dict[str, np.ndarray]:
@@ -126,10 +47,11 @@ def to_torch(cell: nn.Cell, release: str | None = None) -> dict[str, np.ndarray]
 
     ``release``: of denoising-diffusion-pytorch, whose names the tables have (default: `torch_releases.release_like`).
     """
-    has_p2 = _is_2022(cell) if release is None else read_version(release) <= P2_TABLE[1]
+    side, names = _side_of(cell)
     values = dict(cell.parameters_and_names())
-    state = {theirs: values[ours].asnumpy().copy() for ours, theirs in torch_names(cell).items()}
-    return {**{name: table.astype(np.float32) for name, table in _tables(cell, has_p2).items()}, **state}
+    state = {theirs: floats.cast(values[ours].asnumpy(), "float32") for ours, theirs in names.items()}
+    tables = side.constants(cell, release=release)
+    return {**{name: table.astype(np.float32) for name, table in tables.items()}, **state}
 
 
 def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> list[str]:
@@ -143,7 +65,7 @@ def _table_problems(tables: Mapping[str, np.ndarray], state: Mapping[str, np.nda
             problems.append(f"table {name} has shape {np.shape(given)}, expected {own.shape}")
         else:
             with np.errstate(all="ignore"):
-                error = np.abs(np.asarray(given, np.float64) - own) / np.maximum(np.abs(own), 1e-12)
+                error = np.abs(floats.cast(np.asarray(given), "float64") - own) / np.maximum(np.abs(own), 1e-12)
             if not error.max() <= TABLE_TOLERANCE:
                 problems.append(
                     f"table {name} differs by {error.max():.1e} at t={int(np.argmax(error))} "
@@ -164,18 +86,19 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
     # PyTorch's batch normalisation counts its batches, and computes nothing with the number.
     state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
     parameters = dict(cell.parameters_and_names())
-    names = torch_names(cell)
-    if state and all(name.startswith(DATA_PARALLEL) for name in state):
-        state = {name.removeprefix(DATA_PARALLEL): value for name, value in state.items()}
-    tables = _tables(cell, P2_WEIGHT in state)
+    side, names = _side_of(cell)
+    state = without_parallel(state)
+    tables = side.constants(cell, among=state.keys())
     known = {*names.values(), *tables}
     problems = [f"missing {theirs}" for theirs in names.values() if theirs not in state]
     problems += [f"unexpected {theirs}" for theirs in state if theirs not in known]
     for ours, theirs in names.items():
-        if theirs in state and tuple(np.shape(state[theirs])) != tuple(parameters[ours].shape):
-            problems.append(f"{theirs} has shape {np.shape(state[theirs])}, expected {tuple(parameters[ours].shape)}")
-        elif theirs in state and not (np.asarray(state[theirs]).dtype.kind == "f" and np.isfinite(state[theirs]).all()):
-            problems.append(f"{theirs} holds values that are not finite numbers")
+        if theirs in state:
+            value, parameter = np.asarray(state[theirs]), parameters[ours]
+            if value.shape != tuple(parameter.shape):
+                problems.append(f"{theirs} has shape {value.shape}, expected {tuple(parameter.shape)}")
+            elif not floats.is_finite(floats.cast(value, type_of(parameter))):
+                problems.append(f"{theirs} holds values that are not finite numbers")
     problems += _table_problems(tables, state)
     if problems:
         raise UserError(f"the PyTorch weights do not fit this {type(cell).__name__}: " + "; ".join(problems))
@@ -183,130 +106,8 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
         set_value(parameters[ours], state[theirs])
 
 
-# --- what a PyTorch state dict says about the network it came from ----------------------------------------------------
-
-
-def _closest(candidates: Mapping[str, np.ndarray], given: np.ndarray, what: str) -> str:
-    for name, candidate in candidates.items():
-        if candidate.shape == given.shape and np.allclose(candidate, given, rtol=TABLE_TOLERANCE, atol=1e-9):
-            return name
-    raise UserError(f"the checkpoint's {what} is none of: {', '.join(candidates)}; give a --config that describes it")
-
-
-def infer_unet(state: Mapping[str, np.ndarray], norm: str | None = None) -> dict:
-    """The `Unet` arguments that the names and shapes of a Unet's PyTorch state dict tell.
-
-    They do not tell every layout from every other: ``norm``, see `torch_releases.norm_of`, says which it is. Without,
-    it is the first that has these names: "rms", "group", "group-1.8.0" or "group-1.9.0".
-    """
-    try:
-        return _read_unet(state, norm or _first_norm(state))
-    except UserError:
-        raise
-    except (KeyError, ValueError, AttributeError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
-        raise UserError(
-            f"the checkpoint holds no whole U-Net of denoising-diffusion-pytorch: {reason_of(error)}"
-        ) from None
-
-
-def _first_norm(state: Mapping[str, np.ndarray]) -> str:
-    if "downs.0.0.block1.norm.weight" not in state:
-        return "rms"
-    if "mid_attn.fn.norm.g" in state:
-        return "group"
-    return "group-1.9.0" if "mid_attn.mem_kv" in state else "group-1.8.0"
-
-
-def _read_unet(state: Mapping[str, np.ndarray], norm: str) -> dict:
-    stages = 1 + max(int(match[1]) for match in (re.match(r"downs\.([0-9]{1,3})\.", name) for name in state) if match)
-    layout = LAYOUTS[norm]
-    dim = state["time_mlp.1.weight"].shape[0] // 4
-    inputs, outputs = state["init_conv.weight"].shape[1], state["final_conv.weight"].shape[0]
-    channels = min(inputs, outputs)
-    if inputs == outputs and inputs in (2, 6, 8):
-        raise UserError(
-            f"the checkpoint has {inputs} channels in and out: images of {inputs} channels, or of {inputs // 2} with "
-            "self-conditioning and learned variance? give a --config that describes it"
-        )
-
-    def resample(i: int) -> np.ndarray:
-        return state.get(f"downs.{i}.3.weight", state.get(f"downs.{i}.3.1.weight"))
-
-    arguments = {
-        "dim": dim,
-        "init_dim": int(state["init_conv.weight"].shape[0]),
-        "dim_mults": [int(resample(i).shape[0]) // dim for i in range(stages)],
-        "channels": int(channels),
-        "out_dim": int(outputs),
-        "self_condition": bool(inputs == 2 * channels and inputs != outputs),
-        "norm": norm,
-        "downsample": "conv" if stages > 1 and "downs.0.3.weight" in state else "unshuffle",
-    }
-    if "time_mlp.0.weights" in state:
-        arguments["learned_sinusoidal_cond"] = True
-        arguments["learned_sinusoidal_dim"] = int(state["time_mlp.0.weights"].shape[0]) * 2
-    if not layout.wrapped:
-        full = [f"downs.{i}.2.to_out.weight" in state for i in range(stages)]
-        for i in range(stages):
-            if not full[i] and f"downs.{i}.2.to_out.0.weight" not in state:
-                raise KeyError(f"downs.{i}.2.to_out.weight")
-        arguments["full_attn"] = full
-    if layout.memory:
-        memories = [state[f"downs.{i}.2.mem_kv"].shape for i in range(stages)]
-        arguments["attn_heads"] = [int(shape[1]) for shape in memories]
-        arguments["attn_dim_head"] = [int(shape[3 if f else 2]) for shape, f in zip(memories, full, strict=True)]
-    elif any(state[name].shape[0] != 3 * DEFAULT_HIDDEN for name in state if name.endswith(".to_qkv.weight")):
-        raise UserError(
-            "the checkpoint's attention has another width than 4 heads of 32, and its names do not tell how many heads "
-            "there are; give a --config that describes it"
-        )
-    return arguments
-
-
-def infer_diffusion(state: Mapping[str, np.ndarray]) -> dict:
-    """timesteps, beta_schedule and objective, from the tables of a GaussianDiffusion's PyTorch state dict.
-
-    The 2022 releases have no table that tells the objective: it is missing then.
-    """
-    if "betas" not in state:
-        raise UserError("the checkpoint holds no diffusion tables (no 'betas'); give a --config that describes it")
-    most = FIELDS["timesteps"].metadata["high"]
-    if np.ndim(state["betas"]) != 1 or not 1 <= len(state["betas"]) <= most or state["betas"].dtype.kind != "f":
-        raise UserError(f"the checkpoint's 'betas' has shape {np.shape(state['betas'])}, expected 1 to {most} numbers")
-    betas = np.asarray(state["betas"], np.float64)
-    if betas[-1] > ENDS_IN_NOISE:
-        raise UserError(
-            f"the checkpoint's last beta is {betas[-1]:g}, so that nothing of the image is left at the last step; such "
-            "noise schedules (those of releases 1.6.0 and 1.6.1) do not convert: none here is like them"
-        )
-    candidates = {}
-    for name, schedule in schedules.BETA_SCHEDULES.items():
-        candidates[name] = schedule(len(betas))
-    schedule = _closest(candidates, betas, "noise schedule")
-    tables = schedules.diffusion_tables(candidates[schedule])
-    found = {"timesteps": len(betas), "beta_schedule": schedule}
-    if "loss_weight" in state:
-        weights = {name: schedules.loss_weight(tables["alphas_cumprod"], name) for name in schedules.OBJECTIVE_WEIGHT}
-        weight = np.asarray(state["loss_weight"], np.float64)
-        clipped = {
-            name: schedules.loss_weight(tables["alphas_cumprod"], name, min_snr_loss_weight=True) for name in weights
-        }
-        try:
-            found["objective"] = _closest(weights, weight, "objective (loss_weight)")
-        except UserError:
-            _refuse_inverted(tables["alphas_cumprod"], clipped, weight)
-            found["objective"] = _closest(clipped, weight, "objective (loss_weight)")
-            found["min_snr_loss_weight"] = True
-    return found
-
-
-def _refuse_inverted(alphas_cumprod: np.ndarray, clipped: Mapping[str, np.ndarray], weight: np.ndarray) -> None:
-    """Raises UserError where ``weight`` is that of min-SNR the wrong way round, which three releases had."""
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    for name, right in clipped.items():
-        wrong = right / np.minimum(snr, MIN_SNR_GAMMA) * np.maximum(snr, MIN_SNR_GAMMA)
-        if wrong.shape == weight.shape and np.allclose(wrong, weight, rtol=TABLE_TOLERANCE):
-            raise UserError(
-                f"the checkpoint's loss_weight is that of {name} with min_snr_loss_weight in releases 1.5.0 to 1.5.2, "
-                "which took the larger of SNR and gamma for the smaller; it does not convert: no loss here is like it"
-            )
+def __getattr__(name: str) -> Any:
+    """What stood here while one system alone had PyTorch's names, and stands in its folder now."""
+    if name in _OF_THE_DEFAULT_SYSTEM:
+        return getattr(importlib.import_module(f".systems.{DEFAULT_SYSTEM}.weights", __package__), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

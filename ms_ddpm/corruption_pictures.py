@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mindspore import Tensor
 
-from . import data, figures, published
+from . import data, figures
 from .config import Config
 from .corruption import NOISES, Corruption
 from .errors import UserError
 from .images import save_grid
 from .looking import check_amounts, unseen
-from .published import read_log
 from .random import stream
 from .runtime import compiled
+from .systems.corruption import published
+from .systems.corruption.published import read_log
 
 if TYPE_CHECKING:
     from PIL.Image import Image

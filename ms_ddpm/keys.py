@@ -16,6 +16,7 @@ from ._readers import READERS
 from .errors import UserError, quoted
 
 MAX_STEPS = 1_000_000  # of sampling, and epochs
+DEFAULT_SYSTEM = "diffusion"  # of a configuration that names none
 
 
 def key(

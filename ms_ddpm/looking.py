@@ -1,4 +1,4 @@
-"""Pictures of a trained autoencoder or corruption model beside real images, from its checkpoint: for sample.py.
+"""Real images to look at a trained model with, from its checkpoint: for sample.py.
 
 What is shown are images of the run's own data set that it was not trained on, as far as there are any, or of another.
 """
@@ -11,19 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import data, figures
+from . import data
 from ._datasets import DIGITS
 from .errors import UserError, quoted
 from .images import enlargement
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from .autoencoder import ImageAutoencoder
     from .config import Config
 
 IN_A_ROW = 8
-ROWS = 8  # of originals with their reconstructions, in one picture
 WIDEST = 1600  # pixels of a row of pictures
 
 
@@ -61,34 +57,6 @@ def images_for(cell, config: Config, count: int, dataset: str | None = None) -> 
         except UserError as error:
             raise UserError(f"the data set that the model was trained on: {error}; give another as --dataset") from None
     return data.as_float(source.batch(range(min(count, len(source)))))
-
-
-def reconstructions(images: np.ndarray, decoded: np.ndarray, columns: int | None = None) -> Image:
-    """Rows of images, each above the row of their reconstructions; both (N, C, H, W) in [0, 1], up to 8 rows of each.
-
-    Args:
-        images, decoded: what the autoencoder was given, and what it gave back.
-        columns: images in a row (default 8, fewer of large ones).
-    """
-    columns = min(columns or in_a_row(*images.shape[2:]), len(images))
-    pairs = []
-    for first in range(0, min(len(images), ROWS * columns), columns):
-        part = slice(first, first + columns)
-        rows = [("original", images[part]), ("reconstruction", np.clip(decoded[part], 0, 1))]
-        pairs.append(figures.sheet(rows))
-    error = float(np.mean((images.astype(np.float64) - decoded) ** 2))
-    return figures.page(
-        figures.stacked(pairs, gap=14), "What the autoencoder gives back",
-        f"Mean squared error of {len(images)} image{'s' if len(images) > 1 else ''}, pixels from 0 to 1: {error:.3g}.",
-    )  # fmt: skip
-
-
-def look_at_autoencoder(
-    cell: ImageAutoencoder, images: np.ndarray, folder: Path, columns: int | None = None
-) -> tuple[np.ndarray, Path]:
-    """The reconstructions (N, C, H, W) of ``images``, and ``folder``/reconstructions.png, which shows both."""
-    decoded = cell.reconstruct(images)
-    return decoded, figures.save(reconstructions(images, decoded, columns), folder / "reconstructions.png")
 
 
 def check_amounts(amounts: Sequence[float]) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from . import convert, memory
+from . import convert, floats, memory
 from .errors import UserError, quoted, reason_of
 from .foreign_files import MINDSPORE, kind_of
 from .untrusted import check_regular
@@ -76,12 +76,11 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _array(parameter: ms.Parameter) -> np.ndarray:
-    """Its value, floats as float32. numpy lacks bfloat16, whose bits are the upper half of a float32's."""
+    """Its value, floats as float32."""
     if parameter.dtype == ms.bfloat16:
-        bits = np.frombuffer(parameter.get_bytes(), np.uint16).astype(np.uint32) << 16
-        return bits.view(np.float32).reshape(parameter.shape)
-    value = parameter.asnumpy()
-    return value.astype(np.float32) if value.dtype.kind == "f" else value.copy()
+        bits = np.frombuffer(parameter.get_bytes(), floats.BFLOAT16).reshape(parameter.shape)
+        return floats.cast(bits, "float32")
+    return floats.cast(parameter.asnumpy(), "float32")
 
 
 def as_torch_names(name: str) -> str:

@@ -9,6 +9,7 @@ from mindspore import nn
 from . import checkpoint, data, registry, sizes
 from .config import Config, of_checkpoint
 from .errors import UserError, quoted
+from .keys import DEFAULT_SYSTEM
 from .ops.assign import set_parameters
 from .trainable import said_by
 from .weights import read_weights
@@ -25,9 +26,11 @@ def build(config: Config) -> nn.Cell:
 
 
 def build_diffusion(config: Config) -> nn.Cell:
-    """`build` of the system diffusion. Raises UserError for a configuration of another one."""
-    if config.system != "diffusion":
-        raise UserError(f"the configuration is of the system {config.system}; this takes the system diffusion alone")
+    """`build` of the default system, a diffusion. Raises UserError for a configuration of another one."""
+    if config.system != DEFAULT_SYSTEM:
+        raise UserError(
+            f"the configuration is of the system {config.system}; this takes the system {DEFAULT_SYSTEM} alone"
+        )
     return build(config)
 
 

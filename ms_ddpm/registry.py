@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, quoted
+from .keys import DEFAULT_SYSTEM
 
 log = logging.getLogger("ms_ddpm")
 
@@ -22,11 +23,11 @@ GROUP = "ms_ddpm.systems"  # of entry points
 
 @cache
 def _own() -> dict[str, Any]:
-    """Those of the folders in ``systems/``: the diffusion first, the others by name."""
+    """Those of the folders in ``systems/``: the default one first, the others by name."""
     path = Path(__file__).parent / "systems"
     folders = [m.name for m in pkgutil.iter_modules([str(path)]) if m.ispkg]
     found = [importlib.import_module(f"{__package__}.systems.{folder}").SYSTEM for folder in folders]
-    return {system.name: system for system in sorted(found, key=lambda s: (s.name != "diffusion", s.name))}
+    return {system.name: system for system in sorted(found, key=lambda s: (s.name != DEFAULT_SYSTEM, s.name))}
 
 
 @cache

@@ -14,6 +14,7 @@ from .errors import UserError, quoted
 from .fingerprint import UNKNOWN, plain_fact
 from .fingerprint import changes as fact_changes
 from .fingerprint import facts_of as cell_facts
+from .ops.assign import type_of
 from .trainable import said_by
 
 if TYPE_CHECKING:
@@ -285,5 +286,6 @@ def check_arrays(loaded: checkpoint.Checkpoint, cell, names: Sequence[str]) -> N
     checkpoint.match(loaded.arrays["ema"], {name: shapes[name] for name in names}, f"checkpoint {loaded.path}")
     checkpoint.match(loaded.arrays["optimizer"], {"steps": (1,), **moments}, f"checkpoint {loaded.path} (optimizer)")
     saved = {name: shapes[name] for name in said_by(cell, "saved_parameters")()}
-    checkpoint.match(loaded.arrays["model"], saved, f"checkpoint {loaded.path}")
+    types = {name: type_of(p) for name, p in cell.parameters_and_names()}
+    checkpoint.match(loaded.arrays["model"], saved, f"checkpoint {loaded.path}", types)
     said_by(cell, "check_loaded")(loaded.arrays["model"], f"checkpoint {loaded.path}")

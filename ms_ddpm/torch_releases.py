@@ -16,7 +16,6 @@ import numpy as np
 from .errors import UserError, quoted
 
 NEWEST = (2, 3, 4)  # that was run
-DATA_PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 Version = tuple[int, ...]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from ms_ddpm import checkpoint, torch_releases
+from ms_ddpm import checkpoint, torch_files, torch_releases
 from ms_ddpm.errors import UserError
 from ms_ddpm.layouts import LAYOUTS
 
@@ -24,7 +24,9 @@ MACHINE = {"device_target": "CPU", "device_id": None, "mode": 0, "threads": None
 
 @pytest.fixture(scope="module")
 def convert_script():
-    return imported("scripts/convert.py")
+    from ms_ddpm.cli import convert
+
+    return convert
 
 
 @pytest.fixture(scope="module")
@@ -333,13 +335,13 @@ def test_what_a_file_is_its_beginning_tells_not_its_name(convert_script, tmp_pat
     weights = {"module.w": np.arange(3, dtype=np.float32)}
     path = tmp_path / "really.pt"
     path.write_bytes(save(weights))
-    assert np.array_equal(convert_script.read_torch_file(path)["model"]["w"], weights["module.w"])
+    assert np.array_equal(torch_files.read(path)["model"]["w"], weights["module.w"])
     path = tmp_path / "really.safetensors"
     torch.save({"w": torch.arange(3.0), "version": "1.7.0"}, path)
-    read = convert_script.read_torch_file(path)
+    read = torch_files.read(path)
     assert (read["version"], list(read["model"])) == ("1.7.0", ["w"])
     torch.save({"w": torch.arange(3.0)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert list(convert_script.read_torch_file(tmp_path / "old.pt")["model"]) == ["w"]
+    assert list(torch_files.read(tmp_path / "old.pt")["model"]) == ["w"]
 
 
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m.ckpt"])
@@ -364,7 +366,7 @@ def test_a_file_that_is_something_else_is_called_that(convert_script, tmp_path, 
     for content, words in kinds.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError) as caught:
-            convert_script.read_torch_file(tmp_path / name)
+            torch_files.read(tmp_path / name)
         assert words in str(caught.value), str(caught.value)
         assert str(tmp_path / name) in str(caught.value)
         assert ("pickled" in str(caught.value)) == (b"print" in content)

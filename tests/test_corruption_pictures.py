@@ -108,7 +108,7 @@ def test_a_loss_curve_takes_what_a_log_may_hold(mindspore):
 
 
 def test_the_published_losses_are_the_articles():
-    from ms_ddpm.published import LOSSES
+    from ms_ddpm.systems.corruption.published import LOSSES
 
     assert len(LOSSES) == 15
     assert (LOSSES[0], LOSSES[7], LOSSES[14]) == (0.059535, 0.020124, 0.017308)
@@ -116,7 +116,7 @@ def test_the_published_losses_are_the_articles():
 
 
 def test_the_table_shows_both_and_their_ratio():
-    from ms_ddpm.published import LOSSES, table
+    from ms_ddpm.systems.corruption.published import LOSSES, table
 
     lines = table({1: LOSSES[0] * 2, 3: LOSSES[2]}).splitlines()
     assert len(lines) == 17
@@ -130,7 +130,7 @@ def test_the_table_shows_both_and_their_ratio():
 
 
 def test_a_log_that_was_cut_short_is_read_and_a_wrong_one_named(tmp_path):
-    from ms_ddpm.published import epoch_losses, read_log
+    from ms_ddpm.systems.corruption.published import epoch_losses, read_log
 
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 1}\n{"step": 2, "epoch": 1, "epoch_loss": 0.5}\n{"step": 3, "epo')
@@ -152,7 +152,7 @@ def like_fashion_mnist():
 
 def test_fashion_mnist_is_known_by_its_images_and_not_by_its_path(like_fashion_mnist):
     from ms_ddpm.data import array_source
-    from ms_ddpm.published import is_fashion_mnist
+    from ms_ddpm.systems.corruption.published import is_fashion_mnist
 
     assert is_fashion_mnist(array_source("x", like_fashion_mnist))
     assert is_fashion_mnist(array_source("x", np.divide(like_fashion_mnist, 255, dtype=np.float32)))
@@ -165,7 +165,7 @@ def test_fashion_mnist_is_known_by_its_images_and_not_by_its_path(like_fashion_m
 def test_only_a_run_like_the_documents_is_compared(like_fashion_mnist):
     from ms_ddpm.config import Config
     from ms_ddpm.data import array_source, split
-    from ms_ddpm.published import applies
+    from ms_ddpm.systems.corruption.published import applies
 
     source = array_source("x", like_fashion_mnist)
     same = {"system": "corruption", "epochs": 15, "train_batch_size": 128, "channels": 1}
@@ -183,11 +183,11 @@ def write_idx(path, array):
 
 def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp_path, monkeypatch):
     """The recipe as it stands, but for two short epochs and a small network; the images are few, and called theirs."""
-    from ms_ddpm import published
     from ms_ddpm.config import resolve
     from ms_ddpm.corruption import Corruption
     from ms_ddpm.corruption_pictures import report
     from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.systems.corruption import published
     from ms_ddpm.trainer import Trainer
 
     from .conftest import ROOT

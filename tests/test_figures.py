@@ -110,7 +110,8 @@ def test_without_a_home_figures_are_drawn_and_nothing_is_said():
     """Where no directory can be written matplotlib makes its list of fonts anew, and would say so."""
     code = """
 import sys
-from ms_ddpm import figures, published, score_pictures
+from ms_ddpm import figures, score_pictures
+from ms_ddpm.systems.corruption import published
 assert not any(name.split(".")[0] in ("matplotlib", "PIL") for name in sys.modules)
 figures.line_chart({"": ([0, 1], [0, 1])}, x_label="x", y_label="y")
 """

@@ -17,12 +17,11 @@ import pytest
 from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
 
-from ms_ddpm import checkpoint, config, images
+from ms_ddpm import checkpoint, config, images, torch_files
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
 from .fuzz import check_complaint, count, damaged, watched
-from .processes import imported
 
 GROUPS = ("model", "ema", "optimizer")
 VALUES = {"dim": 8, "dim_mults": [1], "image_size": 8, "timesteps": 20, "attn_dim_head": 4, "attn_heads": 2}
@@ -371,7 +370,9 @@ def test_sampling_builds_what_the_checkpoint_says_or_refuses(mindspore, folder, 
 
 @pytest.fixture(scope="module")
 def convert_script():
-    return imported("scripts/convert.py")
+    from ms_ddpm.cli import convert
+
+    return convert
 
 
 @pytest.fixture(scope="module")
@@ -383,7 +384,7 @@ def torch_arrays(trainer):
 
 def read_foreign(convert_script, path):
     """What convert.py from-torch does before it builds the network."""
-    read = convert_script.read_torch_file(path)
+    read = torch_files.read(path)
     found = convert_script.configuration(
         {"config": None, "image_size": ["8"], "objective": None, "file": str(path)}, read["model"]
     )

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from ms_ddpm import checkpoint, config, data, images, latents, tensorfile
+from ms_ddpm import checkpoint, config, data, images, latents, tensorfile, torch_files
 from ms_ddpm.errors import UserError
 from ms_ddpm_bench.speed import results
 from portparity import bundles
@@ -19,7 +19,6 @@ from portparity.report import schema
 from . import faults
 from .conftest import ROOT
 from .fuzz import check_complaint, watched
-from .processes import imported
 from .test_fuzz_images import SAMPLES, read_all
 
 
@@ -81,7 +80,7 @@ def data_set(path):
 
 
 def pytorch_file(path):
-    return imported("scripts/convert.py").read_torch_file(path)
+    return torch_files.read(path)
 
 
 def scheduler(path):

@@ -14,6 +14,7 @@ MOVED = {
     "score_samplers": "samplers.score",
     "score_request": "samplers.request",
     "score_likelihood": "samplers.likelihood",
+    "published": "systems.corruption.published",
 }
 
 

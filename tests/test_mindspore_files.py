@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from ms_ddpm import checkpoint
+from ms_ddpm import checkpoint, torch_files
 from ms_ddpm.errors import UserError
 
 from .conftest import relative_rms
-from .processes import imported
 
 UNET = {"dim": 8, "dim_mults": (1, 2), "channels": 1, "norm": "group", "downsample": "conv"}
 CONFIG = """
@@ -67,8 +66,8 @@ def test_a_port_s_checkpoint_denoises_to_the_same_numbers(mindspore, saved, netw
     import torch
 
     from ms_ddpm import recipes
+    from ms_ddpm.cli import convert as script
 
-    script = imported("scripts/convert.py")
     (tmp_path / "c.yaml").write_text(CONFIG)
     args = {"file": str(saved), "config": str(tmp_path / "c.yaml"), "output_dir": str(tmp_path / "run")}
     machine = {"device_target": "CPU", "device_id": None, "mode": 0, "threads": None, "matmul_precision": "highest"}
@@ -84,7 +83,7 @@ def test_a_port_s_checkpoint_denoises_to_the_same_numbers(mindspore, saved, netw
         y = cell.model(mindspore.Tensor(x), mindspore.Tensor(t)).asnumpy()
         assert relative_rms(y, expected) < 2e-6, weights
     with pytest.raises(UserError, match=r"is a MindSpore checkpoint, not a PyTorch file; run: .* from-mindspore"):
-        script.read_torch_file(saved)
+        torch_files.read(saved)
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,14 @@ from ..keys import MAX_STEPS
 
 if TYPE_CHECKING:
     import numpy as np
+    from mindspore import nn
 
     from ..config import Config
     from ..sources import ImageSource
     from ..trainable import Trainable
     from ..trainer import Trainer
     from .sample import Sampling
+    from .torch_side import TorchSide
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,14 @@ class System:
     def keep_data(self, cell: Trainable, folder: Path) -> None:
         """Writes to the output directory what `open_data` took long to make. Called by the one who may write there."""
 
+    def describe(self, cell: nn.Cell) -> dict[str, Any] | None:
+        """The keys and values from which `build` makes ``cell`` again; None where it is of another system.
+
+        A Cell that was built in Python is saved with them, so that sample.py can load it; without, only Python can.
+        `described.keys_of` finds them. Raises UserError where no configuration can say such a Cell.
+        """
+        return None
+
     # --- what it needs -------------------------------------------------------------------------------------------
 
     def check_sizes(self, config: Config) -> None:
@@ -166,3 +176,9 @@ class System:
     def network_part(self, cell: Trainable) -> Any:
         """The network alone in what `torch_part` gives."""
         return self.torch_part(cell)
+
+    def torch_side(self) -> TorchSide:
+        """What is known of PyTorch's files of these parts: names, constants, releases; see `torch_side.TorchSide`."""
+        from .torch_side import TorchSide
+
+        return TorchSide(self.name)

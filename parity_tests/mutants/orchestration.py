@@ -280,13 +280,13 @@ STORED = (
     ("a scheduler's file goes before arguments", "stored/scheduler",
      edit(P + "schedulers.base:Scheduler.from_config", ("{**given, **arguments}", "{**arguments, **given}"))),
     ("a converted average is begun again", "stored/conversion",
-     edit("scripts.convert:from_torch", ('read["ema_step"]', "0"))),
+     edit(P + "cli.convert:from_torch", ('read["ema_step"]', "0"))),
     ("raw weights are exported as the average", "stored/conversion",
-     edit("scripts.convert:to_torch", ('in tensors["ema"].items()}', 'in tensors["model"].items()}'))),
+     edit(P + "torch_files:write", ('in tensors["ema"].items()}', 'in tensors["model"].items()}'))),
     ("the raw weights are converted twice", "stored/conversion",
-     edit("scripts.convert:from_torch", ('read["ema"] or read["model"]', 'read["model"]'))),
+     edit(P + "cli.convert:from_torch", ('read["ema"] or read["model"]', 'read["model"]'))),
     ("tables of 2.3 for a model of 2022", "stored/conversion",
-     edit(P + "convert:to_torch", ("_is_2022(cell)", "False"))),
+     edit(P + "systems.diffusion.weights:constants", ("_is_2022(cell)", "False"))),
 )
 # fmt: on
 ORCHESTRATION = tuple(

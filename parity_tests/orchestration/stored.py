@@ -225,8 +225,8 @@ def check_conversion(folder: Path) -> None:
     """A PyTorch checkpoint, in and out again: weights, averaged weights, step, calls of the average, tables."""
     import torch
 
-    from ms_ddpm import GaussianDiffusion, Unet, checkpoint, convert
-    from scripts import convert as script
+    from ms_ddpm import GaussianDiffusion, Unet, checkpoint, convert, torch_files
+    from ms_ddpm.cli import convert as script
 
     for norm, table, version in (("rms", "loss_weight", "2.3.4"), ("group", "p2_loss_weight", "1.4.1")):
         unet = Unet(8, dim_mults=(1,), channels=1, norm=norm, rng=0)
@@ -254,7 +254,7 @@ def check_conversion(folder: Path) -> None:
             told = {convert.torch_names(cell)[name]: value for name, value in loaded.arrays[group].items()}
             weights = {name: value for name, value in wanted.items() if name.startswith("model.")}
             assert_same(told, weights, f"{norm}: converted {group}")
-        out = script.read_torch_file(run / "out.pt")
+        out = torch_files.read(run / "out.pt")
         assert_same(out["model"], model, f"{norm}: exported model")
         assert_same(out["ema"], ema, f"{norm}: exported average")
         assert (out["step"], out["ema_step"]) == (41, 37)

@@ -23,6 +23,11 @@ class AutoencoderSystem(System):
 
         return build_autoencoder(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def parameter_count(self, config):
         return sum(2 * 9 * a * b for a, b in pairwise([config.channels, *config.autoencoder_channels]))
 
@@ -43,11 +48,12 @@ class AutoencoderSystem(System):
 
     def sample(self, run):
         from ... import labels, looking
+        from .pictures import look_at_autoencoder
 
         if run.args["labels"]:
             labels.require_conditional(run.cell)
         shown = looking.images_for(run.cell, run.config, run.args["num"], run.args["dataset"])
-        decoded, picture = looking.look_at_autoencoder(run.cell, shown, run.folder, run.args["grid"])
+        decoded, picture = look_at_autoencoder(run.cell, shown, run.folder, run.args["grid"])
         run.say(f"{len(decoded)} reconstructions: {run.save(decoded)}, {picture}")
 
     def torch_part(self, cell):

@@ -24,6 +24,11 @@ class CorruptionSystem(System):
 
         return build_corruption(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def sample(self, run):
         from .pictures import look
 

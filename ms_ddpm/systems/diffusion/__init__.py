@@ -32,6 +32,11 @@ class Diffusion(System):
 
         return build(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def check_sizes(self, config):
         from .size import check
 
@@ -62,6 +67,11 @@ class Diffusion(System):
 
     def network_part(self, cell):
         return cell.model
+
+    def torch_side(self):
+        from .weights import DiffusionTorch
+
+        return DiffusionTorch(self.name)
 
 
 SYSTEM = Diffusion()

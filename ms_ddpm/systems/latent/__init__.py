@@ -18,6 +18,11 @@ class LatentSystem(ScoreSystem):
 
         return build_latent(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def open_data(self, config, cell):
         return cell.open_data(config)
 

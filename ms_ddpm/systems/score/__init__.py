@@ -42,6 +42,11 @@ class ScoreSystem(System):
 
         return build_score(config)
 
+    def describe(self, cell):
+        from .described import describe
+
+        return describe(cell)
+
     def open_images(self, config, dataset=None, image_size=None):
         from ... import data
 
@@ -65,6 +70,11 @@ class ScoreSystem(System):
 
     def torch_part(self, cell):
         return cell.net
+
+    def torch_side(self):
+        from .weights import ScoreTorch
+
+        return ScoreTorch(self.name)
 
 
 SYSTEM = ScoreSystem()
