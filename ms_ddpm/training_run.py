@@ -360,9 +360,8 @@ class TrainingRun:
         while self.step < self.total_steps and not (stops if self.group.world == 1 else all_stop):
             lr = self.rate(self.step)
             began = time.perf_counter()
-            before = (
-                self._counters()
-            )  # in case this step turns out bad: the loss scale changes within it, on the device
+            # For a step that turns out bad; read now, because the loss scale changes within it, on the device.
+            before = self._counters()
             result = self.train_step(lr, next(inputs), stop=bool(stops))
             all_stop = result.stop
             self._count(result)
