@@ -24,6 +24,11 @@ class CorruptionSystem(System):
 
         return build_corruption(config)
 
+    def parameter_count(self, config):
+        from .size import parameter_count
+
+        return parameter_count(config.channels)
+
     def sample(self, run):
         from .pictures import look
 
