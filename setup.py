@@ -112,7 +112,8 @@ gpu = [
     )
 ]
 PYTEST = "pytest>=8,<9.2"  # pytest-xdist 3.8 cannot tell 9.2 which tests belong together; they compile everything twice
-parity = [*torch, "tomli; python_version < '3.11'"]
+toml = ["tomli; python_version < '3.11'"]  # for the harness, which needs no PyTorch where results are recorded
+parity = torch
 peers = [*parity, "diffusers>=0.30"]
 docs = [
     "mkdocs-material>=9.6,<10",
@@ -151,7 +152,8 @@ setup(
         "matplotlib>=3.7",
         "PyYAML",
         "safetensors>=0.4",
-    ],
+    ]
+    + toml,
     extras_require={
         "digits": digits,
         "gpu": gpu,
