@@ -45,7 +45,7 @@ for archive in "$work"/dist/*.whl "$sources"; do
   echo "--- $(basename "$archive")"
   environment=$work/environment-${archive##*.}
   "$python" -m venv "$environment"
-  MS_DDPM_BUILD_KERNELS=0 "$environment/bin/python" -m pip install --quiet --no-deps "$archive"
+  MS_DDPM_BUILD_KERNELS=0 "$environment/bin/python" -m pip install --quiet --no-deps --no-cache-dir "$archive"
   # The packages of PYTHON follow its own; a .pth of theirs, such as a clone's, is not read there.
   echo "$packages" > "$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages.pth"
   check "$environment/bin"
