@@ -20,6 +20,7 @@ from setuptools.command.build_ext import build_ext
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+?)"', (here / "ms_ddpm" / "__init__.py").read_text(encoding="utf-8"))[1]
 PACKAGES = ("ms_ddpm", "torch_ref", "portparity", "parity_tests", "ms_ddpm_bench")
+RECIPES = "ms_ddpm.configs"  # configs/ of the clone, inside the installed library
 SOURCES = "ms_ddpm/ops/csrc"
 ONEDNN_HEADERS = "onednn-devel>=2025,<2027"  # oneDNN 3.x; the functions used are the same in all of it
 SOURCE_FILES = sorted(f"{SOURCES}/{path.name}" for path in (Path(__file__).parent / SOURCES).glob("*.*"))
@@ -111,7 +112,8 @@ gpu = [
     )
 ]
 PYTEST = "pytest>=8,<9.2"  # pytest-xdist 3.8 cannot tell 9.2 which tests belong together; they compile everything twice
-parity = [*torch, "tomli; python_version < '3.11'"]
+toml = ["tomli; python_version < '3.11'"]  # for the harness, which needs no PyTorch where results are recorded
+parity = torch
 peers = [*parity, "diffusers>=0.30"]
 docs = [
     "mkdocs-material>=9.6,<10",
@@ -130,12 +132,18 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=[f"{name}{dot}" for name in PACKAGES for dot in ("", ".*")]),
+    packages=[*find_packages(include=[f"{name}{dot}" for name in PACKAGES for dot in ("", ".*")]), RECIPES],
+    package_dir={RECIPES: "configs"},
     ext_modules=[]
     if os.environ.get("MS_DDPM_BUILD_KERNELS") == "0"
     else [Extension("ms_ddpm.ops._kernels", sources=[], depends=SOURCE_FILES)],
     cmdclass={"build_ext": BuildKernels},
-    package_data={"ms_ddpm": ["py.typed"], "parity_tests": ["tolerances.toml", "bundles/*/*", "bundles_long/*/*"]},
+    package_data={
+        "ms_ddpm": ["py.typed"],
+        RECIPES: ["*.yaml"],
+        "parity_tests": ["tolerances.toml", "bundles/*/*", "bundles_long/*/*"],
+    },
+    entry_points={"console_scripts": ["ms-ddpm = ms_ddpm.cli.__main__:console"]},
     install_requires=[
         "mindspore>=2.9,<2.12",
         "numpy>=1.26,<2",  # with numpy 2, MindSpore 2.10 raises in places
@@ -144,7 +152,8 @@ setup(
         "matplotlib>=3.7",
         "PyYAML",
         "safetensors>=0.4",
-    ],
+    ]
+    + toml,
     extras_require={
         "digits": digits,
         "gpu": gpu,

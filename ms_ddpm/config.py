@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -262,20 +263,50 @@ def _parse(text: str) -> Any:
         raise ValueError(reason_of(error)) from None  # PyYAML's constructors let all of these through
 
 
-def from_yaml(path: str | Path, system: str | None = None) -> dict[str, Any]:
-    """Typed values of a YAML file, as `from_mapping`.
+@cache
+def recipes() -> dict[str, Path]:
+    """The recipes that come with the library, by name: they lie inside it or, in a clone, beside it."""
+    inside = Path(__file__).parent / "configs"
+    folder = inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
-    Raises UserError where it cannot be read or a key or value is wrong.
+
+def recipe_file(given: str | Path) -> Path:
+    """The file that ``--config given`` means: the one at that path or, where none is, the recipe of that name.
+
+    Raises UserError, which lists the recipes, for a bare name that is neither.
     """
+    given = os.fspath(given)
+    bare = os.path.basename(given) == given and not os.path.splitext(given)[1]
+    if not bare or (os.path.lexists(given) and not os.path.isdir(given)):
+        return Path(given)
+    if given not in recipes() and not os.path.lexists(given):
+        raise UserError(f"--config {given} is neither a file nor one of the recipes: {', '.join(recipes())}")
+    return recipes().get(given, Path(given))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What the YAML file at ``path``, or the recipe of that name, holds. Raises UserError where it cannot be read."""
     from .untrusted import read_text
 
     try:
-        values = _parse(read_text(path, MAX_YAML))
+        return _parse(read_text(recipe_file(path), MAX_YAML))
     except OSError as error:
-        raise UserError(f"cannot read --config {path}: {error.strerror or error}") from None
+        stem = Path(path).stem
+        hint = f"; the recipe of that name is --config {stem}" if stem in recipes() else ""
+        raise UserError(f"cannot read --config {path}: {error.strerror or error}{hint}") from None
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"--config {path} is not YAML: {reason_of(error)}") from None
-    return from_mapping(values, f"--config {path}", system)
+
+
+def from_yaml(path: str | Path, system: str | None = None) -> dict[str, Any]:
+    """Typed values of a YAML file, or of a recipe by its name, as `from_mapping`.
+
+    Raises UserError where it cannot be read or a key or value is wrong.
+    """
+    return from_mapping(read_yaml(path), f"--config {path}", system)
 
 
 def add_options(
@@ -293,13 +324,18 @@ def add_options(
     keys.add_flags(parser, [known[name] for name in names if name != "source"], hidden)
 
 
-def resolve(flags: dict[str, Any], config_path: str | None) -> Config:
+def resolve(flags: dict[str, Any], config_path: str | None, held: Any = None) -> Config:
     """The configuration of a YAML file (or the defaults) overridden by flags.
+
+    ``config_path`` is a path or a recipe's name; ``held`` what `read_yaml` gave for it, where it has been read already.
 
     Raises UserError for a value that does not fit, and for a key that only other systems read.
     """
     system = flags.get("system")
-    values = from_yaml(config_path, system) if config_path else {}
+    values = {}
+    if config_path:
+        held = read_yaml(config_path) if held is None else held
+        values = from_mapping(held, f"--config {config_path}", system)
     system = system or values.get("system", DEFAULT_SYSTEM)
     fields = all_fields() | system_fields(system)
     typed = {name: keys.read_value(fields[name], value) for name, value in flags.items() if name in fields}

@@ -2,6 +2,10 @@
 
 A width of a billion, or a million images at a time, is refused here in one line before anything is allocated. All sizes
 in bytes are lower bounds, so that nothing is refused that could have run.
+
+Why arithmetic, and not the model's own shapes: importing MindSpore alone takes ten times as long as such a refusal, its
+tensors are allocated when they are made, and their sizes end at 2^63. tests/test_sizes.py builds every recipe, and
+every option of every system, and refuses a number that is not the built model's.
 """
 
 from __future__ import annotations
@@ -10,6 +14,11 @@ from . import memory, registry
 from .config import Config
 
 FLOAT = 4  # bytes
+
+
+def conv(dim_in: int, dim_out: int, kernel: int = 1, bias: bool = True) -> int:
+    """Parameters of a convolution, plain or transposed, with a square kernel; with a kernel of 1, of a linear layer."""
+    return dim_in * dim_out * kernel**2 + (dim_out if bias else 0)
 
 
 def image_sides(config: Config) -> tuple[int, int]:

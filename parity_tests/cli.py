@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ms_ddpm.cli import Parser
+from ms_ddpm.cli import Parser, command_line
 from ms_ddpm.errors import UserError, reason_of
 from portparity import classes
 from portparity.errors import AGREE, DIFFER, HarnessError, NothingRan
@@ -193,8 +192,8 @@ def _finish(
 
     found = report.results(
         outcomes, candidate=sides[0], reference=sides[1], bundle=bundle, environment=environment(options),
-        command=shlex.join(["python", "scripts/parity.py", *sys.argv[1:]]), seconds=time.perf_counter() - began,
-        check="python scripts/parity.py check", mutants=mutants, left_out=left_out,
+        command=command_line("parity", options.argv), seconds=time.perf_counter() - began,
+        check=command_line("parity", ["check"]), mutants=mutants, left_out=left_out,
     )  # fmt: skip
     written = report.write(found, options.output_dir)
     print(report.terminal.summary(found))
@@ -327,7 +326,7 @@ def run_mutants(options: argparse.Namespace) -> int:
     matrix = kill_matrix(variants=options.variants)
     found = report.results(
         [], candidate="mutants", reference="torch", environment=environment(options), mutants=matrix,
-        command="python scripts/parity.py mutants", seconds=time.perf_counter() - began,
+        command=command_line("parity", ["mutants"]), seconds=time.perf_counter() - began,
     )  # fmt: skip
     written = report.write(found, options.output_dir)
     print(report.markdown.kill_matrix(matrix))
@@ -373,7 +372,9 @@ def run_report(options: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; harness errors become one line and their exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     options = build_parser().parse_args(argv)
+    options.argv = argv
     for name in ("seed", "seeds", "variants"):
         if not 0 <= getattr(options, name, 0) < 2**63:
             raise UserError(f"--{name} is {getattr(options, name)}, expected 0 or more, below 2^63")

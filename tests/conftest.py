@@ -33,13 +33,10 @@ def mindspore():
 
 @pytest.fixture
 def train_script():
-    """scripts/train.py as a module of its own."""
-    import importlib.util
+    """The module of the command train."""
+    from ms_ddpm.cli import train
 
-    spec = importlib.util.spec_from_file_location("train_script", ROOT / "scripts" / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return train
 
 
 @pytest.fixture

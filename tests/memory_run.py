@@ -13,8 +13,6 @@ import json
 import os
 import sys
 
-from .conftest import ROOT
-
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -32,11 +30,8 @@ def report(step: int) -> None:
 def train(options: list[str], every: int) -> None:
     from ms_ddpm import runtime
     from ms_ddpm.cli import Parser
+    from ms_ddpm.cli.train import build_trainer
     from ms_ddpm.config import add_options, resolve
-
-    sys.path.insert(0, str(ROOT / "scripts"))
-    from train import build_trainer
-
     from ms_ddpm.distributed import ALONE
 
     parser = Parser(prog="memory_run")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from ms_ddpm import checkpoint
+from ms_ddpm import checkpoint, config, untrusted
+from ms_ddpm.cli.__main__ import COMMANDS
+from ms_ddpm.cli.__main__ import main as command_main
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
@@ -63,6 +66,90 @@ print([m for m in heavy if m in sys.modules], file=sys.stderr)
 """
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip()
     assert loaded == "[]"
+
+
+HEAVY = ("mindspore", "torch", "numpy", "PIL", "matplotlib", "scipy", "sklearn", "yaml", "ms_ddpm.config")
+
+
+def command(*arguments):
+    """``ms-ddpm`` with ``arguments``, in a process of its own in an empty directory."""
+    return subprocess.run([sys.executable, "-m", "ms_ddpm.cli", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_command_lists_what_it_can_do_at_once():
+    """0.1 s on two cores of 2.6 GHz; what would make it slow is an import."""
+    code = f"""
+import sys
+sys.argv = ["ms-ddpm", "--help"]
+from ms_ddpm.cli.__main__ import console
+try:
+    console()
+except SystemExit:
+    print([name for name in {HEAVY} if name in sys.modules])
+"""
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.splitlines()
+    assert lines[-1] == "[]"
+    listed = [line.split()[0] for line in lines[lines.index("commands:") + 1 : -1]]
+    assert listed == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_its_script_by_another_name(name):
+    """--help names nothing that stands in a clone alone, and names itself."""
+    shown = command(name, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(f"usage: ms-ddpm {name} ")
+    assert not re.findall(rf"python scripts/|\b(?:{'|'.join(COMMANDS)})\.py", shown.stdout)
+    place = ROOT / "scripts" / f"{name}.py"
+    if place.exists():
+        clone = subprocess.run([sys.executable, str(place), "--help"], capture_output=True, text=True).stdout
+        options = re.compile(r"^  (--[\w-]+)", re.MULTILINE)
+        assert options.findall(shown.stdout) == options.findall(clone)
+        assert clone.startswith(f"usage: {name}.py ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["'trian'", "did you mean train", "see ms-ddpm --help"]),
+        (["quux"], ["'quux'", "expected one of: train, sample,"]),
+        ([], ["no command", "compare"]),
+        (["--verbose"], ["--verbose"]),
+        (["train", "--dimm", "8"], ["--dimm", "see ms-ddpm train --help"]),
+        (["verify", "."], ["no checkpoint in .", "of ms-ddpm train"]),
+        (["train", "--config", "diggits"], ["--config diggits", "cifar10, corruption,"]),
+        (["train", "--config", "configs/mnist.yaml"], ["configs/mnist.yaml", "recipe of that name is --config mnist"]),
+    ],
+)  # fmt: skip
+def test_a_command_that_is_none_is_one_line(arguments, words):
+    refused(command(*arguments), *words)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(COMMANDS, "parity", ("left_out.cli", ""))
+    with pytest.raises(UserError, match=r"parity needs the package left_out, .* python scripts/parity\.py$"):
+        command_main(["parity", "--help"])
+
+
+def test_a_recipe_is_found_by_its_name_and_a_file_goes_before_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.resolve({}, "digits") == config.resolve({}, str(ROOT / "configs" / "digits.yaml"))
+    (tmp_path / "digits").mkdir()  # a folder of images, say
+    assert config.resolve({}, "digits").train_num_steps == 2400
+    (tmp_path / "digits").rmdir()
+    (tmp_path / "digits").write_text("train_num_steps: 7\n")
+    assert config.resolve({}, "digits").train_num_steps == 7
+
+
+def test_the_recipe_is_read_once(train_script, tmp_path, monkeypatch):
+    """For the system whose options there are, and for its values."""
+    read, recipe = [], tmp_path / "c.yaml"
+    recipe.write_text("system: score\ntrain_num_steps: 0\n")
+    read_text = untrusted.read_text
+    monkeypatch.setattr(untrusted, "read_text", lambda path, *limit: read.append(path) or read_text(path, *limit))
+    with pytest.raises(UserError, match="train_num_steps is 0"):
+        train_script.main(["--config", str(recipe)])
+    assert read == [recipe]
 
 
 def test_a_run_leaves_what_the_readme_says(run):
@@ -173,12 +260,12 @@ def test_who_names_no_data_trains_the_digits_recipe_and_is_told(train_script, mi
 
 def test_other_systems_and_files_are_run_as_they_are_named(train_script):
     assert train_script.chosen_recipe({"system": "score"}, None) is None
-    assert train_script.chosen_recipe({"system": "diffusion"}, None) == str(train_script.FIRST_RECIPE)
+    assert train_script.chosen_recipe({"system": "diffusion"}, None) == str(ROOT / "configs" / "digits.yaml")
     assert train_script.chosen_recipe({}, "mine.yaml") == "mine.yaml"
 
 
-def test_a_script_without_its_recipes_says_what_to_name(train_script, monkeypatch, tmp_path):
-    monkeypatch.setattr(train_script, "FIRST_RECIPE", tmp_path / "configs" / "digits.yaml")
+def test_a_script_without_its_recipes_says_what_to_name(train_script, monkeypatch):
+    monkeypatch.setattr(train_script, "recipes", dict)
     with pytest.raises(
         UserError, match=r"^neither --config nor --dataset is given, .*digits.yaml, is not there; name a"
     ):

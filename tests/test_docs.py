@@ -247,7 +247,7 @@ def commands(page):
 
 def spoken(page):
     """Commands within the text."""
-    return [" ".join(found.split()) for found in re.findall(r"`(python [^`]+)`", prose(read(page)))]
+    return [" ".join(found.split()) for found in re.findall(r"`((?:python|ms-ddpm) [^`]+)`", prose(read(page)))]
 
 
 class Parsed(BaseException):
@@ -261,7 +261,14 @@ def parsed(command, monkeypatch):
     """
     words = [word for word in shlex.split(command) if word != "..."]
     named = next((i for i, word in enumerate(words) if re.fullmatch(r"scripts/\w+\.py", word)), None)
-    if words[:2] == ["python", "-m"] and words[2].startswith("ms_ddpm."):
+    if words == ["ms-ddpm", "--help"]:
+        return None
+    if words[0] == "ms-ddpm" or words[:3] == ["python", "-m", "ms_ddpm.cli"]:
+        from ms_ddpm.cli.__main__ import main
+
+        name, *arguments = words[1 if words[0] == "ms-ddpm" else 3 :]
+        arguments = [name, *arguments]
+    elif words[:2] == ["python", "-m"] and words[2].startswith("ms_ddpm."):
         name, arguments = words[2], words[3:]
         module = importlib.import_module(f"{name}.__main__" if name == "ms_ddpm.doctor" else name)
         main = module.main
@@ -296,7 +303,7 @@ def test_every_command_of_every_page_is_understood_by_its_script(page, monkeypat
             name, options = parsed(command, monkeypatch) or ("", {})
         except SystemExit:
             pytest.fail(f"{page}: {command}")
-        if name == "scripts/train.py":
+        if name in ("scripts/train.py", "train"):
             config.resolve({k: v for k, v in options.items() if k != "config"}, options["config"])
 
 
@@ -307,6 +314,8 @@ def test_every_command_of_every_page_is_understood_by_its_script(page, monkeypat
         "python scripts/parity.py chek",
         "python -m ms_ddpm.doctor --device GPU",
         "msrun --worker_num 2 scripts/sample.py --nums 3",
+        "ms-ddpm trian --config digits",
+        "ms-ddpm train --dimm 3",
     ],
 )
 def test_a_command_that_a_script_refuses_is_seen(command, monkeypatch):

@@ -1,13 +1,10 @@
 """scripts/explain.py: the operations are what their names say, every page is drawn, bad input is one line."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from ms_ddpm.errors import UserError
 
-from .conftest import ROOT
 from .drawn import places
 from .processes import script
 
@@ -151,11 +148,7 @@ def test_the_script_writes_what_it_names(tmp_path):
 
 
 def test_the_script_knows_the_pages_of_the_library():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import explain as script
-    finally:
-        sys.path.pop(0)
+    from ms_ddpm.cli import explain as script
     from ms_ddpm.explain import PAGES
 
     assert tuple(PAGES) == script.PAGES
@@ -178,12 +171,8 @@ def test_bad_input_to_the_script_is_one_line(args, words, tmp_path):
     import io
 
     from ms_ddpm import cli
+    from ms_ddpm.cli import explain as script
 
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import explain as script
-    finally:
-        sys.path.pop(0)
     said = io.StringIO()
     with contextlib.redirect_stderr(said), pytest.raises(SystemExit) as stopped:
         cli.run(script.main, [*args, "--output_dir", str(tmp_path / "out")])

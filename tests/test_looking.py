@@ -10,8 +10,6 @@ from ms_ddpm import checkpoint, data
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
 
-from .processes import imported
-
 HELD_OUT = 11
 
 
@@ -26,8 +24,9 @@ def pynative(mindspore):
 
 @pytest.fixture(scope="module")
 def sample():
-    module = imported("scripts/sample.py")
-    return lambda *args: module.main([*map(str, args), "--mode", "1"])
+    from ms_ddpm.cli import sample
+
+    return lambda *args: sample.main([*map(str, args), "--mode", "1"])
 
 
 def saved(folder, build, **options):

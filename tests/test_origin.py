@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 
 from ms_ddpm import evaluation, images, origin, registry
+from ms_ddpm.cli import evaluate
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.data import open_images
 from ms_ddpm.errors import UserError
-
-from .processes import imported
 
 
 @pytest.fixture(scope="module")
 def main():
     """evaluate.py, in this process."""
-    return imported("scripts/evaluate.py").main
+    return evaluate.main
 
 
 def shirts(count=70, side=28):

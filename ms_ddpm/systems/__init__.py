@@ -133,7 +133,10 @@ class System:
         """Raises UserError where images and network do not fit together, before anything is allocated."""
 
     def parameter_count(self, config: Config) -> int:
-        """At least so many parameters has the network; 0: not known. Plain arithmetic, free of MindSpore."""
+        """How many parameters the Cell of `build` holds, trained or not; 0: not known.
+
+        Plain arithmetic, free of MindSpore: what no machine can hold is refused before MindSpore is imported.
+        """
         return 0
 
     def kept_per_image(self, config: Config) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
 
-from ms_ddpm.cli import Parser, output_directory
+from ms_ddpm.cli import Parser, command_line, output_directory
 from ms_ddpm.config import FIELDS, add_options, resolve
 from ms_ddpm.errors import UserError
 from portparity.errors import AGREE, DIFFER, HarnessError
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if own[name] < 1:
             raise UserError(f"--{name} is {own[name]}, expected at least 1")
     config = resolve(flags, flags.pop("config"))
-    command = shlex.join(["python", "scripts/compare.py", *(sys.argv[1:] if argv is None else argv)])
+    command = command_line("compare", sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         return _compare(config, own, command)

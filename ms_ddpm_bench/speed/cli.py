@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ms_ddpm.cli import Parser
+from ms_ddpm.cli import Parser, command_line
 from ms_ddpm.errors import UserError, reason_of
 
 DESCRIPTION = """How fast, and how large: MindSpore against PyTorch, same weights, same inputs, same cores.
@@ -216,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan, settings = _plan(options), _settings(options)
     arguments = sys.argv[1:] if argv is None else argv
     found = results.empty(
-        shlex.join(["python", "scripts/bench.py", *arguments]),
+        command_line("bench", arguments),
         datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
         machine.describe(),
         dataclasses.asdict(settings)

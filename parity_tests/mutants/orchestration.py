@@ -227,10 +227,10 @@ ASKED = (
      edit(P + "systems.sample:Sampling.animate", ('seed=self.args["seed"]', "seed=0"))),
 )
 SETTINGS = (
-    ("weight_decay is not passed on", "settings/trainer", edit("scripts.train:build_trainer", ('"weight_decay",', ""))),
+    ("weight_decay is not passed on", "settings/trainer", edit(P + "cli.train:build_trainer", ('"weight_decay",', ""))),
     ("max_grad_norm is not passed on", "settings/trainer",
-     edit("scripts.train:build_trainer", ('"max_grad_norm",', ""))),
-    ("flip is not passed on", "settings/trainer", edit("scripts.train:build_trainer", ("=config.flip", "=False"))),
+     edit(P + "cli.train:build_trainer", ('"max_grad_norm",', ""))),
+    ("flip is not passed on", "settings/trainer", edit(P + "cli.train:build_trainer", ("=config.flip", "=False"))),
     ("schedule_fn_kwargs are not passed on", "settings/diffusion",
      edit(P + "systems.diffusion.model:build", ("schedule_fn_kwargs=config.schedule_fn_kwargs,", ""))),
     ("min_snr_gamma is not passed on", "settings/diffusion",

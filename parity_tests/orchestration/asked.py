@@ -143,9 +143,9 @@ def check_alone(folder: Path) -> None:
 
 def check_script(folder: Path) -> None:
     """sample.py: the animation and the grid are of the same images, rows of an interpolation of one seed."""
+    from ms_ddpm.cli import sample
     from ms_ddpm.config import Config
     from ms_ddpm.systems.diffusion import pictures
-    from scripts import sample
 
     model = make_diffusion(sampling_timesteps=3, ddim_sampling_eta=0.5)
     config = Config(image_size=list(SIDES), timesteps=T, sampling_timesteps=3, validation_images=0, dataset="pixels")

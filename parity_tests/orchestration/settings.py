@@ -69,7 +69,7 @@ def assert_given(calls: mock.Mock, keys: dict[str, str], config, what: str) -> N
 def check_trainer(folder: Path) -> None:
     """train.py gives the Trainer every key that it takes."""
     from ms_ddpm import trainer
-    from scripts import train
+    from ms_ddpm.cli import train
 
     keys = {a: k for a, k in keys_of(trainer.Trainer.__init__).items() if a != "dataset"}
     assert len(keys) > 25
@@ -142,7 +142,7 @@ def check_corruption(folder: Path) -> None:
 def check_machine(folder: Path) -> None:
     """MindSpore is started as the configuration says, by a single process and by a worker."""
     from ms_ddpm import distributed
-    from scripts import train
+    from ms_ddpm.cli import train
 
     keys = {name: name for name in ("mode", "seed", "matmul_precision", "device_id")}
     config = config_with([*keys, "threads"])

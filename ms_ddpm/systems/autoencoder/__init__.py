@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from .. import System
 from .config import AutoencoderConfig
 
@@ -29,7 +27,9 @@ class AutoencoderSystem(System):
         return describe(cell)
 
     def parameter_count(self, config):
-        return sum(2 * 9 * a * b for a, b in pairwise([config.channels, *config.autoencoder_channels]))
+        from .size import parameter_count
+
+        return parameter_count(config.channels, config.autoencoder_channels)
 
     def sample_fn(self, cell, dataset, config):
         from ... import data

@@ -29,6 +29,11 @@ class CorruptionSystem(System):
 
         return describe(cell)
 
+    def parameter_count(self, config):
+        from .size import parameter_count
+
+        return parameter_count(config.channels)
+
     def sample(self, run):
         from .pictures import look
 

@@ -6,7 +6,7 @@ import math
 
 from ...errors import UserError
 from ...layouts import LAYOUTS
-from ...sizes import image_sides
+from ...sizes import conv, image_sides
 from .config import DiffusionConfig
 
 NUM_MEM_KV = 4  # of nets/attention.py
@@ -20,10 +20,6 @@ def _per_stage(value, stages: int, name: str) -> list:
     return list(value)
 
 
-def _conv(dim_in: int, dim_out: int, kernel: int = 1, bias: bool = True) -> int:
-    return dim_in * dim_out * kernel**2 + (dim_out if bias else 0)
-
-
 def parameter_count(config: DiffusionConfig) -> int:
     """Parameters of the U-Net of ``config``, the same number that `nets.unet.Unet` would have."""
     layout, stages = LAYOUTS[config.norm], len(config.dim_mults)
@@ -35,32 +31,32 @@ def parameter_count(config: DiffusionConfig) -> int:
                       else config.full_attn, stages, "full_attn")  # fmt: skip
 
     def block(dim_in: int, dim_out: int) -> int:
-        return _conv(dim_in, dim_out, 3) + (2 * dim_out if layout.group else dim_out)
+        return conv(dim_in, dim_out, 3) + (2 * dim_out if layout.group else dim_out)
 
     def resnet(dim_in: int, dim_out: int) -> int:
-        shortcut = _conv(dim_in, dim_out) if dim_in != dim_out else 0
-        return _conv(time_dim, 2 * dim_out) + block(dim_in, dim_out) + block(dim_out, dim_out) + shortcut
+        shortcut = conv(dim_in, dim_out) if dim_in != dim_out else 0
+        return conv(time_dim, 2 * dim_out) + block(dim_in, dim_out) + block(dim_out, dim_out) + shortcut
 
     def attention(width: int, i: int, softmax: bool) -> int:
         hidden = heads[i] * dim_heads[i]
         memories = 2 * hidden * NUM_MEM_KV if layout.memory else 0
         norms = width if softmax else 2 * width
-        return norms + memories + _conv(width, 3 * hidden, bias=False) + _conv(hidden, width)
+        return norms + memories + conv(width, 3 * hidden, bias=False) + conv(hidden, width)
 
     outputs = config.channels * (2 if config.learned_variance else 1)
-    total = _conv(config.channels * (2 if config.self_condition else 1), widths[0], 7)
+    total = conv(config.channels * (2 if config.self_condition else 1), widths[0], 7)
     fourier = config.learned_sinusoidal_cond or config.random_fourier_features
     total += config.learned_sinusoidal_dim // 2 if fourier else 0
-    total += _conv(config.learned_sinusoidal_dim + 1 if fourier else dim, time_dim) + _conv(time_dim, time_dim)
+    total += conv(config.learned_sinusoidal_dim + 1 if fourier else dim, time_dim) + conv(time_dim, time_dim)
     for i in range(stages):
         width, wider, last = widths[i], widths[i + 1], i == stages - 1
         total += 2 * resnet(width, width) + attention(width, i, softmax=full[i])
-        total += _conv(width, wider, 3 if last else 4 if config.downsample == "conv" else 2)
+        total += conv(width, wider, 3 if last else 4 if config.downsample == "conv" else 2)
         # and the stage of the same resolution on the way up
-        total += 2 * resnet(wider + width, wider) + attention(wider, i, softmax=full[i]) + _conv(wider, width, 3)
+        total += 2 * resnet(wider + width, wider) + attention(wider, i, softmax=full[i]) + conv(wider, width, 3)
     mid = widths[-1]
     total += 2 * resnet(mid, mid) + attention(mid, stages - 1, softmax=True)
-    return total + resnet(widths[0] * 2, widths[0]) + _conv(widths[0], outputs)
+    return total + resnet(widths[0] * 2, widths[0]) + conv(widths[0], outputs)
 
 
 def skip_values(config: DiffusionConfig) -> int:

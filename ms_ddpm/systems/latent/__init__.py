@@ -23,6 +23,11 @@ class LatentSystem(ScoreSystem):
 
         return describe(cell)
 
+    def parameter_count(self, config):
+        from .size import parameter_count
+
+        return parameter_count(config)
+
     def open_data(self, config, cell):
         return cell.open_data(config)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from ...config_systems import SCORE_SAMPLERS
 from ...errors import UserError, quoted
 from .. import STEPS, Option, System
@@ -55,9 +53,9 @@ class ScoreSystem(System):
         )
 
     def parameter_count(self, config):
-        widths = [config.channels, *config.channel_widths]
-        classes = config.num_classes * config.text_dim
-        return sum(2 * 9 * a * b for a, b in pairwise(widths)) + config.embed_dim**2 + classes
+        from .size import parameter_count
+
+        return parameter_count(config)
 
     def sample(self, run):
         super().sample(run)
