@@ -214,10 +214,10 @@ def test_a_dtype_that_the_device_lacks_is_refused_before_anything_is_changed(min
     from ms_ddpm import Unet, amp
 
     unet = Unet(8, dim_mults=(1,), channels=1, rng=0)
-    before = unet.channels_last
+    before = unet.by_kernels
     with pytest.raises(UserError, match=r"'bfloat16', but MindSpore 2\.\d+.* use --amp_dtype float16 or --amp_level"):
         amp.apply_amp(unet, "O1", "bfloat16")
-    assert unet.channels_last == before
+    assert unet.by_kernels == before
     assert {layer.compute_dtype for _, layer in unet.cells_and_names() if hasattr(layer, "compute_dtype")} == {None}
 
 

@@ -91,6 +91,14 @@ def why_not(spec: Mapping) -> str:
     return f"the C++ kernels cannot be used: {reason}" if reason else ""
 
 
+def one_of(scale_and_shift: tuple) -> tuple:
+    """PyTorch's scale and shift, (B, C, 1, 1) each or neither there, as our one array (B, 2 C)."""
+    if not scale_and_shift:
+        return ()
+    joined = ops.concat(scale_and_shift, 1)
+    return (joined.reshape(joined.shape[:2]),)
+
+
 def with_kernels(call: Callable) -> Callable:
     """A call of layers with channels last, on an image (B, C, H, W), or a vector, and with the same axes returned."""
 
@@ -120,9 +128,16 @@ def _call_of(layer: str, cell: nn.Cell, residual: bool) -> Callable:
     if layer == "dropout_block":  # ours makes the mask from a key
 
         def dropout_block(x, key, mask):
-            return cell(x, None, None, key)
+            return cell(x, None, key)
 
         return dropout_block
+
+    if layer == "block":  # ours takes the scale and the shift in one
+
+        def block(x, *scale_and_shift):
+            return cell(x, *one_of(scale_and_shift))
+
+        return block
 
     def plain(*args):
         return cell(*args)
@@ -140,7 +155,7 @@ def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0",
         amp.apply_amp(cell, level, dtype)
         call = _call_of(kind, cell, residual)
         if by_kernels:
-            layers.use_channels_last(cell, True)
+            layers.use_kernels(cell, True)
             call = with_kernels(call)
         return cell, with_gradients(call, cell, positions, mode)
 
