@@ -41,7 +41,7 @@ ROWS = (  # name, family, place, bug, source
           ("_group(x, weight, bias, groups, eps, None)", "_group(x, weight, bias, groups, eps, None) + shift")),
      "order of norm and sum"),
     ("output not divided by the deviation", "network", "network/score_*",
-     edit(S + "TimeScoreNet.scaled", ("h / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)", "h * 1.0")),
+     edit(S + "TimeScoreNet.scaled", (" / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)", " * 1.0")),
      "Song et al., appendix C"),
     ("skip before what it joins", "network", "network/score_concat-*",
      edit(S + "ScoreUnet.joined", ("self.concat(h, skip)", "self.concat(skip, h)")),
