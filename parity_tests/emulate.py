@@ -59,7 +59,7 @@ def _level_o1(rounded: Callable) -> list:
             raise NotImplementedError(f"level {level} has no emulation")
 
     return [
-        mock.patch.object(layers._Affine, "affine", affine),
+        mock.patch.object(layers.Affine, "affine", affine),
         mock.patch.object(amp, "apply_amp", apply_amp),
     ]
 

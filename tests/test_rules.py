@@ -130,7 +130,7 @@ def public_definitions(path):
                     "forward",
                     "backward",
                     "bprop",
-                    "product",
+                    "place",
                     "prepared_weight",
                     "memory_shape",
                     "error",

@@ -10,12 +10,13 @@ from mindspore import Parameter, Tensor, nn
 from ..layouts import LAYOUTS
 from ..ops import by_operators
 from ..ops.by_operators import NUM_MEM_KV
+from ..ops.placed import Placed
 from ..random import normal
 from .layers import Conv2d
 from .norms import ChannelLayerNorm, RMSNorm
 
 
-class _Attention(nn.Cell):
+class _Attention(Placed):
     """What both attentions share: normalised input, q k v from one convolution, memory keys and values."""
 
     def __init__(self, dim: int, heads: int, dim_head: int, norm: str, rng: np.random.Generator):
@@ -55,7 +56,6 @@ class LinearAttention(_Attention):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         self.attend = on.linear_attention(self.heads, self.dim_head, self.has_memory, self.layout.divides_values)
 
     def memory_shape(self) -> tuple[int, ...]:
@@ -87,7 +87,6 @@ class Attention(_Attention):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         self.attend = on.full_attention(self.heads, self.dim_head, self.has_memory, self.chunked)
 
     def memory_shape(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn
 from ..layouts import LAYOUTS
 from ..ops import by_operators
 from ..ops.dropout import HashDropout
+from ..ops.placed import Placed
 from .layers import Conv2d, Linear, WeightStandardizedConv2d
 from .norms import GroupNorm, RMSNorm
 
@@ -59,7 +60,7 @@ class ResnetBlock(nn.Cell):
         return self.block2(h, None, None, self.res_conv(x) if self.widens else x)
 
 
-class UnshuffleDownsample(nn.Cell):
+class UnshuffleDownsample(Placed):
     """(B, C, H, W) -> (B, dim_out, H/2, W/2): 2x2 pixels become channels, then a 1x1 convolution."""
 
     def __init__(self, dim: int, dim_out: int, rng: np.random.Generator):
@@ -68,14 +69,13 @@ class UnshuffleDownsample(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         self.unshuffled = on.unshuffled()
 
     def construct(self, x: Tensor) -> Tensor:
         return self.unshuffled(self.conv, x)
 
 
-class Upsample(nn.Cell):
+class Upsample(Placed):
     """(B, C, H, W) -> (B, dim_out, 2H, 2W): nearest neighbour, then a 3x3 convolution."""
 
     def __init__(self, dim: int, dim_out: int, rng: np.random.Generator):
@@ -84,7 +84,6 @@ class Upsample(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         self.upsample = on.upsample()
 
     def construct(self, x: Tensor) -> Tensor:

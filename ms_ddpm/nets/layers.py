@@ -8,6 +8,7 @@ precision is lowered (``compute_dtype``) and where the C++ kernels are put under
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 
 import mindspore as ms
@@ -17,6 +18,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from ..arrays import TakesArrays
 from ..errors import UserError
 from ..ops import by_kernels, by_operators, kernels
+from ..ops.placed import Placed
 from ..random import host_rng, normal
 from ..runtime import device_target, warn_of_slow_convolutions
 
@@ -30,20 +32,19 @@ def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
 def use_kernels(cell: nn.Cell, on: bool) -> None:
     """Every layer inside ``cell`` runs by the C++ kernels, in float32 and on (B, H, W, C), or by MindSpore's operators.
 
-    A layer that can has a method ``place``, which fetches its operations from `ops.by_kernels` or `ops.by_operators`.
     Raises UserError where the kernels are wanted and cannot be used.
     """
     if on and kernels.why_not():  # which starts them, too
         raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
     for _, layer in cell.cells_and_names():
+        if on and isinstance(layer, Affine):
+            layer.compute_in(None)
         if hasattr(layer, "place"):
             layer.place(by_kernels if on else by_operators)
             layer.by_kernels = on
-        if on and isinstance(layer, _Affine):
-            layer.compute_dtype = layer.output_dtype = None
 
 
-class KernelNet(TakesArrays):
+class KernelNet(TakesArrays, Placed):
     """A whole network, called with tensors or numpy arrays, that runs by the C++ kernels or without them."""
 
     def choose_kernels(self, use_kernels: bool | None) -> None:
@@ -51,8 +52,8 @@ class KernelNet(TakesArrays):
         self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
 
     def place(self, on: ModuleType) -> None:
-        """See `use_kernels`: how images get into the layers and out of them, and what stands between layers."""
-        self.enter, self.leave, self.concat, self.sides = on.enter(), on.leave(), on.concat(), on.sides()
+        """How images get into the layers and out of them, and what stands between layers."""
+        self.enter, self.leave, self.concat, self.sides = on.enter, on.leave, on.concat(), on.sides
 
     def use_kernels(self, on: bool) -> None:
         """Runs by the C++ kernels, in float32 (again, after `ms_ddpm.amp`), or by MindSpore's operators.
@@ -64,10 +65,20 @@ class KernelNet(TakesArrays):
         use_kernels(self, on)
 
 
-class _Affine(nn.Cell):
-    """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.amp`)."""
+class Affine(Placed):
+    """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.amp`).
 
-    def __init__(self, shape: tuple[int, ...], dim_out: int, bias: bool, rng: np.random.Generator | None):
+    With ``float32_out`` the result is float32 whatever that precision is.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dim_out: int,
+        bias: bool,
+        rng: np.random.Generator | None,
+        float32_out: bool = False,
+    ):
         super().__init__()
         rng = host_rng(rng)
         fan_in = math.prod(shape[1:])
@@ -75,33 +86,37 @@ class _Affine(nn.Cell):
         self.has_bias = bias
         if bias:
             self.bias = Parameter(uniform_fan_in(rng, (dim_out,), fan_in), name="bias")
+        self.float32_out = float32_out
         self.compute_dtype: ms.Type | None = None  # None: that of the input
         self.output_dtype: ms.Type | None = None
-        self.cast = ops.Cast()
+
+    def take(self, product: Callable) -> None:
+        """The last line of `place`: (x, weight[, bias]) -> y is the layer's product from now on."""
+        self.whole_product = product
+        self.compute_in(self.compute_dtype, self.output_dtype)
+
+    def compute_in(self, compute: ms.Type | None, output: ms.Type | None = None) -> None:
+        """Sets the precision of the product and of what is handed on; None: that of the input, and of the product."""
+        self.compute_dtype, self.output_dtype = compute, output
+        product = self.whole_product
+        self.product = product if compute is None else by_operators.lowered(product, compute, output, self.has_bias)
 
     def prepared_weight(self) -> Tensor:
         """The weight as it enters the product."""
         return self.weight
 
-    def affine(self, x: Tensor, *size: tuple[int, int]) -> Tensor:
-        """The product with the weight, and the bias; ``size``: what else `product` takes.
+    def affine(self, x: Tensor) -> Tensor:
+        """The product with the weight, and the bias.
 
         Not ``construct`` with a ``super().construct`` in the classes below: compiled (2.10), ``super()`` is the parent
         of the object's class, not of the one that the call stands in, so that a class in between calls itself.
         """
-        weight = self.lowered(self.prepared_weight())
         if self.has_bias:
-            y = self.product(self.lowered(x), weight, *size, self.lowered(self.bias))
-        else:
-            y = self.product(self.lowered(x), weight, *size)
-        return y if self.output_dtype is None else self.cast(y, self.output_dtype)
-
-    def lowered(self, x: Tensor) -> Tensor:
-        """x in the precision that the layer computes in."""
-        return x if self.compute_dtype is None else self.cast(x, self.compute_dtype)
+            return self.product(x, self.prepared_weight(), self.bias)
+        return self.product(x, self.prepared_weight())
 
 
-class Conv2d(_Affine):
+class Conv2d(Affine):
     """2-D convolution: (B, dim_in, H, W) -> (B, dim_out, H', W'), zero padding given explicitly."""
 
     def __init__(
@@ -113,15 +128,15 @@ class Conv2d(_Affine):
         stride: int = 1,
         padding: int = 0,
         bias: bool = True,
+        float32_out: bool = False,
         rng: np.random.Generator | None = None,
     ):
-        super().__init__((dim_out, dim_in, kernel_size, kernel_size), dim_out, bias, rng)
+        super().__init__((dim_out, dim_in, kernel_size, kernel_size), dim_out, bias, rng, float32_out)
         self.dim_out, self.geometry = dim_out, (kernel_size, stride, padding)
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `use_kernels`."""
-        self.product = on.conv(self.dim_out, *self.geometry, self.has_bias)
+        self.take(on.conv(self.dim_out, *self.geometry, self.has_bias))
 
     def construct(self, x: Tensor) -> Tensor:
         return self.affine(x)
@@ -146,7 +161,7 @@ class WeightStandardizedConv2d(Conv2d):
         return (centred / ops.sqrt(variance)).reshape(shape)
 
 
-class ConvTranspose2d(_Affine):
+class ConvTranspose2d(Affine):
     """Transposed convolution, the gradient of a convolution: (B, dim_in, H, W) -> (B, dim_out, H', W').
 
     H' = (H - 1) stride - 2 padding + kernel_size + output_padding. Called with ``output_size=(H', W')``, as PyTorch's
@@ -177,17 +192,13 @@ class ConvTranspose2d(_Affine):
                 f"output_padding of a transposed convolution is {output_padding}, expected 0 to {stride - 1} "
                 f"(less than its stride)"
             )
-        self.dims, self.geometry, self.output_padding = (
-            (dim_in, dim_out),
-            (kernel_size, stride, padding),
-            output_padding,
-        )
+        self.dims, self.geometry = (dim_in, dim_out), (kernel_size, stride, padding)
+        self.output_padding = output_padding
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `use_kernels`."""
-        self.product = on.conv_transpose(*self.dims, *self.geometry, self.has_bias)
-        self.sides = on.sides()
+        self.take(on.conv_transpose(*self.dims, *self.geometry, self.has_bias))
+        self.sides = on.sides
 
     def smallest_output(self, side: int) -> int:
         """The side of the result without output padding."""
@@ -210,21 +221,31 @@ class ConvTranspose2d(_Affine):
 
     def construct(self, x: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
         height, width = self.sides(x)
-        return self.affine(x, self.sides_of_output(height, width, output_size))
+        size = self.sides_of_output(height, width, output_size)
+        if self.has_bias:
+            return self.product(x, self.weight, self.bias, size)
+        return self.product(x, self.weight, size)
 
 
-class Linear(_Affine):
+class Linear(Affine):
     """y = x W^T + b: (..., dim_in) -> (..., dim_out)."""
 
-    def __init__(self, dim_in: int, dim_out: int, bias: bool = True, *, rng: np.random.Generator | None = None):
-        super().__init__((dim_out, dim_in), dim_out, bias, rng)
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        bias: bool = True,
+        *,
+        float32_out: bool = False,
+        rng: np.random.Generator | None = None,
+    ):
+        super().__init__((dim_out, dim_in), dim_out, bias, rng, float32_out)
         self.dims = dim_in, dim_out
         self.reshape = ops.Reshape()
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `use_kernels`."""
-        self.product = on.linear(self.has_bias)
+        self.take(on.linear(self.has_bias))
 
     def construct(self, x: Tensor) -> Tensor:
         shape = x.shape

@@ -15,6 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import UserError
 from ..ops import by_operators
+from ..ops.placed import Placed
 from ..ops.sums import batch_mean, spread_all
 
 
@@ -26,7 +27,7 @@ def _zeros(*shape: int) -> Tensor:
     return Tensor(np.zeros(shape, np.float32))
 
 
-class RMSNorm(nn.Cell):
+class RMSNorm(Placed):
     """x / max(||x||_2 over channels, 1e-12) * sqrt(C) * g [+ residual]: (B, C, H, W) -> same.
 
     Zhang & Sennrich, https://arxiv.org/abs/1910.07467.
@@ -38,7 +39,6 @@ class RMSNorm(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         self.norm, self.norm_silu = on.rms_norm(), on.rms_norm_silu()
 
     def silu(self, x: Tensor, scale_shift: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
@@ -49,7 +49,7 @@ class RMSNorm(nn.Cell):
         return self.norm(x, self.g, residual)
 
 
-class GroupNorm(nn.Cell):
+class GroupNorm(Placed):
     """Group normalisation with gain and bias: (B, C, H, W) -> same. Wu & He, https://arxiv.org/abs/1803.08494."""
 
     def __init__(self, groups: int, dim: int, eps: float = 1e-5):
@@ -65,7 +65,7 @@ class GroupNorm(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`; UserError for an eps without a kernel."""
+        """UserError for an eps without a kernel."""
         self.norm, self.norm_silu = on.group_norm(self.groups, self.eps), on.group_norm_silu(self.groups, self.eps)
         self.norm_silu_of_sum = on.group_norm_silu_of_sum(self.groups, self.eps)
 
@@ -81,7 +81,7 @@ class GroupNorm(nn.Cell):
         return self.norm(x, self.weight, self.bias)
 
 
-class LayerNorm(nn.Cell):
+class LayerNorm(Placed):
     """Normalisation over the last axis, with gain and bias: (..., dim) -> same.
 
     Ba et al., https://arxiv.org/abs/1607.06450. ``nn.LayerNorm`` has an epsilon of 1e-7, PyTorch's is 1e-5.
@@ -102,7 +102,7 @@ class LayerNorm(nn.Cell):
         return self.norm(x, self.weight, self.bias)
 
 
-class ChannelLayerNorm(nn.Cell):
+class ChannelLayerNorm(Placed):
     """Normalisation over channels with a gain and no bias [+ residual]: (B, C, H, W) -> same (the 2022 layout)."""
 
     def __init__(self, dim: int):
@@ -111,7 +111,6 @@ class ChannelLayerNorm(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         self.norm = on.channel_norm()
 
     def construct(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -14,13 +14,14 @@ from mindspore import Tensor, nn
 
 from ..errors import UserError
 from ..ops import by_operators
+from ..ops.placed import Placed
 from ..random import host_rng
 from .activations import GELU
 from .layers import Linear
 from .norms import LayerNorm
 
 
-class CrossAttention(nn.Cell):
+class CrossAttention(Placed):
     """softmax(q k^T / sqrt(d)) v: tokens (B, T, hidden_dim)[, context (B, S, context_dim)] -> (B, T, hidden_dim).
 
     Vaswani et al., https://arxiv.org/abs/1706.03762, eq. 1. Without ``context_dim`` tokens attend to themselves.
@@ -60,7 +61,6 @@ class CrossAttention(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         make = on.self_attention if self.self_attn and self.of_one_width else on.cross_attention
         self.attend = make(self.heads, self.scale)
 
@@ -93,7 +93,7 @@ class TransformerBlock(nn.Cell):
         return self.ffn(self.norm3(x)) + x
 
 
-class SpatialTransformer(nn.Cell):
+class SpatialTransformer(Placed):
     """A `TransformerBlock` over the pixels, added to the image: x (B, C, H, W), context (B, S, context_dim) -> as x."""
 
     def __init__(
@@ -104,8 +104,7 @@ class SpatialTransformer(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
-        self.tokens, self.of_tokens = on.tokens(), on.of_tokens()
+        self.tokens, self.of_tokens = on.tokens, on.of_tokens
 
     def construct(self, x: Tensor, context: Tensor) -> Tensor:
         return self.of_tokens(self.transformer(self.tokens(x), context), x) + x

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..fingerprint import remembers
 from ..layouts import LAYOUTS, NORMS
 from ..ops import by_operators
+from ..ops.placed import Placed
 from ..random import host_rng
 from .attention import Attention, LinearAttention
 from .blocks import ResnetBlock, Upsample
@@ -32,15 +33,15 @@ class TimeMLP(nn.Cell):
     def __init__(self, embedding: nn.Cell, time_dim: int, rng: np.random.Generator):
         super().__init__()
         self.embedding = embedding
-        self.linear1 = Linear(embedding.dim, time_dim, rng=rng)
-        self.linear2 = Linear(time_dim, time_dim, rng=rng)
+        self.linear1 = Linear(embedding.dim, time_dim, float32_out=True, rng=rng)
+        self.linear2 = Linear(time_dim, time_dim, float32_out=True, rng=rng)
 
     def construct(self, time: Tensor) -> Tensor:
         h = ops.gelu(self.linear1(self.embedding(time)), approximate="none")
         return ops.silu(self.linear2(h))
 
 
-class Stage(nn.Cell):
+class Stage(Placed):
     """One resolution of the U-Net: two residual blocks, attention, and the change of resolution."""
 
     def __init__(self, block1: nn.Cell, block2: nn.Cell, attn: nn.Cell, resample: nn.Cell):
@@ -49,7 +50,6 @@ class Stage(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `layers.use_kernels`."""
         self.concat = on.concat()
 
     def down(self, x: Tensor, time_act: Tensor, key) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,7 +190,7 @@ class Unet(KernelNet):
         self.downs = nn.CellList(downs)
         self.ups = nn.CellList(ups)
         self.final_res_block = block(init_dim * 2, init_dim)
-        self.final_conv = Conv2d(init_dim, self.out_dim, 1, rng=rng)
+        self.final_conv = Conv2d(init_dim, self.out_dim, 1, float32_out=True, rng=rng)
         self.choose_kernels(use_kernels)
 
     @staticmethod

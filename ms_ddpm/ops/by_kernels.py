@@ -1,7 +1,7 @@
 """What layers are made of, by the C++ kernels, on images (B, H, W, C) in float32: see `ops.by_operators`.
 
-The same functions with the same arguments. What is fused here, a norm with its SiLU and what is added to it, is one
-call there too.
+The same names with the same arguments. What is fused here, a norm with its SiLU and what is added to it, is one call
+there too.
 """
 
 from __future__ import annotations
@@ -15,51 +15,36 @@ from mindspore import Tensor, ops
 from ..errors import UserError
 from . import conv_kernels, kernels
 from .by_operators import cross_attention  # noqa: F401  sequences have one layout, and no kernel
+from .kernels import concat, upsample  # noqa: F401
 from .pooling import Larger
 
-_reshape, _rows = ops.Reshape(), ops.Concat(0)
+_reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
 
 
-def enter() -> Callable:
-    return kernels.to_channels_last
+def enter(x: Tensor) -> Tensor:
+    return _transpose(x, (0, 2, 3, 1))
 
 
-def leave() -> Callable:
-    return kernels.from_channels_last
+def leave(x: Tensor) -> Tensor:
+    return _transpose(x, (0, 3, 1, 2))
 
 
-def sides() -> Callable:
-    def call(x):
-        return x.shape[1], x.shape[2]
-
-    return call
+def sides(x: Tensor) -> tuple[int, int]:
+    return x.shape[1], x.shape[2]
 
 
-def tokens() -> Callable:
-    def call(x):
-        return _reshape(x, (x.shape[0], -1, x.shape[3]))
-
-    return call
+def tokens(x: Tensor) -> Tensor:
+    return _reshape(x, (x.shape[0], -1, x.shape[3]))
 
 
-def of_tokens() -> Callable:
-    def call(sequence, like):
-        return _reshape(sequence, like.shape)
-
-    return call
+def of_tokens(sequence: Tensor, like: Tensor) -> Tensor:
+    return _reshape(sequence, like.shape)
 
 
-def concat() -> Callable:
-    return kernels.concat()
-
-
-def numbering() -> Callable:
-    def call(shape):
-        b, h, w, c = shape
-        numbers = np.arange(math.prod(shape), dtype=np.int32)
-        return Tensor(numbers.reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1))
-
-    return call
+def numbering(shape: tuple[int, ...]) -> Tensor:
+    b, h, w, c = shape
+    numbers = np.arange(math.prod(shape), dtype=np.int32)
+    return Tensor(numbers.reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1))
 
 
 def max_pool() -> Callable:
@@ -80,10 +65,6 @@ def max_pool() -> Callable:
     return call
 
 
-def upsample() -> Callable:
-    return kernels.upsample()
-
-
 def conv(dim_out: int, kernel_size: int, stride: int, padding: int, bias: bool) -> Callable:
     divides = kernel_size - stride == 2 * padding
     return conv_kernels.conv(kernel_size, stride, bias, None if divides else padding)
@@ -98,14 +79,18 @@ def conv_transpose(dim_in: int, dim_out: int, kernel_size: int, stride: int, pad
         for rows in range(stride)
     )
 
-    def more(side, asked):
-        return asked - ((side - 1) * stride - 2 * padding + kernel_size)
+    def padded(x, size):
+        rows = size[0] - (x.shape[1] - 1) * stride + 2 * padding - kernel_size
+        columns = size[1] - (x.shape[2] - 1) * stride + 2 * padding - kernel_size
+        return of_padding[rows][columns]
 
-    def call(x, weight, size, bias=None):
-        kernel = of_padding[more(x.shape[1], size[0])][more(x.shape[2], size[1])]
-        return kernel(x, weight) if bias is None else kernel(x, weight, bias)
+    def call(x, weight, size):
+        return padded(x, size)(x, weight)
 
-    return call
+    def call_with_bias(x, weight, bias, size):
+        return padded(x, size)(x, weight, bias)
+
+    return call_with_bias if bias else call
 
 
 def unshuffled() -> Callable:

@@ -1,11 +1,12 @@
 """What layers are made of, by MindSpore's own operators, on images (B, C, H, W): any device, any precision.
 
-`ops.by_kernels` has the same functions for the C++ kernels on images (B, H, W, C). A layer calls what it needs of one
-or the other when it is placed (``place(on)``) and keeps what it gets, a primitive or a function around some; its
-``construct`` is one program for both. Nothing here has weights.
+`ops.by_kernels` has the same names for the C++ kernels on images (B, H, W, C). A layer takes what it needs from one or
+the other when it is placed (``place(on)``), a function as it stands here or what one returns, and its ``construct`` is
+one program for both. Nothing here has weights.
 
 Primitives are made once and called as such: in a graph every function of ``mindspore.ops`` and every method of a
-Tensor is compiled anew wherever it stands (2.10: a method 5 to 12 ms, a primitive 1 to 4).
+Tensor is compiled anew wherever it stands (2.10: a method 5 to 12 ms, a primitive 1 to 4), and so is every function
+that is another one. Hence what needs no argument is made by nobody, but stands here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ QUERY_CHUNK = 256  # queries per block when the whole (n, n) matrix is not to ex
 NUM_MEM_KV = 4
 
 _reshape, _transpose, _cast = ops.Reshape(), ops.Transpose(), ops.Cast()
-_channels, _silu = ops.Concat(1), SiLU()
+_channels, _silu, _add_bias = ops.Concat(1), SiLU(), ops.BiasAdd()
 _halves, _thirds = ops.Split(1, 2), ops.Split(1, 3)
 _softmax, _mean, _tile = ops.Softmax(-1), ops.ReduceMean(keep_dims=True), ops.Tile()
 
@@ -32,125 +33,114 @@ _softmax, _mean, _tile = ops.Softmax(-1), ops.ReduceMean(keep_dims=True), ops.Ti
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def enter() -> Callable:
+def enter(x: Tensor) -> Tensor:
     """(B, C, H, W) -> the layers' layout."""
-
-    def call(x):
-        return x
-
-    return call
+    return x
 
 
-def leave() -> Callable:
+def leave(x: Tensor) -> Tensor:
     """The inverse of `enter`."""
-    return enter()
+    return x
 
 
-def sides() -> Callable:
-    """image -> (H, W)."""
-
-    def call(x):
-        return x.shape[2], x.shape[3]
-
-    return call
+def sides(x: Tensor) -> tuple[int, int]:
+    """Image -> (H, W)."""
+    return x.shape[2], x.shape[3]
 
 
-def tokens() -> Callable:
-    """image -> its pixels as a sequence (B, H W, C)."""
-
-    def call(x):
-        b, c, h, w = x.shape
-        return _transpose(_reshape(x, (b, c, h * w)), (0, 2, 1))
-
-    return call
+def tokens(x: Tensor) -> Tensor:
+    """Image -> its pixels as a sequence (B, H W, C)."""
+    b, c, h, w = x.shape
+    return _transpose(_reshape(x, (b, c, h * w)), (0, 2, 1))
 
 
-def of_tokens() -> Callable:
-    """(sequence, image) -> the sequence as an image of that one's shape: the inverse of `tokens`."""
+def of_tokens(sequence: Tensor, like: Tensor) -> Tensor:
+    """The sequence as an image of the shape of ``like``: the inverse of `tokens`."""
+    return _reshape(_transpose(sequence, (0, 2, 1)), like.shape)
 
-    def call(sequence, like):
-        return _reshape(_transpose(sequence, (0, 2, 1)), like.shape)
 
-    return call
+def numbering(shape: tuple[int, ...]) -> Tensor:
+    """The number that each element of an image has in the order of (B, C, H, W), (n,) int32."""
+    return Tensor(np.arange(math.prod(shape), dtype=np.int32))
+
+
+def _joined(a: Tensor, b: Tensor) -> Tensor:
+    return _channels((a, b))
 
 
 def concat() -> Callable:
-    """(image, image) -> both, one behind the other along the channels."""
-
-    def call(a, b):
-        return _channels((a, b))
-
-    return call
-
-
-def numbering() -> Callable:
-    """The shape of an image -> the number that each element has in the order of (B, C, H, W), (n,) int32."""
-
-    def call(shape):
-        return Tensor(np.arange(math.prod(shape), dtype=np.int32))
-
-    return call
+    """-> (image, image) -> both, one behind the other along the channels."""
+    return _joined
 
 
 def max_pool() -> Callable:
-    """The largest of every 2x2 square; of equal values the first, row by row, gets the gradient."""
+    """-> image -> the largest of every 2x2 square; of equal values the first, row by row, gets the gradient."""
     return ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 
 
+def _doubled(x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    return _reshape(ops.broadcast_to(_reshape(x, (b, c, h, 1, w, 1)), (b, c, h, 2, w, 2)), (b, c, h * 2, w * 2))
+
+
 def upsample() -> Callable:
-    """Every pixel doubled in both directions."""
-
-    def call(x):
-        b, c, h, w = x.shape
-        return _reshape(ops.broadcast_to(_reshape(x, (b, c, h, 1, w, 1)), (b, c, h, 2, w, 2)), (b, c, h * 2, w * 2))
-
-    return call
+    """-> image -> every pixel doubled in both directions."""
+    return _doubled
 
 
 # --- products -----------------------------------------------------------------------------------------------------
 
 
-def _with_bias(product: Callable) -> Callable:
-    add = ops.BiasAdd()
+def _with_bias(product: Callable, bias: bool) -> Callable:
+    def call(x, weight, bias, *size):
+        return _add_bias(product(x, weight, *size), bias)
 
-    def call(x, weight, bias):
-        return add(product(x, weight), bias)
-
-    return call
+    return call if bias else product
 
 
 def conv(dim_out: int, kernel_size: int, stride: int, padding: int, bias: bool) -> Callable:
-    """(image, weight (dim_out, C, k, k)[, bias]) -> image of dim_out channels."""
-    product = ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride)
-    return _with_bias(product) if bias else product
+    """-> (image, weight (dim_out, C, k, k)[, bias]) -> image of dim_out channels."""
+    return _with_bias(ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride), bias)
 
 
 def conv_transpose(dim_in: int, dim_out: int, kernel_size: int, stride: int, padding: int, bias: bool) -> Callable:
-    """(image, weight (dim_in, dim_out, k, k), sides of the output[, bias]) -> image of dim_out channels."""
-    product, add = ops.Conv2DTranspose(dim_in, kernel_size, pad_mode="pad", pad=padding, stride=stride), ops.BiasAdd()
+    """-> (image, weight (dim_in, dim_out, k, k)[, bias], sides of the output) -> image of dim_out channels."""
+    product = ops.Conv2DTranspose(dim_in, kernel_size, pad_mode="pad", pad=padding, stride=stride)
 
-    def call(x, weight, size, bias=None):
-        y = product(x, weight, (x.shape[0], dim_out, size[0], size[1]))
-        return y if bias is None else add(y, bias)
+    def call(x, weight, size):
+        return product(x, weight, (x.shape[0], dim_out, size[0], size[1]))
 
-    return call
+    return _with_bias(call, bias)
+
+
+def _unshuffled(conv: Callable, x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    x = _transpose(_reshape(x, (b, c, h // 2, 2, w // 2, 2)), (0, 1, 3, 5, 2, 4))
+    return conv(_reshape(x, (b, c * 4, h // 2, w // 2)))
 
 
 def unshuffled() -> Callable:
-    """(1x1 convolution of 4 C channels, image) -> its result on the image, every 2x2 square's pixels as channels."""
-
-    def call(conv, x):
-        b, c, h, w = x.shape
-        x = _transpose(_reshape(x, (b, c, h // 2, 2, w // 2, 2)), (0, 1, 3, 5, 2, 4))
-        return conv(_reshape(x, (b, c * 4, h // 2, w // 2)))
-
-    return call
+    """-> (1x1 convolution of 4 C channels, image) -> its result on the image, every 2x2 square's pixels as channels."""
+    return _unshuffled
 
 
 def linear(bias: bool) -> Callable:
-    """(x (n, in), weight (out, in)[, bias (out,)]) -> (n, out)."""
-    product = ops.MatMul(transpose_b=True)
-    return _with_bias(product) if bias else product
+    """-> (x (n, in), weight (out, in)[, bias (out,)]) -> (n, out)."""
+    return _with_bias(ops.MatMul(transpose_b=True), bias)
+
+
+def lowered(product: Callable, compute: ms.Type, output: ms.Type | None, bias: bool) -> Callable:
+    """One of the four above in the precision ``compute``, its result in ``output`` (None: in ``compute`` too)."""
+
+    def call(x, weight, *size):
+        y = product(_cast(x, compute), _cast(weight, compute), *size)
+        return y if output is None else _cast(y, output)
+
+    def call_with_bias(x, weight, bias, *size):
+        y = product(_cast(x, compute), _cast(weight, compute), _cast(bias, compute), *size)
+        return y if output is None else _cast(y, output)
+
+    return call_with_bias if bias else call
 
 
 # --- norms, in float32 whatever the precision of their input ------------------------------------------------------
@@ -178,22 +168,22 @@ def _rms(x: Tensor, g: Tensor, scale_shift: Tensor | None) -> Tensor:
     return _cast(x * spread(gain * (scale + 1), x) + spread(shift, x), dtype)
 
 
+def _rms_norm(x: Tensor, g: Tensor, residual: Tensor | None = None) -> Tensor:
+    return _added(_rms(x, g, None), residual)
+
+
+def _rms_norm_silu(x: Tensor, g: Tensor, scale_shift: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+    return _added(_silu(_rms(x, g, scale_shift)), residual)
+
+
 def rms_norm() -> Callable:
-    """(image, g (1, C, 1, 1)[, residual]) -> x / max(||x||_2 over channels, 1e-12) sqrt(C) g [+ residual]."""
-
-    def call(x, g, residual=None):
-        return _added(_rms(x, g, None), residual)
-
-    return call
+    """-> (image, g (1, C, 1, 1)[, residual]) -> x / max(||x||_2 over channels, 1e-12) sqrt(C) g [+ residual]."""
+    return _rms_norm
 
 
 def rms_norm_silu() -> Callable:
-    """(image, g[, (scale, shift) (B, 2 C)][, residual]) -> silu(rms_norm(x) (scale + 1) + shift) [+ residual]."""
-
-    def call(x, g, scale_shift=None, residual=None):
-        return _added(_silu(_rms(x, g, scale_shift)), residual)
-
-    return call
+    """-> (image, g[, (scale, shift) (B, 2 C)][, residual]) -> silu(rms_norm(x) (scale + 1) + shift) [+ residual]."""
+    return _rms_norm_silu
 
 
 def _group(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, scale_shift: Tensor | None) -> Tensor:
@@ -209,7 +199,7 @@ def _group(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, sca
 
 
 def group_norm(groups: int, eps: float) -> Callable:
-    """(image, weight (C,), bias (C,)) -> image, normalised over the pixels and channels of each group."""
+    """-> (image, weight (C,), bias (C,)) -> image, normalised over the pixels and channels of each group."""
 
     def call(x, weight, bias):
         return _group(x, weight, bias, groups, eps, None)
@@ -227,7 +217,7 @@ def group_norm_silu(groups: int, eps: float) -> Callable:
 
 
 def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
-    """(image, weight, bias, shift (B, C)[, residual]) -> silu(group_norm(x + shift)) [+ residual]."""
+    """-> (image, weight, bias, shift (B, C)[, residual]) -> silu(group_norm(x + shift)) [+ residual]."""
 
     def call(x, weight, bias, shift, residual=None):
         x = x + spread(_reshape(shift, shift.shape + (1, 1)), x)
@@ -236,22 +226,22 @@ def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
     return call
 
 
+def _channel_norm(x: Tensor, g: Tensor, residual: Tensor | None = None) -> Tensor:
+    dtype = x.dtype
+    eps = 1e-5 if dtype == ms.float32 else 1e-3
+    x = _cast(x, ms.float32)
+    x = x - _mean(x, 1)
+    x = x * ops.rsqrt(_mean(x * x, 1) + eps)
+    return _added(_cast(x * g, dtype), residual)
+
+
 def channel_norm() -> Callable:
-    """(image, g (1, C, 1, 1)[, residual]) -> image, normalised over the channels of each pixel [+ residual]."""
-
-    def call(x, g, residual=None):
-        dtype = x.dtype
-        eps = 1e-5 if dtype == ms.float32 else 1e-3
-        x = _cast(x, ms.float32)
-        x = x - _mean(x, 1)
-        x = x * ops.rsqrt(_mean(x * x, 1) + eps)
-        return _added(_cast(x * g, dtype), residual)
-
-    return call
+    """-> (image, g (1, C, 1, 1)[, residual]) -> image, normalised over the channels of each pixel [+ residual]."""
+    return _channel_norm
 
 
 def layer_norm(eps: float) -> Callable:
-    """(x (..., C), weight (C,), bias (C,)) -> normalised over the last axis."""
+    """-> (x (..., C), weight (C,), bias (C,)) -> normalised over the last axis."""
 
     def call(x, weight, bias):
         dtype = x.dtype
@@ -289,7 +279,7 @@ def _with_memory(memory: Tensor, x: Tensor, heads: int, dim: int) -> Tensor:
 
 
 def linear_attention(heads: int, dim: int, memory: bool, divides_values: bool) -> Callable:
-    """(qkv, an image of 3 heads d channels, memory (2, heads, d, 4) or None) -> the heads' results, heads d channels.
+    """-> (qkv, an image of 3 heads d channels, memory (2, heads, d, 4) or None) -> the heads' results side by side.
 
     softmax of q over features and of k over pixels, then (v k^T) q.
     """
@@ -311,7 +301,7 @@ def linear_attention(heads: int, dim: int, memory: bool, divides_values: bool) -
 
 
 def full_attention(heads: int, dim: int, memory: bool, chunked: bool) -> Callable:
-    """(qkv, as of `linear_attention`, memory (2, heads, 4, d) or None) -> softmax(q^T k / sqrt(d)) v of every head."""
+    """-> (qkv as of `linear_attention`, memory (2, heads, 4, d) or None) -> softmax(q^T k / sqrt(d)) v of each head."""
     product_at, product_bt = ops.BatchMatMul(transpose_a=True), ops.BatchMatMul(transpose_b=True)
     scale, memory_halves = dim**-0.5, ops.Split(0, 2)
 
@@ -358,7 +348,7 @@ def _joined_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def cross_attention(heads: int, scale: float) -> Callable:
-    """(tokens, source, the dense layers query, key and value) -> softmax(q k^T scale) v, tokens' length."""
+    """-> (tokens, source, the dense layers query, key and value) -> softmax(q k^T scale) v, tokens' length."""
     product, product_bt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 
     def call(tokens, source, query, key, value):

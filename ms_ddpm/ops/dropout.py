@@ -11,9 +11,10 @@ from types import ModuleType
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 
 from . import by_operators, modular
+from .placed import Placed
 
 # Multipliers of the 32-bit mixer "lowbias32" (C. Wellons, hash-prospector), as signed numbers.
 _MIX1 = 0x7FEB352D
@@ -21,7 +22,7 @@ _MIX2 = 0x846CA68B - 2**32
 _LAYER_STRIDE = 0x9E3779B9 - 2**32  # 2^32 / golden ratio: spreads the layers' keys
 
 
-class HashDropout(nn.Cell):
+class HashDropout(Placed):
     """Zeroes each element with probability ``p`` and divides the rest by 1 - p.
 
     ``key`` is an int32 scalar tensor drawn anew for every step; with ``key=None`` (inference) or p = 0 the
@@ -37,7 +38,7 @@ class HashDropout(nn.Cell):
 
     def place(self, on: ModuleType) -> None:
         """See `ops.by_operators`. The mask of an element is the same in both layouts."""
-        self.numbering = on.numbering()
+        self.numbering = on.numbering
 
     def _mix(self, x: Tensor) -> Tensor:
         for shift, multiplier in ((16, _MIX1), (15, _MIX2), (16, 1)):

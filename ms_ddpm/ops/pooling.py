@@ -7,6 +7,7 @@ from types import ModuleType
 from mindspore import Tensor, nn, ops
 
 from . import by_operators
+from .placed import Placed
 
 
 class Larger(nn.Cell):
@@ -25,7 +26,7 @@ class Larger(nn.Cell):
         return dout - of_b, of_b
 
 
-class MaxPool2(nn.Cell):
+class MaxPool2(Placed):
     """The largest of every 2x2 square: (B, C, H, W) -> (B, C, H/2, W/2), both sides even.
 
     Of equal values the first, row by row, gets the gradient.
@@ -36,14 +37,13 @@ class MaxPool2(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `ops.by_operators`."""
         self.pool = on.max_pool()
 
     def construct(self, x: Tensor) -> Tensor:
         return self.pool(x)
 
 
-class Upsample2(nn.Cell):
+class Upsample2(Placed):
     """Every pixel doubled in both directions: (B, C, H, W) -> (B, C, 2H, 2W)."""
 
     def __init__(self):
@@ -51,7 +51,6 @@ class Upsample2(nn.Cell):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        """See `ops.by_operators`."""
         self.upsample = on.upsample()
 
     def construct(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from ._mutant import made
 P = "ms_ddpm."
 C, K, F = P + "ops.conv_kernels:", P + "ops.kernels:", P + "ops.by_kernels:"
 L = P + "nets.layers:"
-WEIGHT, BIAS = "self.lowered(self.prepared_weight())", "self.lowered(self.bias))"
+PRODUCT = "self.product(x, self.prepared_weight(), self.bias)"
 BPROP_BIAS = "return data(dout, w, x), dw, db"
 
 # fmt: off
@@ -17,7 +17,7 @@ ROWS = (  # name, place, bug, source
     ("convolution's bias gets no gradient", "layers/conv7-*-kernels-vjp-*",
      edit(C + "conv", (BPROP_BIAS, "return data(dout, w, x), dw, ops.zeros_like(db)")), "a gradient left out"),
     ("convolution's bias not added", "layers/conv7-*-kernels-*",
-     edit(L + "_Affine.affine", (BIAS, "0 * self.bias)")),
+     edit(L + "Affine.affine", (PRODUCT, "self.product(x, self.prepared_weight(), 0 * self.bias)")),
      "mindspore: Conv2d has no bias by default"),
     ("weights' gradient with rows and columns exchanged", "layers/conv7-*-kernels-vjp-*",
      edit(C + "conv", (BPROP_BIAS, "return data(dout, w, x), dw.swapaxes(2, 3), db")), "verdict: transposed"),
@@ -30,7 +30,7 @@ ROWS = (  # name, place, bug, source
           "self.affine(ops.concat((x[:, :, 1:], x[:, :, :1]), 2) if self.geometry[1] == 2 else x)")),
      "padding on the other side"),
     ("weights not standardised", "layers/weight_standardized_conv-*-kernels-*",
-     edit(L + "_Affine.affine", (WEIGHT, "self.weight")),
+     edit(L + "Affine.affine", (PRODUCT, "self.product(x, self.weight, self.bias)")),
      "what precedes the kernel forgotten"),
     ("2x2 squares read down the columns", "layers/downsample_unshuffle-*-kernels-*",
      edit(F + "unshuffled", ("(weight.shape[0], -1, 2, 2))", "(weight.shape[0], -1, 2, 2)).swapaxes(2, 3)")),

@@ -48,7 +48,7 @@ NORMS = (
     ("RMSNorm without sqrt(C)", "layers/rms_norm-*",
      edit(F + "_rms", ("g * root_dim", "g")), "peers: x / ||x|| * sqrt(C) * g"),
     ("LayerNorm with eps 1e-7", "layers/channel_layer_norm-scale0.02-*",
-     edit(F + "channel_norm", ("1e-5", "1e-7")), "mindspore: LayerNorm"),
+     edit(F + "_channel_norm", ("1e-5", "1e-7")), "mindspore: LayerNorm"),
     ("GroupNorm with eps 1e-6", "layers/group_norm-scale0.02-*",
      edit(P + "nets.norms:GroupNorm.__init__", ("1e-5", "1e-6")), "mindspore: GroupNorm"),
     ("weight standardisation with the unbiased variance", "layers/weight_standardized_conv-*",
@@ -59,17 +59,18 @@ NORMS = (
 )
 CONVOLUTIONS = (
     ("convolution without its bias", "layers/conv7-*",
-     edit(F + "_with_bias", ("add(product(x, weight), bias)", "product(x, weight) + 0 * bias.sum()")),
+     edit(F + "_with_bias", ("_add_bias(product(x, weight, *size), bias)",
+                             "product(x, weight, *size) + 0 * bias.sum()")),
      "mindspore: Conv2d has no bias by default"),
     ("square weights transposed", "layers/time_mlp-*",
-     edit(L + "_Affine.affine", ("self.lowered(self.prepared_weight())",
-          "self.prepared_weight(); weight = weight.swapaxes(0, 1) if weight.shape[0] == weight.shape[1] else weight")),
+     edit(L + "Affine.prepared_weight", ("return self.weight",
+          "return self.weight.swapaxes(0, 1) if self.weight.shape[0] == self.weight.shape[1] else self.weight")),
      "verdict: transposed Dense"),
     ("space before channels in pixel-unshuffle", "layers/downsample_unshuffle-*",
-     edit(F + "unshuffled", ("(0, 1, 3, 5, 2, 4)", "(0, 3, 5, 1, 2, 4)")),
+     edit(F + "_unshuffled", ("(0, 1, 3, 5, 2, 4)", "(0, 3, 5, 1, 2, 4)")),
      "mindspore: space-to-depth's order"),
     ("upsampling tiles the image", "layers/upsample-*",
-     edit(F + "upsample", ("(b, c, h, 1, w, 1)", "(b, c, 1, h, 1, w)"),
+     edit(F + "_doubled", ("(b, c, h, 1, w, 1)", "(b, c, 1, h, 1, w)"),
           ("(b, c, h, 2, w, 2)", "(b, c, 2, h, 2, w)")), "verdict: upsample alignment"),
 )
 BLOCKS = (

@@ -10,7 +10,7 @@ from mindspore import nn, ops
 from ms_ddpm import Unet, amp, convert
 from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
 from ms_ddpm.nets.unet import TimeMLP
-from ms_ddpm.ops import kernels, pooling
+from ms_ddpm.ops import by_kernels, kernels, pooling
 from portparity import classes
 from portparity.arrays import given
 from portparity.case import Arrays
@@ -103,8 +103,8 @@ def with_kernels(call: Callable) -> Callable:
     """A call of layers with channels last, on an image (B, C, H, W), or a vector, and with the same axes returned."""
 
     def call_channels_last(x, *more):
-        y = call(kernels.to_channels_last(x) if x.ndim == 4 else x, *more)
-        return kernels.from_channels_last(y) if y.ndim == 4 else y
+        y = call(by_kernels.enter(x) if x.ndim == 4 else x, *more)
+        return by_kernels.leave(y) if y.ndim == 4 else y
 
     return call_channels_last
 
