@@ -15,7 +15,6 @@ from mindspore import Tensor, ops
 from ..errors import UserError
 from . import conv_kernels, kernels
 from .by_operators import cross_attention  # noqa: F401  sequences have one layout, and no kernel
-from .kernels import concat, upsample  # noqa: F401
 from .pooling import Larger
 
 _reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
@@ -45,6 +44,14 @@ def numbering(shape: tuple[int, ...]) -> Tensor:
     b, h, w, c = shape
     numbers = np.arange(math.prod(shape), dtype=np.int32)
     return Tensor(numbers.reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1))
+
+
+def concat() -> Callable:
+    return kernels.concat()
+
+
+def upsample() -> Callable:
+    return kernels.upsample()
 
 
 def max_pool() -> Callable:
