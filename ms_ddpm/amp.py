@@ -20,7 +20,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from .errors import UserError
-from .nets.layers import Conv2d, ConvTranspose2d, Linear
+from .nets.layers import Affine, KernelNet
 from .ops.assign import set_value
 
 log = logging.getLogger("ms_ddpm")
@@ -59,7 +59,7 @@ def apply_amp(cell: nn.Cell, level: str, dtype: str = "float16") -> None:
     """Sets the precision of every layer inside ``cell`` (in place).
 
     Args:
-        cell: any Cell; its `Conv2d`, `ConvTranspose2d` and `Linear` layers are what changes.
+        cell: any Cell; its convolutions and dense layers (`nets.layers.Affine`) are what changes.
         level: "O0", "O1" or "O2".
         dtype: "float16" or "bfloat16"; nothing at O0.
 
@@ -78,13 +78,12 @@ def apply_amp(cell: nn.Cell, level: str, dtype: str = "float16") -> None:
             other = "float16" if dtype == "bfloat16" else "bfloat16"
             raise UserError(f"amp_dtype is {dtype!r}, but {reason}; use --amp_dtype {other} or --amp_level O0")
         for _, network in cell.cells_and_names():  # the C++ kernels know float32 only
-            if hasattr(network, "use_kernels"):
-                network.use_kernels(False)
-    for name, layer in cell.cells_and_names():
-        if isinstance(layer, (Conv2d, ConvTranspose2d, Linear)):
-            layer.compute_dtype = half
-            keeps_half = level == "O2" and not name.endswith(("final_conv", "linear1", "linear2"))
-            layer.output_dtype = None if half is None or keeps_half else ms.float32
+            if isinstance(network, KernelNet):
+                network.use_kernels(on=False)
+    for _, layer in cell.cells_and_names():
+        if isinstance(layer, Affine):
+            keeps_half = half is None or (level == "O2" and not layer.float32_out)
+            layer.compute_in(half, None if keeps_half else ms.float32)
 
 
 def needs_loss_scale(level: str, dtype: str) -> bool:

@@ -21,7 +21,7 @@ from . import config
 from .errors import quoted
 from .trainable import said_by
 
-HOW_NOT_WHAT = {"channels_last", "compute_dtype", "rng", "use_kernels"}  # the machine's business, or the first weights'
+HOW_NOT_WHAT = {"by_kernels", "compute_dtype", "rng", "use_kernels"}  # the machine's business, or the first weights'
 LONGEST = 200  # of a text or a list that is kept as it is
 UNKNOWN = object()  # what `plain_fact` gives of a value that is no fact
 _MARK = "remembers_its_arguments"

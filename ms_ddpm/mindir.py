@@ -13,7 +13,7 @@ from mindspore import Tensor, nn
 
 from .errors import UserError, first_line, one_line, quoted
 from .files import atomic
-from .nets.layers import use_channels_last
+from .nets.layers import use_kernels
 from .runtime import quietly_import
 
 SUFFIX = ".mindir"  # mindspore.load takes no other
@@ -79,7 +79,7 @@ def _by_stock_operators(cell: nn.Cell) -> nn.Cell:
         raise UserError(f"cannot export {type(cell).__name__}: it cannot be copied ({first_line(error)})") from error
     for _, inner in copied.cells_and_names():
         inner._compile_cache = None  # else the first Cell's graphs are thrown away with the copy (2.10)
-    use_channels_last(copied, on=False)
+    use_kernels(copied, on=False)
     return copied.set_train(False)
 
 

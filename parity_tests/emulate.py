@@ -20,48 +20,46 @@ from portparity.emulate import patched
 def _rounded_products(rounded: Callable) -> list:
     from mindspore import ops
 
-    from ms_ddpm.nets import attention, layers
+    from ms_ddpm.ops import by_operators
 
-    def around(product):
-        def call(self, x, weight):
-            return product(self, rounded(x), rounded(weight))
+    def rounding(kind):
+        def make(*args, **options):
+            product = kind(*args, **options)
+            return lambda a, b: product(rounded(a), rounded(b))
 
-        return call
-
-    def batch_matmul(**options):
-        product = ops.BatchMatMul(**options)
-        return lambda a, b: product(rounded(a), rounded(b))
+        return staticmethod(make)
 
     class Ops(SimpleNamespace):
-        BatchMatMul = staticmethod(batch_matmul)
+        Conv2D, MatMul, BatchMatMul = rounding(ops.Conv2D), rounding(ops.MatMul), rounding(ops.BatchMatMul)
 
         def __getattr__(self, name):
             return getattr(ops, name)
 
-    kinds = (layers.Conv2d, layers.Linear)
-    patches = [mock.patch.object(kind, "product", around(kind.product)) for kind in kinds]
-    return [*patches, mock.patch.object(attention, "ops", Ops())]
+    return [mock.patch.object(by_operators, "ops", Ops())]
 
 
 def _level_o1(rounded: Callable) -> list:
     import mindspore as ms
+    from mindspore import ops
 
     from ms_ddpm import amp
     from ms_ddpm.nets import layers
 
-    def by_operators(self, x):
+    def affine(self, x):
         self.compute_dtype = ms.bfloat16  # weight standardisation asks for it
         weight = self.prepared_weight()
         self.compute_dtype = None
-        y = rounded(self.product(rounded(x), rounded(weight)))
-        return rounded(self.add_bias(y, rounded(self.bias))) if self.has_bias else y
+        if not self.has_bias:
+            return rounded(self.product(rounded(x), rounded(weight)))
+        y = rounded(self.product(rounded(x), rounded(weight), 0 * self.bias))
+        return rounded(ops.BiasAdd()(y, rounded(self.bias)))
 
     def apply_amp(cell, level, dtype="float16"):
         if level not in ("O0", "O1"):
             raise NotImplementedError(f"level {level} has no emulation")
 
     return [
-        mock.patch.object(layers._Affine, "by_operators", by_operators),
+        mock.patch.object(layers.Affine, "affine", affine),
         mock.patch.object(amp, "apply_amp", apply_amp),
     ]
 

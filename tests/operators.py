@@ -223,9 +223,9 @@ def collect(prefix: str = "") -> dict[str, dict[str, list[str]]]:
     runtime.device_target = lambda: "Ascend"
     import mindspore as ms
 
-    from ms_ddpm.nets import attention
+    from ms_ddpm.ops import by_operators
 
-    attention.QUERY_CHUNK = 8  # so that images of 8x8 are cut into blocks
+    by_operators.QUERY_CHUNK = 8  # so that images of 8x8 are cut into blocks
     found = {}
     for recipe, compile_it in RECIPES.items():
         if not recipe.startswith(prefix):

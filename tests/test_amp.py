@@ -212,13 +212,51 @@ def test_the_cpu_computes_in_float16_and_not_in_bfloat16(mindspore):
 
 def test_a_dtype_that_the_device_lacks_is_refused_before_anything_is_changed(mindspore):
     from ms_ddpm import Unet, amp
+    from ms_ddpm.nets.layers import Affine
 
     unet = Unet(8, dim_mults=(1,), channels=1, rng=0)
-    before = unet.channels_last
+    before = unet.by_kernels
     with pytest.raises(UserError, match=r"'bfloat16', but MindSpore 2\.\d+.* use --amp_dtype float16 or --amp_level"):
         amp.apply_amp(unet, "O1", "bfloat16")
-    assert unet.channels_last == before
-    assert {layer.compute_dtype for _, layer in unet.cells_and_names() if hasattr(layer, "compute_dtype")} == {None}
+    assert unet.by_kernels == before
+    assert {layer.compute_dtype for _, layer in unet.cells_and_names() if isinstance(layer, Affine)} == {None}
+
+
+def networks():
+    from ms_ddpm import Unet
+    from ms_ddpm.nets.autoencoder import AutoEncoder
+    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
+    from ms_ddpm.nets.score_unet import ScoreUnet
+    from ms_ddpm.nets.transformer import SpatialTransformer
+
+    return {
+        "Unet": Unet(8, dim_mults=(1, 2), rng=0),
+        "Unet of 2022": Unet(8, dim_mults=(1, 2), norm="group", downsample="conv", rng=0),
+        "ScoreUnet": ScoreUnet(abs, rng=0),
+        "ConditionalScoreUnet": ConditionalScoreUnet(abs, rng=0),
+        "LatentScoreUnet": LatentScoreUnet(abs, rng=0),
+        "AutoEncoder": AutoEncoder(rng=0),
+        "BasicNet": BasicNet(rng=0),
+        "SpatialTransformer": SpatialTransformer(8, 4, rng=0),
+    }
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2"])
+def test_what_hands_on_float32(mindspore, level):
+    """At O1 every layer; at O2 a Unet's last convolution and its time embedding, and nothing of another network."""
+    from ms_ddpm import amp
+    from ms_ddpm.nets.layers import Affine
+
+    of_a_unet = {"time_mlp.linear1", "time_mlp.linear2", "final_conv"}
+    for name, network in networks().items():
+        amp.apply_amp(network, level)
+        layers = {inner: layer for inner, layer in network.cells_and_names() if isinstance(layer, Affine)}
+        at_o2 = of_a_unet if name.startswith("Unet") else set()
+        expected = {"O0": set(), "O1": set(layers), "O2": at_o2}[level]
+        half = set() if level == "O0" else set(layers)
+        assert {inner for inner, layer in layers.items() if layer.compute_dtype == mindspore.float16} == half, name
+        assert {inner for inner, layer in layers.items() if layer.output_dtype == mindspore.float32} == expected, name
 
 
 def test_an_unknown_dtype_is_named(mindspore, train):
@@ -229,11 +267,12 @@ def test_an_unknown_dtype_is_named(mindspore, train):
 def test_bfloat16_has_no_loss_scale_and_sets_every_layer(mindspore, monkeypatch):
     """On a device that has it; here its word is taken for that."""
     from ms_ddpm import Unet, amp
+    from ms_ddpm.nets.layers import Affine
 
     monkeypatch.setattr(amp, "why_not", lambda dtype: "")
     unet = Unet(8, dim_mults=(1,), channels=1, rng=0)
     amp.apply_amp(unet, "O1", "bfloat16")
-    layers = [layer for _, layer in unet.cells_and_names() if hasattr(layer, "compute_dtype")]
+    layers = [layer for _, layer in unet.cells_and_names() if isinstance(layer, Affine)]
     assert {(layer.compute_dtype, layer.output_dtype) for layer in layers} == {(mindspore.bfloat16, mindspore.float32)}
     assert [amp.needs_loss_scale(*pair) for pair in (("O1", "bfloat16"), ("O2", "float16"), ("O0", "float16"))] == [
         False, True, False,

@@ -1,5 +1,7 @@
 """BasicNet and its pooling: the PyTorch class of docs/systems.md's article loads, and ties go where PyTorch's go."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -57,17 +59,17 @@ def test_initial_weights_follow_pytorchs_distribution(mindspore):
         assert np.abs(layer.bias.asnumpy()).max() <= bound
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_of_equal_values_the_first_of_a_square_gets_the_gradient(mindspore, channels_last):
+@pytest.mark.parametrize("backend", ["by_operators", "by_kernels"])
+def test_of_equal_values_the_first_of_a_square_gets_the_gradient(mindspore, backend):
     import torch
 
     from ms_ddpm.ops.pooling import MaxPool2
 
     pool = MaxPool2()
-    pool.channels_last = channels_last
+    pool.place(importlib.import_module(f"ms_ddpm.ops.{backend}"))
     x = np.random.default_rng(0).integers(0, 3, (2, 3, 6, 8)).astype(np.float32)  # full of ties
     cotangent = np.arange(2 * 3 * 3 * 4, dtype=np.float32).reshape(2, 3, 3, 4)
-    order = (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
+    order = (0, 2, 3, 1) if backend == "by_kernels" else (0, 1, 2, 3)
     back = np.argsort(order)
 
     def pulled(x, cotangent):
@@ -121,6 +123,6 @@ def test_wanted_kernels_that_are_not_there_are_an_error(mindspore):
     from ms_ddpm.nets.basic import BasicNet
 
     with kernels.switched_off():
-        assert not BasicNet(widths=(3, 4), rng=0).channels_last
+        assert not BasicNet(widths=(3, 4), rng=0).by_kernels
         with pytest.raises(UserError, match="cannot be used"):
             BasicNet(widths=(3, 4), rng=0, use_kernels=True)

@@ -38,7 +38,7 @@ def test_kernels_are_off_and_not_even_looked_for(other, monkeypatch):
     monkeypatch.setattr(conv_kernels, "operator", tried)
     assert kernels.why_not() == "they are for CPU"
     unet = Unet(8, dim_mults=(1, 2), channels=1, rng=0)
-    assert not any(getattr(cell, "channels_last", False) for _, cell in unet.cells_and_names())
+    assert not any(getattr(cell, "by_kernels", False) for _, cell in unet.cells_and_names())
     assert any(isinstance(cell, Conv2d) for _, cell in unet.cells_and_names())
     assert not Adam(unet.trainable_params()).fused
     assert not EMA(unet).view.fused

@@ -3,6 +3,7 @@
 Whether they compute what PyTorch computes is for parity_tests (cases called "kernels").
 """
 
+import inspect
 import logging
 import os
 import shutil
@@ -132,7 +133,7 @@ def test_a_network_gives_the_same_without_the_kernels(mindspore, kernels):
     without = Unet(8, dim_mults=(1, 2), channels=1, dropout=0.3, rng=0, use_kernels=False)(*arguments).asnumpy()
     assert apart(by_kernels, without) < 1e-5  # with another dropout mask: 1e-1
     assert names == [parameter.name for parameter in unet.get_parameters()]
-    assert not any(getattr(cell, "channels_last", False) for _, cell in unet.cells_and_names())
+    assert not any(getattr(cell, "by_kernels", False) for _, cell in unet.cells_and_names())
 
 
 INSTRUCTIONS = ("1", "avx2", "base", "0")
@@ -280,13 +281,14 @@ def test_views_are_read_as_what_they_show(mindspore, kernels):
 
 
 def test_dropout_drops_the_same_elements_in_both_layouts(mindspore):
+    from ms_ddpm.ops import by_kernels
     from ms_ddpm.ops.dropout import HashDropout
 
     layer, key = HashDropout(0.4, 3), mindspore.Tensor(11, mindspore.int32)
     (x,) = tensors(mindspore, (2, 5, 3, 4))
     first = layer(x, key).asnumpy()
     other = HashDropout(0.4, 3)
-    other.channels_last = True
+    other.place(by_kernels)
     last = other(mindspore.Tensor(np.ascontiguousarray(x.asnumpy().transpose(0, 2, 3, 1))), key).asnumpy()
     assert np.array_equal(first, last.transpose(0, 3, 1, 2))
     assert 0.2 < (first == 0).mean() < 0.6
@@ -298,7 +300,22 @@ def test_half_precision_goes_without_them(mindspore, kernels, level):
 
     unet = Unet(8, dim_mults=(1, 2), channels=1, rng=0, use_kernels=True)
     amp.apply_amp(unet, level)
-    assert [name for name, cell in unet.cells_and_names() if getattr(cell, "channels_last", False)] == []
+    assert [name for name, cell in unet.cells_and_names() if getattr(cell, "by_kernels", False)] == []
+
+
+def test_layers_find_the_same_operations_with_and_without_them(mindspore):
+    from ms_ddpm.ops import by_kernels, by_operators
+
+    def operations(module):
+        return {
+            name: list(inspect.signature(value).parameters)
+            for name, value in vars(module).items()
+            if inspect.isfunction(value) and not name.startswith("_") and value.__module__.startswith("ms_ddpm.ops.by_")
+        }
+
+    without = operations(by_operators)
+    del without["softmax"], without["lowered"]  # a step of theirs, and what kernels never do
+    assert operations(by_kernels) == without
 
 
 # --- where they cannot be used ------------------------------------------------------------------------------------
@@ -374,7 +391,7 @@ def test_a_network_does_without_them_and_says_so_once(module, monkeypatch, caplo
     module._say_once.cache_clear()
     with caplog.at_level(logging.WARNING, "ms_ddpm"):
         networks = [Unet(8, dim_mults=(1,), rng=0) for _ in range(2)]
-    assert [network.channels_last for network in networks] == [False, False]
+    assert [network.by_kernels for network in networks] == [False, False]
     said = [record.getMessage() for record in caplog.records if "C++ kernels" in record.getMessage()]
     assert len(said) == 1
     assert said[0].endswith("two to three times as long: switched off by MS_DDPM_KERNELS=0")
@@ -388,7 +405,7 @@ def test_what_is_built_inside_switched_off_does_without_them(mindspore):
 
     before = kernels.why_not()
     with kernels.switched_off():
-        assert not Unet(8, dim_mults=(1,), rng=0).channels_last
+        assert not Unet(8, dim_mults=(1,), rng=0).by_kernels
     assert kernels.why_not() == before
 
 

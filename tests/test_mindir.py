@@ -121,7 +121,7 @@ def test_the_cell_stays_as_it_is(exported, unet):
 
     _, before, after, _ = exported
     assert np.array_equal(before, after)
-    assert unet.channels_last == (not kernels.why_not())
+    assert unet.by_kernels == (not kernels.why_not())
 
 
 def test_an_export_keeps_the_graphs_of_the_cell(exported):

@@ -7,7 +7,6 @@ from mindspore import Tensor, nn
 
 from ..errors import UserError
 from ..fingerprint import remembers
-from ..ops import kernels
 from ..ops.pooling import MaxPool2, Upsample2
 from ..random import host_rng
 from .activations import ReLU
@@ -76,12 +75,9 @@ class BasicNet(KernelNet):
             )
 
     def construct(self, x: Tensor) -> Tensor:
-        if self.channels_last:
-            x = kernels.to_channels_last(x)
-        first = self.act(self.down_layers[0](x))
+        first = self.act(self.down_layers[0](self.enter(x)))
         second = self.act(self.down_layers[1](self.pool(first)))
         x = self.act(self.down_layers[2](self.pool(second)))
         x = self.act(self.up_layers[0](x))
         x = self.act(self.up_layers[1](self.upsample(x) + second))
-        x = self.act(self.up_layers[2](self.upsample(x) + first))
-        return kernels.from_channels_last(x) if self.channels_last else x
+        return self.leave(self.act(self.up_layers[2](self.upsample(x) + first)))

@@ -2,12 +2,14 @@
 
 MindSpore's own ``nn.Conv2d`` and ``nn.Dense`` differ from PyTorch's in padding, bias and initial
 distribution; these call the same primitives with nothing implied. They are also the one place where
-precision is lowered (``compute_dtype``) and where the C++ kernels are put underneath (``channels_last``).
+precision is lowered (``compute_dtype``) and where the C++ kernels are put underneath (`use_kernels`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from types import ModuleType
 
 import mindspore as ms
 import numpy as np
@@ -15,7 +17,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from ..arrays import TakesArrays
 from ..errors import UserError
-from ..ops import conv_kernels, kernels
+from ..ops import by_kernels, by_operators, kernels
+from ..ops.placed import Placed
 from ..random import host_rng, normal
 from ..runtime import device_target, warn_of_slow_convolutions
 
@@ -26,43 +29,56 @@ def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
     return Tensor(rng.uniform(-bound, bound, shape).astype(np.float32))
 
 
-def use_channels_last(cell: nn.Cell, on: bool) -> None:
-    """Every layer inside ``cell`` then takes and gives (B, H, W, C), by the C++ kernels; or again (B, C, H, W).
+def use_kernels(cell: nn.Cell, on: bool) -> None:
+    """Every layer inside ``cell`` runs by the C++ kernels, in float32 and on (B, H, W, C), or by MindSpore's operators.
 
-    A layer that can has an attribute ``channels_last``; where it needs kernels of its own, its method
-    ``prepare_channels_last`` fetches them. Raises UserError where the kernels are wanted and cannot be used.
+    Raises UserError where the kernels are wanted and cannot be used.
     """
     if on and kernels.why_not():  # which starts them, too
         raise UserError(f"the C++ kernels cannot be used: {kernels.why_not()}")
     for _, layer in cell.cells_and_names():
-        if hasattr(layer, "channels_last"):
-            layer.channels_last = on
-            if on and hasattr(layer, "prepare_channels_last"):
-                layer.prepare_channels_last()
+        if on and isinstance(layer, Affine):
+            layer.compute_in(None)
+        if hasattr(layer, "place"):
+            layer.place(by_kernels if on else by_operators)
+            layer.by_kernels = on
 
 
-class KernelNet(TakesArrays):
+class KernelNet(TakesArrays, Placed):
     """A whole network, called with tensors or numpy arrays, that runs by the C++ kernels or without them."""
 
     def choose_kernels(self, use_kernels: bool | None) -> None:
         """The last line of a constructor: as it was told, by default where the kernels are there."""
-        self.channels_last = False
         self.use_kernels(kernels.available() if use_kernels is None else use_kernels)
 
+    def place(self, on: ModuleType) -> None:
+        """How images get into the layers and out of them, and what stands between layers."""
+        self.enter, self.leave, self.concat, self.sides = on.enter, on.leave, on.concat(), on.sides
+
     def use_kernels(self, on: bool) -> None:
-        """Runs by the C++ kernels, in float32 and with channels last inside, or by MindSpore's operators.
+        """Runs by the C++ kernels, in float32 (again, after `ms_ddpm.amp`), or by MindSpore's operators.
 
         Raises UserError where they are wanted and cannot be used. Graphs that are compiled already stay as they are.
         """
         if not on and device_target() == "CPU":
             warn_of_slow_convolutions()
-        use_channels_last(self, on)
+        use_kernels(self, on)
 
 
-class _Affine(nn.Cell):
-    """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.amp`)."""
+class Affine(Placed):
+    """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.amp`).
 
-    def __init__(self, shape: tuple[int, ...], dim_out: int, bias: bool, rng: np.random.Generator | None):
+    With ``float32_out`` the result is float32 whatever that precision is.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dim_out: int,
+        bias: bool,
+        rng: np.random.Generator | None,
+        float32_out: bool = False,
+    ):
         super().__init__()
         rng = host_rng(rng)
         fan_in = math.prod(shape[1:])
@@ -70,39 +86,37 @@ class _Affine(nn.Cell):
         self.has_bias = bias
         if bias:
             self.bias = Parameter(uniform_fan_in(rng, (dim_out,), fan_in), name="bias")
+        self.float32_out = float32_out
         self.compute_dtype: ms.Type | None = None  # None: that of the input
         self.output_dtype: ms.Type | None = None
-        self.add_bias = ops.BiasAdd()
+
+    def take(self, product: Callable) -> None:
+        """The last line of `place`: (x, weight[, bias]) -> y is the layer's product from now on."""
+        self.whole_product = product
+        self.compute_in(self.compute_dtype, self.output_dtype)
+
+    def compute_in(self, compute: ms.Type | None, output: ms.Type | None = None) -> None:
+        """Sets the precision of the product and of what is handed on; None: that of the input, and of the product."""
+        self.compute_dtype, self.output_dtype = compute, output
+        product = self.whole_product
+        self.product = product if compute is None else by_operators.lowered(product, compute, output, self.has_bias)
 
     def prepared_weight(self) -> Tensor:
         """The weight as it enters the product."""
         return self.weight
 
-    def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def by_operators(self, x: Tensor, *size: tuple[int, ...]) -> Tensor:
-        """The layer by MindSpore's operators; ``size``: what else its `product` takes.
+    def affine(self, x: Tensor) -> Tensor:
+        """The product with the weight, and the bias.
 
         Not ``construct`` with a ``super().construct`` in the classes below: compiled (2.10), ``super()`` is the parent
         of the object's class, not of the one that the call stands in, so that a class in between calls itself.
         """
-        weight = self.prepared_weight()
-        if self.compute_dtype is not None:
-            x = ops.cast(x, self.compute_dtype)
-            weight = ops.cast(weight, self.compute_dtype)
-        y = self.product(x, weight, *size)
         if self.has_bias:
-            bias = self.bias
-            if self.compute_dtype is not None:
-                bias = ops.cast(bias, self.compute_dtype)
-            y = self.add_bias(y, bias)
-        if self.output_dtype is not None:
-            y = ops.cast(y, self.output_dtype)
-        return y
+            return self.product(x, self.prepared_weight(), self.bias)
+        return self.product(x, self.prepared_weight())
 
 
-class Conv2d(_Affine):
+class Conv2d(Affine):
     """2-D convolution: (B, dim_in, H, W) -> (B, dim_out, H', W'), zero padding given explicitly."""
 
     def __init__(
@@ -114,28 +128,18 @@ class Conv2d(_Affine):
         stride: int = 1,
         padding: int = 0,
         bias: bool = True,
+        float32_out: bool = False,
         rng: np.random.Generator | None = None,
     ):
-        super().__init__((dim_out, dim_in, kernel_size, kernel_size), dim_out, bias, rng)
-        self.conv = ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride)
-        self.geometry = kernel_size, stride, padding
-        self.channels_last = False
+        super().__init__((dim_out, dim_in, kernel_size, kernel_size), dim_out, bias, rng, float32_out)
+        self.dim_out, self.geometry = dim_out, (kernel_size, stride, padding)
+        self.place(by_operators)
 
-    def prepare_channels_last(self) -> None:
-        """Called by `use_channels_last`."""
-        kernel_size, stride, padding = self.geometry
-        divides = kernel_size - stride == 2 * padding
-        self.kernel = conv_kernels.conv(kernel_size, stride, self.has_bias, None if divides else padding)
+    def place(self, on: ModuleType) -> None:
+        self.take(on.conv(self.dim_out, *self.geometry, self.has_bias))
 
     def construct(self, x: Tensor) -> Tensor:
-        if not self.channels_last:
-            return self.by_operators(x)
-        if self.has_bias:
-            return self.kernel(x, self.prepared_weight(), self.bias)
-        return self.kernel(x, self.prepared_weight())
-
-    def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self.conv(x, weight)
+        return self.affine(x)
 
 
 class WeightStandardizedConv2d(Conv2d):
@@ -157,7 +161,7 @@ class WeightStandardizedConv2d(Conv2d):
         return (centred / ops.sqrt(variance)).reshape(shape)
 
 
-class ConvTranspose2d(_Affine):
+class ConvTranspose2d(Affine):
     """Transposed convolution, the gradient of a convolution: (B, dim_in, H, W) -> (B, dim_out, H', W').
 
     H' = (H - 1) stride - 2 padding + kernel_size + output_padding. Called with ``output_size=(H', W')``, as PyTorch's
@@ -188,27 +192,20 @@ class ConvTranspose2d(_Affine):
                 f"output_padding of a transposed convolution is {output_padding}, expected 0 to {stride - 1} "
                 f"(less than its stride)"
             )
-        self.conv = ops.Conv2DTranspose(dim_in, kernel_size, pad_mode="pad", pad=padding, stride=stride)
-        self.dim_out, self.geometry, self.output_padding = dim_out, (kernel_size, stride, padding), output_padding
-        self.channels_last = False
+        self.dims, self.geometry = (dim_in, dim_out), (kernel_size, stride, padding)
+        self.output_padding = output_padding
+        self.place(by_operators)
 
-    def prepare_channels_last(self) -> None:
-        """Called by `use_channels_last`. One kernel for every output padding, of rows and of columns."""
-        kernel_size, stride, padding = self.geometry
-        self.of_padding = tuple(
-            tuple(
-                conv_kernels.conv_transpose(kernel_size, stride, padding, (rows, columns), self.has_bias)
-                for columns in range(stride)
-            )
-            for rows in range(stride)
-        )
+    def place(self, on: ModuleType) -> None:
+        self.take(on.conv_transpose(*self.dims, *self.geometry, self.has_bias))
+        self.sides = on.sides
 
     def smallest_output(self, side: int) -> int:
         """The side of the result without output padding."""
         kernel_size, stride, padding = self.geometry
         return (side - 1) * stride - 2 * padding + kernel_size
 
-    def sides(self, height: int, width: int, output_size: tuple[int, int] | None) -> tuple[int, int]:
+    def sides_of_output(self, height: int, width: int, output_size: tuple[int, int] | None) -> tuple[int, int]:
         """(H', W') of an image of ``height`` and ``width``."""
         low = self.smallest_output(height), self.smallest_output(width)
         if output_size is None:
@@ -223,46 +220,38 @@ class ConvTranspose2d(_Affine):
         return output_size
 
     def construct(self, x: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
-        if self.channels_last:
-            height, width = self.sides(x.shape[1], x.shape[2], output_size)
-            kernel = self.of_padding[height - self.smallest_output(x.shape[1])][
-                width - self.smallest_output(x.shape[2])
-            ]
-            return kernel(x, self.weight, self.bias) if self.has_bias else kernel(x, self.weight)
-        height, width = self.sides(x.shape[2], x.shape[3], output_size)
-        return self.by_operators(x, (x.shape[0], self.dim_out, height, width))
-
-    def product(self, x: Tensor, weight: Tensor, size: tuple[int, ...]) -> Tensor:
-        return self.conv(x, weight, size)
+        height, width = self.sides(x)
+        size = self.sides_of_output(height, width, output_size)
+        if self.has_bias:
+            return self.product(x, self.weight, self.bias, size)
+        return self.product(x, self.weight, size)
 
 
-class Linear(_Affine):
+class Linear(Affine):
     """y = x W^T + b: (..., dim_in) -> (..., dim_out)."""
 
-    def __init__(self, dim_in: int, dim_out: int, bias: bool = True, *, rng: np.random.Generator | None = None):
-        super().__init__((dim_out, dim_in), dim_out, bias, rng)
-        self.matmul = ops.MatMul(transpose_b=True)
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        bias: bool = True,
+        *,
+        float32_out: bool = False,
+        rng: np.random.Generator | None = None,
+    ):
+        super().__init__((dim_out, dim_in), dim_out, bias, rng, float32_out)
         self.dims = dim_in, dim_out
-        self.channels_last = False
+        self.reshape = ops.Reshape()
+        self.place(by_operators)
 
-    def prepare_channels_last(self) -> None:
-        """Called by `use_channels_last`."""
-        self.kernel = kernels.linear() if self.has_bias else kernels.product()
+    def place(self, on: ModuleType) -> None:
+        self.take(on.linear(self.has_bias))
 
     def construct(self, x: Tensor) -> Tensor:
         shape = x.shape
         if len(shape) == 2:
-            return self.of_rows(x)
-        return self.of_rows(x.reshape(-1, self.dims[0])).reshape(shape[:-1] + (self.dims[1],))
-
-    def of_rows(self, x: Tensor) -> Tensor:
-        """Of (rows, dim_in)."""
-        if not self.channels_last:
-            return self.by_operators(x)
-        return self.kernel(x, self.weight, self.bias) if self.has_bias else self.kernel(x, self.weight)
-
-    def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self.matmul(x, weight)
+            return self.affine(x)
+        return self.reshape(self.affine(self.reshape(x, (-1, self.dims[0]))), shape[:-1] + (self.dims[1],))
 
 
 class Embedding(nn.Cell):

@@ -13,7 +13,6 @@ from mindspore import Tensor, nn, ops
 
 from ..errors import UserError
 from ..fingerprint import remembers
-from ..ops import kernels
 from ..random import host_rng
 from .embeddings import GaussianFourierProjection
 from .layers import Conv2d, ConvTranspose2d, KernelNet, Linear
@@ -98,16 +97,15 @@ class TimeScoreNet(KernelNet):
 
     def image(self, x: Tensor) -> Tensor:
         """The input in the layout of the layers."""
-        return kernels.to_channels_last(x) if self.channels_last else x
+        return self.enter(x)
 
     def scaled(self, h: Tensor, t: Tensor) -> Tensor:
         """The output: h / std(t), (B, C, H, W)."""
-        h = kernels.from_channels_last(h) if self.channels_last else h
-        return h / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)
+        return self.leave(h) / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)
 
     def reach(self, tconv: nn.Cell, h: Tensor, skip: Tensor) -> Tensor:
         """``tconv`` of h to the size of ``skip``: for 28x28 images the article's output_padding, for others theirs."""
-        return tconv(h, skip.shape[1:3] if self.channels_last else skip.shape[2:])
+        return tconv(h, self.sides(skip))
 
 
 @remembers(apart=("channels",))
@@ -180,16 +178,12 @@ class ScoreUnet(TimeScoreNet):
         self.dense7, self.tgnorm2 = Dense(embed_dim, c1, rng), GroupNorm(32, c1)
         self.tconv1 = ConvTranspose2d(c1 * wider, self.channels, 3, rng=rng)
 
-    def prepare_channels_last(self) -> None:
-        """Called by `layers.use_channels_last`."""
-        self.concat = kernels.concat()
-
     def joined(self, h: Tensor, dense: nn.Cell, norm: nn.Cell, embed: Tensor, skip: Tensor) -> Tensor:
         """`stage` of h, and the skip with it."""
         if self.adds:
             return self.stage(h, dense, norm, embed, skip)
         h = self.stage(h, dense, norm, embed)
-        return self.concat(h, skip) if self.channels_last else ops.concat((h, skip), 1)
+        return self.concat(h, skip)
 
     def up(self, h1: Tensor, h2: Tensor, h3: Tensor, h4: Tensor, embed: Tensor) -> Tensor:
         """From the four images of the way down to one of the input's size."""

@@ -7,19 +7,21 @@ whole. Sequences are (B, length, width).
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from ..errors import UserError
-from ..ops import kernels
+from ..ops import by_operators
+from ..ops.placed import Placed
 from ..random import host_rng
 from .activations import GELU
-from .attention import softmax
 from .layers import Linear
 from .norms import LayerNorm
 
 
-class CrossAttention(nn.Cell):
+class CrossAttention(Placed):
     """softmax(q k^T / sqrt(d)) v: tokens (B, T, hidden_dim)[, context (B, S, context_dim)] -> (B, T, hidden_dim).
 
     Vaswani et al., https://arxiv.org/abs/1706.03762, eq. 1. Without ``context_dim`` tokens attend to themselves.
@@ -55,51 +57,15 @@ class CrossAttention(nn.Cell):
         self.query = Linear(hidden_dim, embed_dim, bias=False, rng=rng)
         self.key = Linear(source, embed_dim, bias=False, rng=rng)
         self.value = Linear(source, hidden_dim, bias=False, rng=rng)
-        self.can_fuse = self.self_attn and embed_dim == hidden_dim  # what the kernel cuts its q, k and v from
-        self.head_count = Tensor(np.zeros(num_heads, np.float32))  # tells the kernel how many there are
-        self.channels_last = False
-        self.matmul = ops.BatchMatMul()
-        self.matmul_bt = ops.BatchMatMul(transpose_b=True)
+        self.of_one_width = embed_dim == hidden_dim
+        self.place(by_operators)
 
-    def prepare_channels_last(self) -> None:
-        """Called by `layers.use_channels_last`."""
-        self.kernel, self.product = kernels.attention(False, False), kernels.product()
-
-    def of_itself(self, tokens: Tensor) -> Tensor:
-        """Self-attention by the C++ kernels, q, k and v in one product."""
-        weight = ops.concat((self.query.weight, self.key.weight, self.value.weight), 0)
-        b, length, width = tokens.shape
-        qkv = self.product(tokens.reshape(-1, width), weight)
-        return self.kernel(qkv.reshape(b, 1, length, 3 * width), self.head_count).reshape(tokens.shape)
-
-    def split(self, x: Tensor) -> Tensor:
-        """(B, length, width) -> (B * heads, length, width / heads)."""
-        if self.heads == 1:
-            return x
-        b, length, width = x.shape
-        x = x.reshape(b, length, self.heads, width // self.heads).transpose(0, 2, 1, 3)
-        return x.reshape(b * self.heads, length, width // self.heads)
-
-    def joined(self, x: Tensor) -> Tensor:
-        """The inverse of `split`."""
-        if self.heads == 1:
-            return x
-        b, length, width = x.shape
-        x = x.reshape(b // self.heads, self.heads, length, width).transpose(0, 2, 1, 3)
-        return x.reshape(b // self.heads, length, width * self.heads)
+    def place(self, on: ModuleType) -> None:
+        make = on.self_attention if self.self_attn and self.of_one_width else on.cross_attention
+        self.attend = make(self.heads, self.scale)
 
     def construct(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        source = tokens if self.self_attn else context
-        if self.channels_last and self.can_fuse:
-            return self.of_itself(tokens)
-        # A softmax over one key is 1. Computed all the same, in PyNative (2.10), it made the gradients of every
-        # self-attention before it wrong: cases network/score_conditional-* show whether it still does.
-        if source.shape[1] == 1:
-            v = self.value(source)
-            return ops.broadcast_to(v, (v.shape[0], tokens.shape[1], v.shape[2]))
-        q = self.split(self.query(tokens)) * self.scale
-        k, v = self.split(self.key(source)), self.split(self.value(source))
-        return self.joined(self.matmul(softmax(self.matmul_bt(q, k)), v))
+        return self.attend(tokens, tokens if self.self_attn else context, self.query, self.key, self.value)
 
 
 class TransformerBlock(nn.Cell):
@@ -127,7 +93,7 @@ class TransformerBlock(nn.Cell):
         return self.ffn(self.norm3(x)) + x
 
 
-class SpatialTransformer(nn.Cell):
+class SpatialTransformer(Placed):
     """A `TransformerBlock` over the pixels, added to the image: x (B, C, H, W), context (B, S, context_dim) -> as x."""
 
     def __init__(
@@ -135,11 +101,10 @@ class SpatialTransformer(nn.Cell):
     ):
         super().__init__()
         self.transformer = TransformerBlock(hidden_dim, context_dim, num_heads, rng=rng)
-        self.channels_last = False
+        self.place(by_operators)
+
+    def place(self, on: ModuleType) -> None:
+        self.tokens, self.of_tokens = on.tokens, on.of_tokens
 
     def construct(self, x: Tensor, context: Tensor) -> Tensor:
-        shape = x.shape
-        if self.channels_last:
-            return self.transformer(x.reshape(shape[0], -1, shape[3]), context).reshape(shape) + x
-        tokens = x.reshape(shape[0], shape[1], -1).transpose(0, 2, 1)
-        return self.transformer(tokens, context).transpose(0, 2, 1).reshape(shape) + x
+        return self.of_tokens(self.transformer(self.tokens(x), context), x) + x

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -16,7 +17,8 @@ from mindspore import Tensor, nn, ops
 from ..errors import UserError
 from ..fingerprint import remembers
 from ..layouts import LAYOUTS, NORMS
-from ..ops import kernels
+from ..ops import by_operators
+from ..ops.placed import Placed
 from ..random import host_rng
 from .attention import Attention, LinearAttention
 from .blocks import ResnetBlock, Upsample
@@ -31,42 +33,37 @@ class TimeMLP(nn.Cell):
     def __init__(self, embedding: nn.Cell, time_dim: int, rng: np.random.Generator):
         super().__init__()
         self.embedding = embedding
-        self.linear1 = Linear(embedding.dim, time_dim, rng=rng)
-        self.linear2 = Linear(time_dim, time_dim, rng=rng)
+        self.linear1 = Linear(embedding.dim, time_dim, float32_out=True, rng=rng)
+        self.linear2 = Linear(time_dim, time_dim, float32_out=True, rng=rng)
 
     def construct(self, time: Tensor) -> Tensor:
         h = ops.gelu(self.linear1(self.embedding(time)), approximate="none")
         return ops.silu(self.linear2(h))
 
 
-class Stage(nn.Cell):
+class Stage(Placed):
     """One resolution of the U-Net: two residual blocks, attention, and the change of resolution."""
 
     def __init__(self, block1: nn.Cell, block2: nn.Cell, attn: nn.Cell, resample: nn.Cell):
         super().__init__()
         self.block1, self.block2, self.attn, self.resample = block1, block2, attn, resample
-        self.channels_last = False
+        self.place(by_operators)
 
-    def prepare_channels_last(self) -> None:
-        """Called by `layers.use_channels_last`."""
-        self.concat = kernels.concat()
-
-    def joined(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Both, one behind the other along the channels."""
-        return self.concat(x, skip) if self.channels_last else ops.concat((x, skip), 1)
+    def place(self, on: ModuleType) -> None:
+        self.concat = on.concat()
 
     def down(self, x: Tensor, time_act: Tensor, key) -> tuple[Tensor, Tensor, Tensor]:
         """-> (output of block 1, output of attention, downsampled): the first two go to the way up."""
         first = self.block1(x, time_act, key)
         x = self.block2(first, time_act, key)
-        x = self.attn(x, x) if self.channels_last else self.attn(x) + x
+        x = self.attn(x, x)
         return first, x, self.resample(x)
 
     def up(self, x: Tensor, skip1: Tensor, skip2: Tensor, time_act: Tensor, key) -> Tensor:
         """Takes the skips of `down`, the later one first, and returns the upsampled image."""
-        x = self.block1(self.joined(x, skip1), time_act, key)
-        x = self.block2(self.joined(x, skip2), time_act, key)
-        return self.resample(self.attn(x, x) if self.channels_last else self.attn(x) + x)
+        x = self.block1(self.concat(x, skip1), time_act, key)
+        x = self.block2(self.concat(x, skip2), time_act, key)
+        return self.resample(self.attn(x, x))
 
 
 def _per_stage(value, stages: int, name: str) -> tuple:
@@ -193,12 +190,8 @@ class Unet(KernelNet):
         self.downs = nn.CellList(downs)
         self.ups = nn.CellList(ups)
         self.final_res_block = block(init_dim * 2, init_dim)
-        self.final_conv = Conv2d(init_dim, self.out_dim, 1, rng=rng)
+        self.final_conv = Conv2d(init_dim, self.out_dim, 1, float32_out=True, rng=rng)
         self.choose_kernels(use_kernels)
-
-    def prepare_channels_last(self) -> None:
-        """Called by `layers.use_channels_last`."""
-        self.concat = kernels.concat()
 
     @staticmethod
     def _check(dim, dim_mults, norm, downsample, dropout, full_attn, fourier_dim) -> None:
@@ -236,9 +229,7 @@ class Unet(KernelNet):
             if x_self_cond is None:
                 x_self_cond = ops.zeros_like(x)
             x = ops.concat((x_self_cond, x), 1)
-        if self.channels_last:
-            x = kernels.to_channels_last(x)
-        x = self.init_conv(x)
+        x = self.init_conv(self.enter(x))
         first = x
         time_act = self.time_mlp(time)
         skips = ()
@@ -246,11 +237,10 @@ class Unet(KernelNet):
             skip1, skip2, x = stage.down(x, time_act, dropout_key)
             skips = skips + (skip1, skip2)
         x = self.mid_block1(x, time_act, dropout_key)
-        x = self.mid_attn(x, x) if self.channels_last else self.mid_attn(x) + x
+        x = self.mid_attn(x, x)
         x = self.mid_block2(x, time_act, dropout_key)
         for stage in self.ups:
             x = stage.up(x, skips[-1], skips[-2], time_act, dropout_key)
             skips = skips[:-2]
-        x = self.concat(x, first) if self.channels_last else ops.concat((x, first), 1)
-        x = self.final_conv(self.final_res_block(x, time_act, dropout_key))
-        return kernels.from_channels_last(x) if self.channels_last else x
+        x = self.concat(x, first)
+        return self.leave(self.final_conv(self.final_res_block(x, time_act, dropout_key)))

@@ -7,13 +7,14 @@ is kept or not by a hash of (k, l, i): no state, and two frameworks can draw the
 
 from __future__ import annotations
 
-import math
+from types import ModuleType
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 
-from . import modular
+from . import by_operators, modular
+from .placed import Placed
 
 # Multipliers of the 32-bit mixer "lowbias32" (C. Wellons, hash-prospector), as signed numbers.
 _MIX1 = 0x7FEB352D
@@ -21,7 +22,7 @@ _MIX2 = 0x846CA68B - 2**32
 _LAYER_STRIDE = 0x9E3779B9 - 2**32  # 2^32 / golden ratio: spreads the layers' keys
 
 
-class HashDropout(nn.Cell):
+class HashDropout(Placed):
     """Zeroes each element with probability ``p`` and divides the rest by 1 - p.
 
     ``key`` is an int32 scalar tensor drawn anew for every step; with ``key=None`` (inference) or p = 0 the
@@ -33,14 +34,11 @@ class HashDropout(nn.Cell):
         self.p = p
         self.offset = Tensor(np.int64(layer * _LAYER_STRIDE).astype(np.int32))
         self.threshold = Tensor(np.int32(round(p * 2**24)))
-        self.channels_last = False  # set by `nets.layers.use_channels_last`; the mask of an element stays the same
+        self.place(by_operators)
 
-    def index(self, shape: tuple[int, ...]) -> Tensor:
-        """The number of every element of a (B, C, H, W) array, in the order of (B, H, W, C) with channels last."""
-        if not self.channels_last:
-            return Tensor(np.arange(math.prod(shape), dtype=np.int32))
-        b, h, w, c = shape
-        return Tensor(np.arange(math.prod(shape), dtype=np.int32).reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1))
+    def place(self, on: ModuleType) -> None:
+        """See `ops.by_operators`. The mask of an element is the same in both layouts."""
+        self.numbering = on.numbering
 
     def _mix(self, x: Tensor) -> Tensor:
         for shift, multiplier in ((16, _MIX1), (15, _MIX2), (16, 1)):
@@ -55,7 +53,7 @@ class HashDropout(nn.Cell):
     def construct(self, x: Tensor, key=None) -> Tensor:
         if self.p == 0.0 or key is None:
             return x
-        index = self.index(x.shape)
+        index = self.numbering(x.shape)
         bits = self._mix(modular.add(self._mix(modular.add(index, self.offset)), key))
         kept = ops.bitwise_and(bits, Tensor(0xFFFFFF, ms.int32)) >= self.threshold
         return x * ops.cast(kept, x.dtype).reshape(x.shape) / (1 - self.p)

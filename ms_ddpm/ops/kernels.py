@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore as ms
-from mindspore import Tensor, ops
+from mindspore import ops
 
 from .. import runtime
 from ..errors import UserError
@@ -389,13 +389,3 @@ def adam(count: int) -> ops.Custom:
         return (m, v, *arrays[count:])
 
     return operator("adam", shape, 2 + count, kind=str(count))
-
-
-def to_channels_last(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H, W, C)."""
-    return x.transpose(0, 2, 3, 1)
-
-
-def from_channels_last(x: Tensor) -> Tensor:
-    """(B, H, W, C) -> (B, C, H, W)."""
-    return x.transpose(0, 3, 1, 2)

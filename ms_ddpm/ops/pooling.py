@@ -1,10 +1,13 @@
-"""Max pooling and nearest upsampling by two, for either order of axes."""
+"""Max pooling and nearest upsampling by two."""
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from mindspore import Tensor, nn, ops
 
-from . import kernels
+from . import by_operators
+from .placed import Placed
 
 
 class Larger(nn.Cell):
@@ -23,43 +26,32 @@ class Larger(nn.Cell):
         return dout - of_b, of_b
 
 
-class MaxPool2(nn.Cell):
+class MaxPool2(Placed):
     """The largest of every 2x2 square: (B, C, H, W) -> (B, C, H/2, W/2), both sides even.
 
-    Of equal values the first, row by row, gets the gradient. With ``channels_last`` (B, H, W, C): there MindSpore has
-    no pooling on CPU, and two maxima of halves take 12 ms forward and backward where NCHW's ``ops.MaxPool`` takes 45
-    and ``ops.ReduceMax`` of a reshaped image 49 (2.10, 128x32x28x28).
+    Of equal values the first, row by row, gets the gradient.
     """
 
     def __init__(self):
         super().__init__()
-        self.pool = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
-        self.larger = Larger()
-        self.channels_last = False
+        self.place(by_operators)
+
+    def place(self, on: ModuleType) -> None:
+        self.pool = on.max_pool()
 
     def construct(self, x: Tensor) -> Tensor:
-        if not self.channels_last:
-            return self.pool(x)
-        b, h, w, c = x.shape
-        left, right = ops.split(x.reshape(b, h, w // 2, 2 * c), c, 3)
-        # Columns before rows: of a 2x2 square's upper right and lower left, the upper one is the first.
-        upper, lower = ops.split(self.larger(left, right).reshape(b, h // 2, w * c), w // 2 * c, 2)
-        return self.larger(upper, lower).reshape(b, h // 2, w // 2, c)
+        return self.pool(x)
 
 
-class Upsample2(nn.Cell):
-    """Every pixel doubled in both directions: (B, C, H, W) -> (B, C, 2H, 2W), or so with ``channels_last``."""
+class Upsample2(Placed):
+    """Every pixel doubled in both directions: (B, C, H, W) -> (B, C, 2H, 2W)."""
 
     def __init__(self):
         super().__init__()
-        self.channels_last = False
+        self.place(by_operators)
 
-    def prepare_channels_last(self) -> None:
-        """Called by `nets.layers.use_channels_last`."""
-        self.kernel = kernels.upsample()
+    def place(self, on: ModuleType) -> None:
+        self.upsample = on.upsample()
 
     def construct(self, x: Tensor) -> Tensor:
-        if self.channels_last:
-            return self.kernel(x)
-        b, c, h, w = x.shape
-        return ops.broadcast_to(x.reshape(b, c, h, 1, w, 1), (b, c, h, 2, w, 2)).reshape(b, c, 2 * h, 2 * w)
+        return self.upsample(x)

@@ -15,7 +15,7 @@ from portparity.localise.layers import raised
 from portparity.on_mindspore import arrays, load, tensor, vjp, with_gradients
 
 from ..backends.shared_mindspore import RNG, names_of
-from ..systems.core.on_mindspore.nets import with_kernels
+from ..systems.core.on_mindspore.nets import one_of, with_kernels
 from .sides import Run, Visit, arguments_of, kind_of
 
 
@@ -35,15 +35,24 @@ def _resnet_block(cell: nn.Cell) -> Callable:
     return call
 
 
-_CALLS = {"resnet_block": _resnet_block}
+def _block(cell: nn.Cell) -> Callable:
+    """PyTorch's takes scale and shift, ours both in one."""
+
+    def call(x, *scale_and_shift):
+        return cell(x, *one_of(scale_and_shift))
+
+    return call
+
+
+_CALLS = {"resnet_block": _resnet_block, "block": _block}
 _SILENT = {  # what a free run does not show as PyTorch's does
     "time_mlp": ("grad.y",),  # ours ends with the SiLU
     "resnet_block": ("input.t",),  # and this begins after it
-    "conditioned_norm": ("y", "grad.y"),  # ours scales and shifts too
 }
-# With the C++ kernels: layers that are part of another's, and those whose output has the residual in it.
-_FUSED = re.compile(r".*\.block[12]\.norm|.*attn\.out_norm|.*\.resample\.conv")
-_ENDS_WITH_RESIDUAL = re.compile(r".*block\d?\.block2|.*attn")
+_NORM_OF_BLOCK = re.compile(r".*\.block[12]\.norm")  # called with the SiLU behind it, which no hook sees
+_ENDS_WITH_RESIDUAL = re.compile(r".*block\d?\.block2|.*attn|.*attn\.out_norm")  # added inside
+# With the C++ kernels: layers that are part of another's.
+_FUSED = re.compile(r".*\.block[12]\.norm|.*\.resample\.conv")
 
 
 class MindSporeSide:
@@ -55,8 +64,7 @@ class MindSporeSide:
         level, dtype: of mixed precision.
         mode: how a layer alone is run; free runs are in PyNative, where hooks are.
         kernels: whether it runs by the C++ kernels, with channels last inside. A norm is then one with the SiLU behind
-            it or with a residual, and a convolution with the unshuffling before it; attention and the second block add
-            the residual themselves.
+            it, and a convolution with the unshuffling before it.
     """
 
     def __init__(
@@ -115,9 +123,9 @@ class MindSporeSide:
 
     def silent(self, path: str) -> tuple[str, ...]:
         """Which of a layer's values in a free run cannot be compared with PyTorch's."""
-        if self._is_fused(path):
+        if self._is_fused(path) or _NORM_OF_BLOCK.fullmatch(path):
             return ("y", "grad.y", "input.x")
-        residual = ("y",) if self.kernels and _ENDS_WITH_RESIDUAL.fullmatch(path) else ()
+        residual = ("y",) if _ENDS_WITH_RESIDUAL.fullmatch(path) else ()
         return (*_SILENT.get(kind_of(path), ()), *residual)
 
     def _is_fused(self, path: str) -> bool:

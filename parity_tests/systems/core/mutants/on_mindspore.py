@@ -9,8 +9,7 @@ from .watched import made
 
 P = "ms_ddpm."
 D, S = P + "diffusion:GaussianDiffusion.", P + "schedules:"
-N, B, A = P + "nets.norms:", P + "nets.blocks:", P + "nets.attention:"
-L, U = P + "nets.layers:", P + "nets.unet:"
+F, L, U = P + "ops.by_operators:", P + "nets.layers:", P + "nets.unet:"
 O, E = P + "optim:", P + "ema:EMA."  # noqa: E741
 STEPS = P + "train_step:TrainStep.__init__"
 SQUARE = "if v.ndim == 2 and v.shape[0] == v.shape[1] else v"
@@ -47,11 +46,11 @@ REVERSE = (
 )
 NORMS = (
     ("RMSNorm without sqrt(C)", "layers/rms_norm-*",
-     edit(N + "RMSNorm.construct", (" * self.root_dim", "")), "peers: x / ||x|| * sqrt(C) * g"),
+     edit(F + "_rms", ("g * root_dim", "g")), "peers: x / ||x|| * sqrt(C) * g"),
     ("LayerNorm with eps 1e-7", "layers/channel_layer_norm-scale0.02-*",
-     edit(N + "ChannelLayerNorm.construct", ("1e-5", "1e-7")), "mindspore: LayerNorm"),
+     edit(F + "_channel_norm", ("1e-5", "1e-7")), "mindspore: LayerNorm"),
     ("GroupNorm with eps 1e-6", "layers/group_norm-scale0.02-*",
-     edit(N + "GroupNorm.__init__", ("1e-5", "1e-6")), "mindspore: GroupNorm"),
+     edit(P + "nets.norms:GroupNorm.__init__", ("1e-5", "1e-6")), "mindspore: GroupNorm"),
     ("weight standardisation with the unbiased variance", "layers/weight_standardized_conv-*",
      edit(L + "WeightStandardizedConv2d.prepared_weight",
           ("(centred * centred).mean(axis=1, keep_dims=True)",
@@ -60,43 +59,44 @@ NORMS = (
 )
 CONVOLUTIONS = (
     ("convolution without its bias", "layers/conv7-*",
-     edit(L + "_Affine.by_operators", ("self.add_bias(y, bias)", "y + 0 * bias.sum()")),
+     edit(F + "_with_bias", ("_add_bias(product(x, weight, *size), bias)",
+                             "product(x, weight, *size) + 0 * bias.sum()")),
      "mindspore: Conv2d has no bias by default"),
     ("square weights transposed", "layers/time_mlp-*",
-     edit(L + "Linear.product", ("self.matmul(x, weight)",
-          "self.matmul(x, weight.swapaxes(0, 1) if weight.shape[0] == weight.shape[1] else weight)")),
+     edit(L + "Affine.prepared_weight", ("return self.weight",
+          "return self.weight.swapaxes(0, 1) if self.weight.shape[0] == self.weight.shape[1] else self.weight")),
      "verdict: transposed Dense"),
     ("space before channels in pixel-unshuffle", "layers/downsample_unshuffle-*",
-     edit(B + "UnshuffleDownsample.construct", ("(0, 1, 3, 5, 2, 4)", "(0, 3, 5, 1, 2, 4)")),
+     edit(F + "_unshuffled", ("(0, 1, 3, 5, 2, 4)", "(0, 3, 5, 1, 2, 4)")),
      "mindspore: space-to-depth's order"),
     ("upsampling tiles the image", "layers/upsample-*",
-     edit(B + "Upsample.construct", ("(b, c, h, 1, w, 1)", "(b, c, 1, h, 1, w)"),
+     edit(F + "_doubled", ("(b, c, h, 1, w, 1)", "(b, c, 1, h, 1, w)"),
           ("(b, c, h, 2, w, 2)", "(b, c, 2, h, 2, w)")), "verdict: upsample alignment"),
 )
 BLOCKS = (
     ("tanh GELU", "layers/time_mlp-*",
      edit(U + "TimeMLP.construct", ('approximate="none"', 'approximate="tanh"')), "mindspore: nn.GELU()"),
     ("scale for scale + 1", "layers/block_rms-*",
-     edit(N + "RMSNorm.construct", ("(scale + 1)", "scale")), "peers: x*(scale+1)+shift"),
+     edit(F + "_rms", ("(scale + 1)", "scale")), "peers: x*(scale+1)+shift"),
     ("every layer drops alike", "layers/block_dropout-*",
      edit(P + "ops.dropout:HashDropout.__init__", ("layer * _LAYER_STRIDE", "0 * _LAYER_STRIDE")),
      "a mask of its own for every layer"),
     ("shift before scale", "layers/resnet_block_rms-*",
-     edit(B + "ResnetBlock.construct", ("scale, shift = ", "shift, scale = ")), "peers: x*(scale+1)+shift"),
+     edit(F + "_rms", ("scale, shift = ", "shift, scale = ")), "peers: x*(scale+1)+shift"),
 )
 ATTENTION = (
     ("memory keys and values dropped", "layers/linear_attention-*",
-     edit(A + "_Attention.with_memory", ("return ops.concat((memory.reshape(-1, self.dim_head, NUM_MEM_KV), x), 2)",
-                                         "return x + 0 * memory.sum()")), "peers: 4 learned memory key/values"),
+     edit(F + "_with_memory", ("return ops.Concat(2)((_reshape(memory, (-1, dim, NUM_MEM_KV)), x))",
+                               "return x + 0 * memory.sum()")), "peers: 4 learned memory key/values"),
     ("softmax over the other axis", "layers/linear_attention-*",
-     edit(A + "softmax", (", -1)", ", -2)")), "peers: softmax of q over features"),
+     edit(F + "softmax", ("_softmax(", "ops.Softmax(-2)(")), "peers: softmax of q over features"),
     ("order of the heads", "layers/linear_attention-*",
-     edit(A + "_Attention.qkv", ("q.reshape(shape)",
-          "q.reshape(b, self.dim_head, self.heads, -1).transpose(0, 2, 1, 3).reshape(shape)")), "verdict: head order"),
+     edit(F + "_heads_of", ("_reshape(q, shape)",
+          "q.reshape(b, dim, heads, -1).transpose(0, 2, 1, 3).reshape(shape)")), "verdict: head order"),
     ("v not divided by h*w", "layers/linear_attention_group-*",
-     edit(A + "LinearAttention.construct", ("v = v / (h * w)", "pass")), "peers: v divided by h*w"),
+     edit(F + "linear_attention", ("v = v / (h * w)", "pass")), "peers: v divided by h*w"),
     ("attention not scaled", "layers/attention-*",
-     edit(A + "Attention.construct", ("q = q * self.scale", "q = q * 1.0")), "Vaswani et al., eq. 1"),
+     edit(F + "full_attention", ("q = q * scale", "q = q * 1.0")), "Vaswani et al., eq. 1"),
 )
 NETWORK = (
     ("skips of a stage in the order they were left", "network/unet_2_3-*",

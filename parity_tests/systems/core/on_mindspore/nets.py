@@ -10,7 +10,7 @@ from mindspore import nn, ops
 from ms_ddpm import Unet, amp, convert
 from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
 from ms_ddpm.nets.unet import TimeMLP
-from ms_ddpm.ops import kernels
+from ms_ddpm.ops import by_kernels, kernels
 from parity_tests.backends.shared_mindspore import RNG, names_of
 from parity_tests.systems import joined
 from portparity import classes
@@ -88,12 +88,20 @@ def why_not(spec: Mapping) -> str:
     return f"the C++ kernels cannot be used: {reason}" if reason else ""
 
 
+def one_of(scale_and_shift: tuple) -> tuple:
+    """PyTorch's scale and shift, (B, C, 1, 1) each or neither there, as our one array (B, 2 C)."""
+    if not scale_and_shift:
+        return ()
+    both = ops.concat(scale_and_shift, 1)
+    return (both.reshape(both.shape[:2]),)
+
+
 def with_kernels(call: Callable) -> Callable:
     """A call of layers with channels last, on an image (B, C, H, W), or a vector, and with the same axes returned."""
 
     def call_channels_last(x, *more):
-        y = call(kernels.to_channels_last(x) if x.ndim == 4 else x, *more)
-        return kernels.from_channels_last(y) if y.ndim == 4 else y
+        y = call(by_kernels.enter(x) if x.ndim == 4 else x, *more)
+        return by_kernels.leave(y) if y.ndim == 4 else y
 
     return call_channels_last
 
@@ -117,9 +125,16 @@ def _call_of(layer: str, cell: nn.Cell, residual: bool) -> Callable:
     if layer == "dropout_block":  # ours makes the mask from a key
 
         def dropout_block(x, key, mask):
-            return cell(x, None, None, key)
+            return cell(x, None, key)
 
         return dropout_block
+
+    if layer == "block":  # ours takes the scale and the shift in one
+
+        def block(x, *scale_and_shift):
+            return cell(x, *one_of(scale_and_shift))
+
+        return block
 
     def plain(*args):
         return cell(*args)
@@ -137,7 +152,7 @@ def layer(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = "O0",
         amp.apply_amp(cell, level, dtype)
         call = _call_of(kind, cell, residual)
         if by_kernels:
-            layers.use_channels_last(cell, on=True)
+            layers.use_kernels(cell, on=True)
             call = with_kernels(call)
         return cell, with_gradients(call, cell, positions, mode)
 

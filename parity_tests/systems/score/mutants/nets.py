@@ -7,7 +7,7 @@ from portparity.mutants.editing import edit
 
 P = "ms_ddpm.nets."
 T, E = P + "transformer:", P + "embeddings:GaussianFourierProjection."
-S, L, N = P + "score_unet:", P + "layers:", P + "norms:"
+S, F, N = P + "score_unet:", "ms_ddpm.ops.by_operators:", P + "norms:"
 
 # fmt: off
 ROWS = (  # name, family, place, bug, source
@@ -22,7 +22,7 @@ ROWS = (  # name, family, place, bug, source
      edit(T + "CrossAttention.__init__", ("(embed_dim // num_heads) ** -0.5", "embed_dim ** -0.5")),
      "d of all heads for d of one"),
     ("heads side by side for one after the other", "attention", "layers/*_attention_4_heads-*",
-     edit(T + "CrossAttention.joined", (".transpose(0, 2, 1, 3)", ".transpose(0, 2, 3, 1)")), "verdict: head order"),
+     edit(F + "_joined_heads", ("(0, 2, 1, 3)", "(0, 2, 3, 1)")), "verdict: head order"),
     ("tanh approximation of GELU", "blocks", "layers/transformer_block-*",
      edit(P + "activations:GELU.construct", ('"none"', '"tanh"')), "mindspore: nn.GELU()"),
     ("post-norm", "blocks", "layers/transformer_block-*",
@@ -30,20 +30,20 @@ ROWS = (  # name, family, place, bug, source
      "Xiong et al., figure 1"),
     ("outer residual left out", "blocks", "layers/spatial_transformer-*",
      edit(T + "SpatialTransformer.construct",
-          (".transpose(0, 2, 1).reshape(shape) + x", ".transpose(0, 2, 1).reshape(shape)")), "a residual left out"),
+          ("context), x) + x", "context), x)")), "a residual left out"),
     ("pixels read down the columns", "blocks", "layers/spatial_transformer-*",
-     edit(T + "SpatialTransformer.construct",
-          ("x.reshape(shape[0], shape[1], -1).transpose(0, 2, 1)", "x.reshape(shape[0], -1, shape[1])")),
+     edit(F + "tokens", ("_transpose(_reshape(x, (b, c, h * w)), (0, 2, 1))", "_reshape(x, (b, h * w, c))")),
      "a reshape for a transpose"),
     ("what the time adds comes after the norm", "blocks", "layers/time_stage_*",
-     edit(N + "GroupNorm.silu_of_sum",
-          ("self.construct(x + spread(shift.reshape(shift.shape + (1, 1)), x))",
-           "self.construct(x) + spread(shift.reshape(shift.shape + (1, 1)), x)")), "order of norm and sum"),
+     edit(F + "group_norm_silu_of_sum",
+          ("x = x + spread", "shift = spread"),
+          ("_group(x, weight, bias, groups, eps, None)", "_group(x, weight, bias, groups, eps, None) + shift")),
+     "order of norm and sum"),
     ("output not divided by the deviation", "network", "network/score_*",
-     edit(S + "TimeScoreNet.scaled", ("h / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)", "h * 1.0")),
+     edit(S + "TimeScoreNet.scaled", (" / self.marginal_prob_std(t).reshape(-1, 1, 1, 1)", " * 1.0")),
      "Song et al., appendix C"),
     ("skip before what it joins", "network", "network/score_concat-*",
-     edit(S + "ScoreUnet.joined", ("ops.concat((h, skip), 1)", "ops.concat((skip, h), 1)")),
+     edit(S + "ScoreUnet.joined", ("self.concat(h, skip)", "self.concat(skip, h)")),
      "order of a concatenation"),
     ("margin's greater part first", "network", "network/score_whole-*",
      edit(S + "margins", ("missing // 2, missing - missing // 2", "missing - missing // 2, missing // 2")),
