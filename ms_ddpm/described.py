@@ -15,7 +15,7 @@ from typing import Any
 from mindspore import nn
 
 from . import registry
-from .config import FIELDS, Config, read_value, to_dict
+from .config import Config, all_fields, read_value, to_dict
 from .errors import UserError, quoted
 from .fingerprint import HOW_NOT_WHAT, arguments_of, plain_fact
 
@@ -66,7 +66,7 @@ def _of_trainer(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a Trainer that are configuration keys too, which have the same names."""
     called = {"augment_horizontal_flip": "flip", "results_folder": "output_dir"}
     named = {called.get(name, name): str(v) if name == "results_folder" else v for name, v in given.items()}
-    named = {name: plain_fact(value) for name, value in named.items() if name in FIELDS and name != "dataset"}
+    named = {name: plain_fact(value) for name, value in named.items() if name in all_fields() and name != "dataset"}
     found = {}
     for name in named:
         try:
@@ -116,8 +116,8 @@ def _take(thing: object, parts: Parts, found: dict[str, Any]) -> None:
             if argument in NETWORKS and type(value) not in parts:
                 raise UserError(f"its network {type(value).__name__} is none that a configuration knows")
             _take(value, parts, found)
-        elif key in FIELDS:
-            if value is not None or FIELDS[key].default is None:
+        elif key in all_fields():
+            if value is not None or all_fields()[key].default is None:
                 _put(found, key, read_value(key, value), name)
         elif key is not None and argument not in HOW_NOT_WHAT and value != plain_fact(defaults[argument].default):
             raise UserError(f"a configuration cannot say {name}({argument}={quoted(value)})")

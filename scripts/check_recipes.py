@@ -27,8 +27,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ms_ddpm import registry
 from ms_ddpm.cli import Parser, output_directory, run
 from ms_ddpm.errors import UserError
+from ms_ddpm.keys import DEFAULT_SYSTEM
+from ms_ddpm.systems import System
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -42,6 +45,11 @@ def read_recipes() -> dict[str, dict[str, Any]]:
 
     found = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONFIGS.glob("*.yaml"))}
     return dict(sorted(found.items(), key=lambda item: "autoencoder" in item[1]))
+
+
+def system_of(recipe: Mapping[str, Any]) -> System:
+    """The system of a recipe."""
+    return registry.get(recipe.get("system", DEFAULT_SYSTEM))
 
 
 def make_data(folder: Path) -> None:
@@ -90,7 +98,7 @@ def arguments(
     else:
         chosen += ["--epochs", "null"] if "epochs" in recipe else []
         chosen += ["--train_num_steps", "1", "--train_batch_size", str(BATCH), "--save_and_sample_every", "1"]
-    if recipe.get("system") != "autoencoder":  # which draws no samples
+    if "sampling_timesteps" in system_of(recipe).Config.__dataclass_fields__:
         chosen += ["--sampling_timesteps", "2"]
     chosen += ["--warmup_steps", "0"] if "warmup_steps" in recipe else []  # which is longer than this run
     held_out = BATCH if recipe.get("validation_images", 1) else 0
@@ -197,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in [name for name in recipes if name in wanted]:
         train = [str(ROOT / "scripts" / "train.py")]
         given = arguments(recipes[name], name, data, runs, accumulate=args.accumulate, rest=rest)
-        if msrun and recipes[name].get("system") != "autoencoder":  # which trains in one process
+        if msrun and not system_of(recipes[name]).in_one_process:
             row = run_recipe([*msrun, *train, *given, "--distribute"], runs / name, env, args.workers)
         else:
             row = run_recipe([*alone, *train, *given], runs / name, env, workers=1)

@@ -278,6 +278,72 @@ def test_old_checkpoints_of_a_configuration_without_the_new_keys_are_diffusions(
     assert config.Config(**values).system == "diffusion"
 
 
+# --- a system of somebody else's ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sixth(mindspore, monkeypatch):
+    """A Cell of a system that says its configuration, and PyTorch's names and a constant of its model."""
+    from dataclasses import dataclass
+
+    from ms_ddpm import registry
+    from ms_ddpm.fingerprint import remembers
+    from ms_ddpm.keys import key
+    from ms_ddpm.systems import System
+    from ms_ddpm.systems.torch_side import TorchSide
+
+    @remembers()
+    class Scale(mindspore.nn.Cell):
+        def __init__(self, image_size, factor=2.0):
+            super().__init__()
+            self.image_size, self.factor = image_size, factor
+            self.w = mindspore.Parameter(np.full(3, factor, np.float32), name="w")
+
+    class Side(TorchSide):
+        def names(self, part):
+            return {"w": "their.weight"} if type(part) is Scale else None
+
+        def constants(self, part, release=None, among=None):
+            return {"table": np.full(2, part.factor)}
+
+    @dataclass
+    class ScaleConfig(config.Config):
+        system: str = key("sixth", "name", "what is trained")
+        strength: float = key(1.0, "float", "of the scale", low=0)
+
+    class Sixth(System):
+        name, Config = "sixth", ScaleConfig
+
+        def describe(self, cell):
+            from ms_ddpm.described import Part, keys_of
+
+            return keys_of(cell, {Scale: Part({"factor": "strength"})}) if type(cell) is Scale else None
+
+        def torch_side(self):
+            return Side(self.name)
+
+    systems = {**registry._own(), "sixth": Sixth()}
+    monkeypatch.setattr(registry, "_own", lambda: systems)
+    for cached in (registry.names, config.all_fields):
+        cached.cache_clear()
+    yield Scale((4, 4), 3.0)
+    for cached in (registry.names, config.all_fields):
+        cached.cache_clear()
+
+
+def test_another_system_says_its_configuration_and_its_names_in_pytorch(sixth):
+    from ms_ddpm import convert, described
+
+    found = described.configuration(sixth, {}, None)
+    assert (found["system"], found["strength"], found["image_size"]) == ("sixth", 3.0, 4)
+    state = convert.to_torch(sixth)
+    assert {name: value.tolist() for name, value in state.items()} == {"table": [3, 3], "their.weight": [3, 3, 3]}
+    convert.from_torch(sixth, {**state, "their.weight": np.float32([5, 6, 7])})
+    assert sixth.w.asnumpy().tolist() == [5, 6, 7]
+    with pytest.raises(UserError, match=r"unexpected other; table table differs by 3\.3e-01"):
+        convert.from_torch(sixth, {**state, "other": state["table"], "table": state["table"] * 4 / 3})
+
+
 # --- what is shared names no system ---------------------------------------------------------------------------------
 
 OWN = {  # modules that are one system's and not in its folder

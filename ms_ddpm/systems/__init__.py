@@ -78,6 +78,7 @@ class System:
         can_animate: whether sample.py --gif has a chain to show.
         weights: "ema" (averaged) or "model": the weights that pictures are made with unless another is asked for.
         no_options: why ``sampling`` is empty, where nothing is sampled.
+        in_one_process: whether `build` refuses several workers.
         smaller: what to do where the network is too large for the memory.
     """
 
@@ -89,6 +90,7 @@ class System:
     can_animate: bool = False
     weights: str = "ema"
     no_options: str = ""
+    in_one_process: bool = False
     smaller: str = "make the network smaller"
 
     # --- from a configuration ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ class AutoencoderSystem(System):
     Config = AutoencoderConfig
     smaller = "make autoencoder_channels smaller"
     weights = "model"  # running statistics of batch normalisation do not belong to averaged weights
+    in_one_process = True  # batch normalisation takes its statistics from the batch of one
     no_options = "an autoencoder only gives images back; for new ones train the latent system on it, and sample that"
 
     def build(self, config):
