@@ -23,7 +23,7 @@ from typing import Any
 from ..config import Config, from_yaml, read_value, to_dict
 from ..errors import UserError
 from ..keys import DEFAULT_SYSTEM
-from . import Parser, add_machine_options, output_directory, start_machine
+from . import Parser, add_machine_options, as_called, output_directory, start_machine
 
 
 def build_parser() -> Parser:
@@ -162,7 +162,7 @@ def write_checkpoint(args: dict, config: Config, cell: Any, groups: dict, step: 
     path = checkpoint.save(folder / "checkpoints", step, groups, state)
     print(f"{count} arrays -> {path}; the optimizer starts afresh")
     if not registry.of(config).no_options:
-        print(f"sample from it: python scripts/sample.py --checkpoint {folder}")
+        print(as_called(f"sample from it: python scripts/sample.py --checkpoint {folder}"))
     return 0
 
 
