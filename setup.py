@@ -97,7 +97,7 @@ class BuildKernels(build_ext):
 digits = ["scikit-learn>=1.3", "scipy>=1.10"]
 torch = ["torch>=2.1"]
 tensorboard = ["tensorboardX>=2.6"]
-# CUDA 11 for MindSpore's GPU plugin, 1.7 GB; the same list, with the reason, in ms_ddpm/cuda_wheels.py
+# CUDA 11 for MindSpore's GPU plugin, 1.7 GB; the same list, with the reason, in ms_ddpm/devices/cuda_wheels.py
 gpu = [
     f"{requirement}; sys_platform == 'linux' and platform_machine == 'x86_64'"
     for requirement in (

@@ -1,57 +1,78 @@
 """ms_ddpm: diffusion models in MindSpore that compute what PyTorch computes.
 
-``import ms_ddpm`` is cheap: a public name is loaded, and MindSpore with it, when it is first used.
+``import ms_ddpm`` is cheap: a public name is loaded, and MindSpore with it, when it is first used. The rooms:
+
+    systems/      what can be trained by name; one folder each, and the contract that they keep
+    training/     samplers/   schedulers/
+    models/       whole networks            nn/     their layers
+    ops/          what MindSpore lacks, and kernels for the CPU
+    maths/        formulas in float64 numpy
+    data/  storage/  devices/  metrics/  pictures/  config/
+    cli/          the commands
+
+An arrow of imports points down this list; tests/test_imports.py holds it.
 """
 
 from __future__ import annotations
 
 import importlib
 
+from . import _moved
 from .ops import compile_cache
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Unet": "nets.unet",
-    "GaussianDiffusion": "diffusion",
-    "BasicNet": "nets.basic",
-    "Corruption": "corruption",
-    "LatentDiffusion": "latent",
-    "ScoreModel": "score",
-    "SubVPSDE": "sde",
-    "VESDE": "sde",
-    "VPSDE": "sde",
-    "EMA": "ema",
-    "FirstDDPM": "first_ddpm",
-    "Trainer": "trainer",
-    "Adam": "optim",
-    "AdamW": "optim",
+    "Unet": "models.unet",
+    "GaussianDiffusion": "systems.diffusion.gaussian_diffusion",
+    "BasicNet": "models.basic",
+    "Corruption": "systems.corruption.corruption",
+    "LatentDiffusion": "systems.latent.latent_diffusion",
+    "ScoreModel": "systems.score.score_model",
+    "SubVPSDE": "maths.sde",
+    "VESDE": "maths.sde",
+    "VPSDE": "maths.sde",
+    "EMA": "training.ema",
+    "FirstDDPM": "systems.diffusion.first_ddpm",
+    "Trainer": "training.trainer",
+    "Adam": "training.optim",
+    "AdamW": "training.optim",
     "DDPMScheduler": "schedulers",
     "DDIMScheduler": "schedulers",
     "UserError": "errors",
-    "export": "mindir",
+    "export": "models.mindir",
 }
+# Modules that are names of the package too, `ms_ddpm.schedules`, and where they are.
 _WITHOUT_MINDSPORE = {
-    "checkpoint", "cli", "colours", "config", "config_systems", "data", "errors", "evaluation", "files", "given",
-    "images", "labels", "lr_schedules", "origin", "random", "runs", "runtime", "schedules", "sources",
+    "checkpoint": "storage.checkpoint", "cli": "cli", "colours": "config.colours", "config": "config",
+    "config_systems": "config.limits", "data": "data", "errors": "errors", "evaluation": "metrics.evaluation",
+    "files": "storage.files", "given": "data.given", "images": "pictures.images", "labels": "data.labels",
+    "lr_schedules": "training.lr_schedules", "origin": "storage.origin", "random": "maths.random",
+    "runs": "training.runs", "runtime": "devices.runtime", "schedules": "maths.schedules", "sources": "data.sources",
 }  # fmt: skip
 _MODULES = _WITHOUT_MINDSPORE | {
-    "amp", "autoencoder", "convert", "corruption", "diffusion", "ema", "first_ddpm", "latent", "latents",
-    "likelihood", "mindir", "nets", "ops", "optim", "perceptual", "recipes", "samplers", "sampling", "schedulers",
-    "score", "score_likelihood", "score_samplers", "sde", "train_step", "trainer", "weights",
+    "amp": "training.amp", "autoencoder": "systems.autoencoder.image_autoencoder", "convert": "storage.convert",
+    "corruption": "systems.corruption.corruption", "diffusion": "systems.diffusion.gaussian_diffusion",
+    "ema": "training.ema", "first_ddpm": "systems.diffusion.first_ddpm", "latent": "systems.latent.latent_diffusion",
+    "latents": "systems.latent.latents", "likelihood": "maths.likelihood", "mindir": "models.mindir",
+    "nets": "models", "nn": "nn", "models": "models", "ops": "ops", "optim": "training.optim",
+    "perceptual": "systems.autoencoder.perceptual", "recipes": "systems.recipes", "samplers": "samplers",
+    "sampling": "samplers.drawing", "schedulers": "schedulers", "score": "systems.score.score_model",
+    "score_likelihood": "samplers.likelihood", "score_samplers": "samplers.score", "sde": "maths.sde",
+    "train_step": "training.train_step", "trainer": "training.trainer", "weights": "storage.weights",
 }  # fmt: skip
-_WITHIN = {"score_likelihood": "samplers.likelihood", "score_samplers": "samplers.score"}  # modules by another path
 __all__ = [*_HOME, *sorted(_MODULES)]
 
 
+_moved.install()
 compile_cache.switch_off()  # whatever is imported next, and whoever compiles it
 
 
 def __getattr__(name: str):
-    home = _HOME.get(name, _WITHIN.get(name, name) if name in _MODULES else None)
+    home = _HOME.get(name) or _MODULES.get(name)
     if home is None:
         raise AttributeError(f"module 'ms_ddpm' has no attribute {name!r}")
-    if home not in _WITHOUT_MINDSPORE:
+    if name not in _WITHOUT_MINDSPORE and name != "UserError":
         _prepare()
     module = importlib.import_module(f".{home}", __name__)
     return getattr(module, name) if name in _HOME else module
@@ -59,7 +80,7 @@ def __getattr__(name: str):
 
 def _prepare() -> None:
     """The CPU repairs of `runtime`, for those who use the library without calling `runtime.setup`."""
-    from . import runtime
+    from .devices import runtime
 
     runtime.prepare_library()
 

@@ -1,22 +1,153 @@
-"""Old names of modules, for one release: each is a file that calls `moved`."""
+"""Old names of modules, for one release: ``import ms_ddpm.trainer`` gives `ms_ddpm.training.trainer`, and says so.
+
+There is one module under two names, so that what is patched in one is patched in the other.
+"""
 
 from __future__ import annotations
 
 import importlib
-import runpy
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "_datasets": "data.datasets",
+    "_files": "data.reading",
+    "_folders": "data.folders",
+    "_readers": "config.readers",
+    "_supervisor": "devices.supervisor",
+    "_watch": "devices.watch",
+    "amp": "training.amp",
+    "autoencoder": "systems.autoencoder.image_autoencoder",
+    "checkpoint": "storage.checkpoint",
+    "colours": "config.colours",
+    "config_systems": "config.limits",
+    "convert": "storage.convert",
+    "copies": "metrics.copies",
+    "corruption": "systems.corruption.corruption",
+    "corruption_pictures": "systems.corruption.plates",
+    "counters": "training.counters",
+    "cuda_wheels": "devices.cuda_wheels",
+    "data_identity": "data.identity",
+    "described": "storage.described",
+    "diffusion": "systems.diffusion.gaussian_diffusion",
+    "distributed": "devices.distributed",
+    "ema": "training.ema",
+    "epochs": "training.epochs",
+    "evaluation": "metrics.evaluation",
+    "explain": "systems.corruption.explain",
+    "figures": "pictures.figures",
+    "files": "storage.files",
+    "fingerprint": "storage.fingerprint",
+    "first_ddpm": "systems.diffusion.first_ddpm",
+    "floats": "storage.floats",
+    "foreign_files": "storage.foreign_files",
+    "given": "data.given",
+    "graph_errors": "training.graph_errors",
+    "identity": "training.identity",
+    "images": "pictures.images",
+    "keys": "config.keys",
+    "labels": "data.labels",
+    "latent": "systems.latent.latent_diffusion",
+    "latents": "systems.latent.latents",
+    "layouts": "nn.layouts",
+    "learner": "training.learner",
+    "likelihood": "maths.likelihood",
+    "looking": "pictures.looking",
+    "lr_schedules": "training.lr_schedules",
+    "memory": "devices.memory",
+    "mindir": "models.mindir",
+    "mindspore_files": "storage.mindspore_files",
+    "nets": "models",
+    "nets.activations": "nn.activations",
+    "nets.attention": "nn.attention",
+    "nets.autoencoder": "models.autoencoder",
+    "nets.basic": "models.basic",
+    "nets.blocks": "nn.blocks",
+    "nets.conditional_unet": "models.conditional_unet",
+    "nets.contract": "nn.contract",
+    "nets.embeddings": "nn.embeddings",
+    "nets.layers": "nn.layers",
+    "nets.lpips": "models.lpips",
+    "nets.norms": "nn.norms",
+    "nets.preconditioning": "nn.preconditioning",
+    "nets.score_unet": "models.score_unet",
+    "nets.transformer": "nn.transformer",
+    "nets.unet": "models.unet",
+    "nvidia": "devices.nvidia",
+    "optim": "training.optim",
+    "origin": "storage.origin",
+    "perceptual": "systems.autoencoder.perceptual",
+    "pipeline": "data.pipeline",
+    "plan": "training.plan",
+    "precision": "devices.precision",
+    "published": "systems.corruption.published",
+    "random": "maths.random",
+    "recipes": "systems.recipes",
+    "remaining": "training.remaining",
+    "resuming": "training.resuming",
+    "run_folder": "training.run_folder",
+    "run_report": "training.run_report",
+    "runs": "training.runs",
+    "runtime": "devices.runtime",
+    "sampling": "samplers.drawing",
+    "schedules": "maths.schedules",
+    "score": "systems.score.score_model",
+    "score_likelihood": "samplers.likelihood",
+    "score_pictures": "systems.score.pictures",
+    "score_request": "samplers.request",
+    "score_samplers": "samplers.score",
+    "sde": "maths.sde",
+    "settings": "training.settings",
+    "sizes": "systems.sizes",
+    "sources": "data.sources",
+    "systems.torch_side": "storage.torch_side",
+    "tensorfile": "storage.tensorfile",
+    "torch_files": "storage.torch_files",
+    "torch_releases": "systems.diffusion.torch_releases",
+    "train_step": "training.train_step",
+    "trainer": "training.trainer",
+    "training_run": "training.training_run",
+    "untrusted": "storage.untrusted",
+    "weights": "storage.weights",
+}
 
 
-def moved(name: str, new: str, old: str | None = None) -> None:
-    """Makes the module that is being imported as ``name`` the module ``new`` itself, with a DeprecationWarning.
+class OldNames(MetaPathFinder, Loader):
+    """Finds the modules of ``package`` that have moved.
 
-    What importing gives is what stands in ``sys.modules`` when the module's own code has run, so that there is one
-    module under two names, and what is patched in one is patched in the other. ``name`` is its ``__name__``: where
-    that is "__main__", by ``python -m``, it runs ``new``, and ``old`` says what it was called.
+    Args:
+        package: whose modules they are.
+        moved: old name -> new name, both below ``package``.
     """
-    warnings.warn(f"{old or name} is {new} now, and goes in the next release", DeprecationWarning, stacklevel=3)
-    if name == "__main__":
-        runpy.run_module(new, run_name=name, alter_sys=True)
-    else:
-        sys.modules[name] = importlib.import_module(new)
+
+    def __init__(self, package: str, moved: Mapping[str, str]):
+        self.moved = {f"{package}.{old}": f"{package}.{new}" for old, new in moved.items()}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Python's question for a module; None for all that have not moved."""
+        if fullname not in self.moved:
+            return None
+        message = f"{fullname} is {self.moved[fullname]} now; the old name goes in the next release"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return ModuleSpec(fullname, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module itself, imported by its new name."""
+        module = importlib.import_module(self.moved[spec.name])
+        self.own_spec = module.__spec__  # which importlib overwrites next
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It has run already."""
+        module.__spec__ = self.own_spec
+
+
+def install() -> None:
+    """From now on old names are found, before Python looks for files."""
+    sys.meta_path.insert(0, OldNames(__package__, MOVED))

@@ -13,8 +13,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from .config.keys import DEFAULT_SYSTEM
 from .errors import UserError, quoted
-from .keys import DEFAULT_SYSTEM
 
 log = logging.getLogger("ms_ddpm")
 

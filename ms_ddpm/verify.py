@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from . import checkpoint
 from .cli import Parser, run
 from .errors import UserError
+from .storage import checkpoint
 
 
 def checkpoints_in(path: Path) -> list[Path]:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ms_ddpm import precision, runtime
+from ms_ddpm import runtime
+from ms_ddpm.devices import precision
 
 FLAGS = {  # MindSpore's contexts that decide how exact float32 is, by device; "" is "not set, the device's default"
     "Ascend": ("precision_mode", "matmul_allow_hf32", "conv_allow_hf32", "deterministic"),

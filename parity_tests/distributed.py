@@ -54,14 +54,14 @@ def _run(spec: Mapping, workers: int, inputs: Arrays) -> Arrays:
 
 def work(folder: Path) -> int:
     """One worker: its share of the batch through one `TrainStep`, the gradient read from Adam's first moment."""
-    from ms_ddpm import distributed
+    from ms_ddpm.devices import distributed
 
     if distributed.is_scheduler():
         return distributed.run_scheduler(str(folder))
     distributed.share_cores(None)
-    from ms_ddpm.amp import DynamicLossScale
-    from ms_ddpm.optim import Adam
-    from ms_ddpm.train_step import TrainStep
+    from ms_ddpm.training.amp import DynamicLossScale
+    from ms_ddpm.training.optim import Adam
+    from ms_ddpm.training.train_step import TrainStep
     from parity_tests.backends.shared_mindspore import diffusion_of, names_of, product_mode
 
     spec = json.loads((folder / "spec.json").read_text())

@@ -43,7 +43,7 @@ def _level_o1(rounded: Callable) -> list:
     from mindspore import ops
 
     from ms_ddpm import amp
-    from ms_ddpm.nets import layers
+    from ms_ddpm.nn import layers
 
     def affine(self, x):
         self.compute_dtype = ms.bfloat16  # weight standardisation asks for it

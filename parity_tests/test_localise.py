@@ -212,7 +212,7 @@ MINDSPORE_FAULTS = [("ups.0.resample", False), ("downs.0.attn.norm", False), ("d
 @pytest.mark.parametrize(("path", "backward"), MINDSPORE_FAULTS)
 def test_a_fault_in_mindspore_is_found_in_its_innermost_layer(path, backward):
     ops = pytest.importorskip("mindspore").ops
-    from ms_ddpm.nets import blocks, norms
+    from ms_ddpm.nn import blocks, norms
 
     def tiled(original, self, x):
         b, c, h, w = x.shape
@@ -247,7 +247,7 @@ KERNEL_FAULTS = {  # what is wrong around the kernels: (network, mutant, first c
 @pytest.mark.parametrize("fault", KERNEL_FAULTS)
 def test_a_fault_with_the_kernels_is_found_in_its_innermost_layer(fault):
     needs_kernels()
-    from ms_ddpm.nets import norms
+    from ms_ddpm.nn import norms
 
     name, owner, function, wrong, forward, backward = KERNEL_FAULTS[fault]
     around = method(getattr(norms, owner), function, wrong)

@@ -217,7 +217,7 @@ def test_every_class_has_layers_networks_and_a_training_step():
 
 # --- every class can fail -------------------------------------------------------------------------------------------
 
-STEP, SCALE = "ms_ddpm.train_step:TrainStep.__init__", "ms_ddpm.amp:DynamicLossScale.update"
+STEP, SCALE = "ms_ddpm.training.train_step:TrainStep.__init__", "ms_ddpm.training.amp:DynamicLossScale.update"
 BUGS = {  # name: (checks that must differ, the edit)
     "the gradient keeps its loss scale": ("modes/one_step_2_3-float16_O1-loss", edit(
         STEP, ("view.flatten(grads) / scaler.scale", "view.flatten(grads)"),
@@ -245,7 +245,7 @@ def test_our_defaults_are_gradscalers():
     pytest.importorskip("mindspore")
     import inspect
 
-    from ms_ddpm.amp import DynamicLossScale
+    from ms_ddpm.training.amp import DynamicLossScale
 
     theirs = inspect.signature(torch.amp.GradScaler.__init__).parameters
     for name, parameter in inspect.signature(DynamicLossScale.__init__).parameters.items():

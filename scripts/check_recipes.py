@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ms_ddpm import registry
 from ms_ddpm.cli import Parser, output_directory, run
+from ms_ddpm.config.keys import DEFAULT_SYSTEM
 from ms_ddpm.errors import UserError
-from ms_ddpm.keys import DEFAULT_SYSTEM
 from ms_ddpm.systems import System
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,7 +20,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ms_ddpm import config, registry
-from ms_ddpm.keys import default_of
+from ms_ddpm.config.keys import default_of
 
 ROOT = Path(__file__).resolve().parent.parent
 

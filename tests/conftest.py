@@ -53,7 +53,7 @@ def relative_rms(actual, truth):
 @pytest.fixture
 def words_of(monkeypatch):
     """A function that gives the words of every figure drawn since it was called last."""
-    from ms_ddpm import figures
+    from ms_ddpm.pictures import figures
 
     said, rendered = [], figures.rendered
 

@@ -37,7 +37,7 @@ def gaussian_net(sde, mean=0.5, std=0.3, covariance=None, shifts=None):
 
 def gaussian_model(sde, mean=0.5, std=0.3, covariance=None, shifts=None, **options):
     """A ScoreModel around `gaussian_net`."""
-    from ms_ddpm.score import ScoreModel
+    from ms_ddpm.systems.score.score_model import ScoreModel
 
     net = gaussian_net(sde, mean, std, covariance, shifts)
     classes = {"num_classes": len(shifts), "class_dropout": 0.25} if shifts else {}

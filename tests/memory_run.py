@@ -32,7 +32,7 @@ def train(options: list[str], every: int) -> None:
     from ms_ddpm.cli import Parser
     from ms_ddpm.cli.train import build_trainer
     from ms_ddpm.config import add_options, resolve
-    from ms_ddpm.distributed import ALONE
+    from ms_ddpm.devices.distributed import ALONE
 
     parser = Parser(prog="memory_run")
     add_options(parser)

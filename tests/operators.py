@@ -42,8 +42,8 @@ def _train(cell, *, optimizer: str = "adam", amp: str = "O0", accumulate: int = 
     import numpy as np
 
     from ms_ddpm import amp as precision
-    from ms_ddpm.optim import OPTIMIZERS
-    from ms_ddpm.train_step import TrainStep, to_inputs
+    from ms_ddpm.training.optim import OPTIMIZERS
+    from ms_ddpm.training.train_step import TrainStep, to_inputs
 
     precision.why_not = lambda dtype: ""  # it would compute, and nothing is computed here
     precision.apply_amp(cell, amp)
@@ -103,8 +103,8 @@ def _latent(**options):
 
 
 def _autoencoder(lpips: bool):
-    from ms_ddpm.nets.lpips import LPIPS
-    from ms_ddpm.perceptual import PerceptualLoss
+    from ms_ddpm.models.lpips import LPIPS
+    from ms_ddpm.systems.autoencoder.perceptual import PerceptualLoss
 
     cell = _of_system("autoencoder", image_size=24)
     if lpips:
@@ -169,7 +169,7 @@ def _schedule(name: str, kind, output_channels: int = 1, **options):
     from mindspore import Tensor
 
     from ms_ddpm import schedulers
-    from ms_ddpm.runtime import compiled
+    from ms_ddpm.devices.runtime import compiled
 
     limit = getattr(schedulers, f"{name.upper()}Scheduler")(8, **options)._limit
     x, output = (Tensor(np.zeros((2, channels, 8, 8), np.float32)) for channels in (1, output_channels))
@@ -314,7 +314,7 @@ def listed(page: str) -> dict[str, tuple[str, list[str], list[str]]]:
 
 def _aclnn() -> set[str]:
     """Primitives with a kernel of the kind "aclnn" in the Ascend library of the installed wheel."""
-    from ms_ddpm.runtime import mindspore_root
+    from ms_ddpm.devices.runtime import mindspore_root
 
     library = (mindspore_root() / "lib/plugin/libmindspore_ops_ascend.so").read_bytes()
     snake = {name.decode() for name in re.findall(rb"customize/(\w+?)_aclnn(?:_kernel)?\.", library)}

@@ -21,7 +21,15 @@ from types import ModuleType
 
 from .conftest import ROOT
 
-LOADED = ("mindspore", "PIL.Image", "yaml", "scipy.optimize", "sklearn.datasets", "ms_ddpm.trainer", "ms_ddpm.recipes")
+LOADED = (
+    "mindspore",
+    "PIL.Image",
+    "yaml",
+    "scipy.optimize",
+    "sklearn.datasets",
+    "ms_ddpm.training.trainer",
+    "ms_ddpm.systems.recipes",
+)
 
 
 @functools.cache

@@ -3,8 +3,8 @@
 import numpy as np
 from mindspore import nn, ops
 
-from ms_ddpm.nets.layers import Conv2d, Linear
-from ms_ddpm.nets.norms import GroupNorm
+from ms_ddpm.nn.layers import Conv2d, Linear
+from ms_ddpm.nn.norms import GroupNorm
 from ms_ddpm.ops.dropout import HashDropout
 
 

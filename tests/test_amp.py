@@ -168,7 +168,7 @@ def test_a_float16_run_that_goes_on_in_float32_has_no_scale(train):
     ids=["float32", "float16"],
 )
 def test_states_of_0_1_0_did_not_say_whether_there_was_a_scale(mindspore, old, scale):
-    from ms_ddpm.amp import DynamicLossScale
+    from ms_ddpm.training.amp import DynamicLossScale
 
     scaler = DynamicLossScale()
     scaler.load_state(old)
@@ -181,7 +181,7 @@ def test_states_of_0_1_0_did_not_say_whether_there_was_a_scale(mindspore, old, s
 def test_a_scale_that_cannot_grow_stays(mindspore):
     from mindspore import Tensor
 
-    from ms_ddpm.amp import DynamicLossScale
+    from ms_ddpm.training.amp import DynamicLossScale
 
     scaler = DynamicLossScale(init_scale=2.0**127, growth_interval=1)
     scaler.update(Tensor(True))
@@ -192,7 +192,7 @@ def test_a_scale_that_cannot_grow_stays(mindspore):
     "options", [{"init_scale": 0}, {"growth_factor": 1}, {"backoff_factor": 1.5}, {"growth_interval": 0}]
 )
 def test_impossible_scales_are_named(mindspore, options):
-    from ms_ddpm.amp import DynamicLossScale
+    from ms_ddpm.training.amp import DynamicLossScale
 
     with pytest.raises(UserError, match=next(iter(options))):
         DynamicLossScale(**options)
@@ -212,7 +212,7 @@ def test_the_cpu_computes_in_float16_and_not_in_bfloat16(mindspore):
 
 def test_a_dtype_that_the_device_lacks_is_refused_before_anything_is_changed(mindspore):
     from ms_ddpm import Unet, amp
-    from ms_ddpm.nets.layers import Affine
+    from ms_ddpm.nn.layers import Affine
 
     unet = Unet(8, dim_mults=(1,), channels=1, rng=0)
     before = unet.by_kernels
@@ -224,11 +224,11 @@ def test_a_dtype_that_the_device_lacks_is_refused_before_anything_is_changed(min
 
 def networks():
     from ms_ddpm import Unet
-    from ms_ddpm.nets.autoencoder import AutoEncoder
-    from ms_ddpm.nets.basic import BasicNet
-    from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
-    from ms_ddpm.nets.score_unet import ScoreUnet
-    from ms_ddpm.nets.transformer import SpatialTransformer
+    from ms_ddpm.models.autoencoder import AutoEncoder
+    from ms_ddpm.models.basic import BasicNet
+    from ms_ddpm.models.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
+    from ms_ddpm.models.score_unet import ScoreUnet
+    from ms_ddpm.nn.transformer import SpatialTransformer
 
     return {
         "Unet": Unet(8, dim_mults=(1, 2), rng=0),
@@ -246,7 +246,7 @@ def networks():
 def test_what_hands_on_float32(mindspore, level):
     """At O1 every layer; at O2 a Unet's last convolution and its time embedding, and nothing of another network."""
     from ms_ddpm import amp
-    from ms_ddpm.nets.layers import Affine
+    from ms_ddpm.nn.layers import Affine
 
     of_a_unet = {"time_mlp.linear1", "time_mlp.linear2", "final_conv"}
     for name, network in networks().items():
@@ -267,7 +267,7 @@ def test_an_unknown_dtype_is_named(mindspore, train):
 def test_bfloat16_has_no_loss_scale_and_sets_every_layer(mindspore, monkeypatch):
     """On a device that has it; here its word is taken for that."""
     from ms_ddpm import Unet, amp
-    from ms_ddpm.nets.layers import Affine
+    from ms_ddpm.nn.layers import Affine
 
     monkeypatch.setattr(amp, "why_not", lambda dtype: "")
     unet = Unet(8, dim_mults=(1,), channels=1, rng=0)

@@ -42,13 +42,13 @@ def same(found, expected):
 def cells(mindspore):
     """One small Cell of every system, and its batch."""
     from ms_ddpm import Corruption, GaussianDiffusion, LatentDiffusion, ScoreModel, Unet
-    from ms_ddpm.autoencoder import ImageAutoencoder
-    from ms_ddpm.latent import OneClass
-    from ms_ddpm.nets.autoencoder import AutoEncoder
-    from ms_ddpm.nets.basic import BasicNet
-    from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
-    from ms_ddpm.perceptual import GradientLoss
-    from ms_ddpm.sde import VESDE, VPSDE
+    from ms_ddpm.maths.sde import VESDE, VPSDE
+    from ms_ddpm.models.autoencoder import AutoEncoder
+    from ms_ddpm.models.basic import BasicNet
+    from ms_ddpm.models.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
+    from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
+    from ms_ddpm.systems.autoencoder.perceptual import GradientLoss
+    from ms_ddpm.systems.latent.latent_diffusion import OneClass
 
     sde = VESDE()
     std = sde.marginal_prob_std
@@ -134,9 +134,9 @@ def test_public_methods_give_the_same_for_arrays_as_for_tensors(cells, system):
 
 
 def test_networks_are_called_with_arrays(cells, mindspore):
-    from ms_ddpm.nets.preconditioning import PreconditionedScore
-    from ms_ddpm.nets.score_unet import ScoreUnet
-    from ms_ddpm.sde import VESDE
+    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.models.score_unet import ScoreUnet
+    from ms_ddpm.nn.preconditioning import PreconditionedScore
 
     def images(*shape):
         return RNG(4).random(shape)
@@ -161,7 +161,7 @@ def test_networks_are_called_with_arrays(cells, mindspore):
 
 
 def test_every_kind_of_noise_takes_arrays(mindspore):
-    from ms_ddpm.corruption import NOISES, corrupt
+    from ms_ddpm.systems.corruption.corruption import NOISES, corrupt
 
     x, amount = RNG(0).random((2, 1, 4, 4), dtype=np.float32), np.array([0.2, 0.9], np.float32)
     for kind, noise in NOISES.items():
@@ -174,8 +174,9 @@ def test_no_public_call_was_forgotten(mindspore):
     """What a network has beside its call are parts of its graph; the systems' methods are for users too."""
     from ms_ddpm import BasicNet, Corruption, GaussianDiffusion, LatentDiffusion, ScoreModel, Unet, perceptual
     from ms_ddpm.arrays import TakesArrays
-    from ms_ddpm.autoencoder import ImageAutoencoder
-    from ms_ddpm.nets import autoencoder, conditional_unet, lpips, preconditioning, score_unet
+    from ms_ddpm.models import autoencoder, conditional_unet, lpips, score_unet
+    from ms_ddpm.nn import preconditioning
+    from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
 
     systems = [GaussianDiffusion, ScoreModel, Corruption, LatentDiffusion, ImageAutoencoder, autoencoder.AutoEncoder]
     networks = [
@@ -216,7 +217,7 @@ def test_in_a_graph_there_is_none_of_it(mindspore):
     from mindspore import nn
 
     from ms_ddpm import GaussianDiffusion, runtime
-    from ms_ddpm.train_step import as_function
+    from ms_ddpm.training.train_step import as_function
 
     class Known(nn.Cell):
         channels, out_dim, self_condition = 1, 1, False

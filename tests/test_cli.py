@@ -11,10 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from ms_ddpm import checkpoint, config, untrusted
+from ms_ddpm import checkpoint, config
 from ms_ddpm.cli.__main__ import COMMANDS
 from ms_ddpm.cli.__main__ import main as command_main
 from ms_ddpm.errors import UserError
+from ms_ddpm.storage import untrusted
 
 from .conftest import ROOT
 from .processes import script

@@ -83,7 +83,7 @@ def test_the_context_is_switched_off_too_whenever_a_graph_is_made(cache, mindspo
 
 def test_a_network_switches_it_off_before_anything_is_compiled(cache, mindspore):
     """`Cell.__call__` in graph mode compiles without `runtime.compiled`."""
-    from ms_ddpm.nets.unet import Unet
+    from ms_ddpm.models.unet import Unet
 
     mindspore.set_context(enable_compile_cache=True)
     Unet(8, dim_mults=(1,), channels=1)

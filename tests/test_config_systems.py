@@ -5,7 +5,8 @@ import re
 import pytest
 import yaml
 
-from ms_ddpm import config, keys, registry
+from ms_ddpm import config, registry
+from ms_ddpm.config import keys
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT

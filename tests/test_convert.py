@@ -51,7 +51,7 @@ def float64_output(name, state, test):
 
 def test_a_pytorch_checkpoint_denoises_to_the_same_numbers(mindspore, loaded):
     """Error against float64 within 4x of PyTorch's own, which is a rounding error."""
-    from ms_ddpm.runtime import compiled
+    from ms_ddpm.devices.runtime import compiled
 
     name, diffusion, state, test = loaded
     y = compiled(diffusion.model)(mindspore.Tensor(test["x"]), mindspore.Tensor(test["t"])).asnumpy()

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from ms_ddpm import checkpoint, torch_files, torch_releases
+from ms_ddpm import checkpoint
 from ms_ddpm.errors import UserError
-from ms_ddpm.layouts import LAYOUTS
+from ms_ddpm.nn.layouts import LAYOUTS
+from ms_ddpm.storage import torch_files
+from ms_ddpm.systems.diffusion import torch_releases
 
 from .conftest import ROOT, relative_rms
 from .processes import imported

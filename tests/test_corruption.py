@@ -10,7 +10,7 @@ KINDS = ("uniform", "gaussian", "salt_and_pepper", "poisson", "multiplicative")
 
 def apply(mindspore, kind, x, amount, rng):
     """x (B, C, H, W) after noise of ``kind`` drawn from ``rng``."""
-    from ms_ddpm.corruption import NOISES
+    from ms_ddpm.systems.corruption.corruption import NOISES
 
     amount = np.broadcast_to(np.float32(amount), len(x)).copy()
     z = NOISES[kind].draw(rng, x, amount)
@@ -22,8 +22,8 @@ def apply(mindspore, kind, x, amount, rng):
 @pytest.fixture(scope="module")
 def model(mindspore):
     """A small network with open ReLUs, and its one compiled step."""
-    from ms_ddpm.corruption import Corruption
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
+    from ms_ddpm.systems.corruption.corruption import Corruption
 
     return Corruption(BasicNet(widths=(3, 4), rng=3), image_size=8)
 
@@ -61,7 +61,7 @@ def test_at_amount_1_uniform_and_impulse_noise_leave_nothing_of_the_image(mindsp
 
 
 def test_corruption_is_the_mixture_of_the_article(mindspore, rng):
-    from ms_ddpm.corruption import corrupt
+    from ms_ddpm.systems.corruption.corruption import corrupt
 
     x, noise = (rng.random((2, 1, 4, 4), dtype=np.float32) for _ in range(2))
     amount = np.array([0.25, 1], np.float32)
@@ -108,8 +108,8 @@ def test_an_image_depends_on_its_number_alone(model):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_starts_from_grey_at_amount_1(mindspore, kind):
-    from ms_ddpm.corruption import Corruption, start_tape
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
+    from ms_ddpm.systems.corruption.corruption import Corruption, start_tape
 
     made = Corruption(BasicNet(widths=(3, 4), rng=0), image_size=8, noise_kind=kind)
     z = next(start_tape(kind, 0, (2, 1, 8, 8)))
@@ -142,8 +142,8 @@ def test_bad_requests_get_one_line(model, call, words):
 
 
 def test_bad_construction_gets_one_line(mindspore):
-    from ms_ddpm.corruption import Corruption
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
+    from ms_ddpm.systems.corruption.corruption import Corruption
 
     net = BasicNet(widths=(3, 4), rng=0)
     for words, build in (
@@ -162,7 +162,7 @@ def test_bad_construction_gets_one_line(mindspore):
 
 def test_a_configuration_builds_the_model_of_its_seed(mindspore):
     from ms_ddpm.config import Config
-    from ms_ddpm.corruption import build_corruption
+    from ms_ddpm.systems.corruption.corruption import build_corruption
 
     values = {"system": "corruption", "image_size": 28, "channels": 3, "noise_kind": "poisson", "seed": 4}
     first, second = (build_corruption(Config(**values)) for _ in range(2))
@@ -181,9 +181,9 @@ def test_a_configuration_builds_the_model_of_its_seed(mindspore):
 def test_it_trains_with_the_trainer(mindspore, tmp_path, rng):
     """Loss falls far below that of the mean image's on two squares that move."""
     from ms_ddpm import data
-    from ms_ddpm.corruption import Corruption
-    from ms_ddpm.nets.basic import BasicNet
-    from ms_ddpm.trainer import Trainer
+    from ms_ddpm.models.basic import BasicNet
+    from ms_ddpm.systems.corruption.corruption import Corruption
+    from ms_ddpm.training.trainer import Trainer
 
     images = np.zeros((64, 1, 8, 8), np.uint8)
     for i in range(64):

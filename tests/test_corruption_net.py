@@ -17,7 +17,7 @@ ARTICLE = {
 
 
 def test_names_and_shapes_are_those_of_the_documents_class(mindspore):
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
     from torch_ref.systems.corruption.basic_net import BasicNet as Reference
 
     shapes = {name: tuple(p.shape) for name, p in BasicNet(rng=0).parameters_and_names()}
@@ -31,7 +31,7 @@ def test_a_pytorch_checkpoint_gives_the_same_images(mindspore, rng, by_kernels):
     import torch
 
     from ms_ddpm import convert
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
     from torch_ref.systems.corruption.basic_net import BasicNet as Reference
 
     if by_kernels and kernels.why_not():
@@ -48,7 +48,7 @@ def test_a_pytorch_checkpoint_gives_the_same_images(mindspore, rng, by_kernels):
 
 
 def test_initial_weights_follow_pytorchs_distribution(mindspore):
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
 
     net = BasicNet(rng=0)
     for layer in (*net.down_layers, *net.up_layers):
@@ -84,7 +84,7 @@ def test_of_equal_values_the_first_of_a_square_gets_the_gradient(mindspore, back
 
 @pytest.mark.parametrize("by_kernels", [False, True])
 def test_a_network_that_has_diverged_says_so(mindspore, rng, by_kernels):
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
     from ms_ddpm.ops.assign import set_value
 
     if by_kernels and kernels.why_not():
@@ -120,7 +120,7 @@ def test_stock_maximum_still_shares_its_gradient_among_equals(mindspore):
 
 
 def test_wanted_kernels_that_are_not_there_are_an_error(mindspore):
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
 
     with kernels.switched_off():
         assert not BasicNet(widths=(3, 4), rng=0).by_kernels

@@ -11,8 +11,8 @@ from ms_ddpm.errors import UserError
 
 @pytest.fixture(scope="module")
 def model(mindspore):
-    from ms_ddpm.corruption import Corruption
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
+    from ms_ddpm.systems.corruption.corruption import Corruption
 
     return Corruption(BasicNet(widths=(3, 4), rng=3), image_size=8)
 
@@ -29,7 +29,7 @@ def colours(picture):
 def test_every_picture_of_a_model_is_written(model, images, tmp_path):
     from PIL import Image
 
-    from ms_ddpm.corruption_pictures import write_pictures
+    from ms_ddpm.systems.corruption.plates import write_pictures
 
     records = [{"step": i, "loss": 0.1 / i} for i in range(1, 5)] + [{"step": 4, "loss": 0.02, "epoch_loss": 0.05}]
     log = tmp_path / "log.jsonl"
@@ -45,7 +45,7 @@ def test_every_picture_of_a_model_is_written(model, images, tmp_path):
 @pytest.fixture
 def sheets(mindspore, monkeypatch):
     """The rows and column heads of every sheet that is drawn."""
-    from ms_ddpm import figures
+    from ms_ddpm.pictures import figures
 
     drawn, sheet = [], figures.sheet
 
@@ -58,7 +58,7 @@ def sheets(mindspore, monkeypatch):
 
 
 def test_predictions_are_the_image_its_corruption_and_the_networks_answer(mindspore, model, images, sheets):
-    from ms_ddpm.corruption_pictures import predictions
+    from ms_ddpm.systems.corruption.plates import predictions
 
     predictions(model, images)
     predictions(model, images, seed=1)
@@ -78,8 +78,8 @@ def test_predictions_are_the_image_its_corruption_and_the_networks_answer(mindsp
 
 
 def test_the_noise_strip_has_a_row_for_every_kind(images, sheets):
-    from ms_ddpm.corruption import NOISES
-    from ms_ddpm.corruption_pictures import noise_strip
+    from ms_ddpm.systems.corruption.corruption import NOISES
+    from ms_ddpm.systems.corruption.plates import noise_strip
 
     narrow, wide = noise_strip(images[0], (0, 1)), noise_strip(images[0], (0, 0.5, 1))
     assert wide.width > narrow.width + 64
@@ -96,7 +96,7 @@ def test_the_noise_strip_has_a_row_for_every_kind(images, sheets):
 
 
 def test_a_loss_curve_takes_what_a_log_may_hold(mindspore):
-    from ms_ddpm.corruption_pictures import loss_curve
+    from ms_ddpm.systems.corruption.plates import loss_curve
 
     assert loss_curve([{"step": 1, "loss": 0.5}]).width > 300
     assert loss_curve([{"step": 1, "loss": "nan"}, {"step": 2, "loss": 0.05}]).width > 300
@@ -184,11 +184,11 @@ def write_idx(path, array):
 def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp_path, monkeypatch):
     """The recipe as it stands, but for two short epochs and a small network; the images are few, and called theirs."""
     from ms_ddpm.config import resolve
-    from ms_ddpm.corruption import Corruption
-    from ms_ddpm.corruption_pictures import report
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
     from ms_ddpm.systems.corruption import published
-    from ms_ddpm.trainer import Trainer
+    from ms_ddpm.systems.corruption.corruption import Corruption
+    from ms_ddpm.systems.corruption.plates import report
+    from ms_ddpm.training.trainer import Trainer
 
     from .conftest import ROOT
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ms_ddpm import cuda_wheels, nvidia, runtime
+from ms_ddpm import runtime
+from ms_ddpm.devices import cuda_wheels, nvidia
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT

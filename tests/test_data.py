@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_ddpm import _files, data, pipeline
-from ms_ddpm.data import Batches, iterate, open_images, split, to_dataset
+from ms_ddpm import data
+from ms_ddpm.data import Batches, iterate, open_images, pipeline, split, to_dataset
+from ms_ddpm.data import reading as _files
 from ms_ddpm.errors import UserError
-from ms_ddpm.random import Stream, stream
+from ms_ddpm.maths.random import Stream, stream
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def make(system):
 
 def inputs_of(cell, rng):
     """What one training step hands to the cell."""
-    from ms_ddpm.train_step import to_inputs
+    from ms_ddpm.training.train_step import to_inputs
 
     cell = getattr(cell, "diffusion", cell)  # FirstDDPM's
     batch = (rng.random((2, cell.channels, *cell.image_size), dtype=np.float32),)  # latent's: as good as any latents
@@ -130,9 +130,9 @@ def test_a_copy_samples_with_its_own_weights(compiled_pair):
 
 
 def test_a_copy_trains_and_the_first_does_not_move(compiled_pair):
-    from ms_ddpm.amp import DynamicLossScale
-    from ms_ddpm.optim import Adam
-    from ms_ddpm.train_step import TrainStep
+    from ms_ddpm.training.amp import DynamicLossScale
+    from ms_ddpm.training.optim import Adam
+    from ms_ddpm.training.train_step import TrainStep
 
     first, second = compiled_pair
     before = values(first)

@@ -26,9 +26,9 @@ def test_the_target_is_the_one_that_the_program_set_itself(mindspore, monkeypatc
 
 def test_kernels_are_off_and_not_even_looked_for(other, monkeypatch):
     from ms_ddpm import EMA, Unet
-    from ms_ddpm.nets.layers import Conv2d
+    from ms_ddpm.nn.layers import Conv2d
     from ms_ddpm.ops import conv_kernels, kernels
-    from ms_ddpm.optim import Adam
+    from ms_ddpm.training.optim import Adam
 
     def tried(*arguments):
         raise AssertionError("the library was looked for")

@@ -46,7 +46,7 @@ def test_draws_are_a_function_of_the_generator(build):
 
 def test_immiscible_noise_is_the_nearest_permutation_for_input_and_target(build):
     """Upstream permutes the noise of q_sample and not the target; here draw() permutes the one noise both see."""
-    from ms_ddpm.random import immiscible_assignment
+    from ms_ddpm.maths.random import immiscible_assignment
 
     d = build(immiscible=True)
     images = np.random.default_rng(0).random((16, 1, 8, 4)).astype(np.float32)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from ms_ddpm import checkpoint
-from ms_ddpm._watch import Watch
-from ms_ddpm.distributed import Group, check_launch
+from ms_ddpm.devices.distributed import Group, check_launch
+from ms_ddpm.devices.watch import Watch
 from ms_ddpm.errors import UserError
 
 from .conftest import ROOT
@@ -410,7 +410,7 @@ def test_workers_that_differ_are_refused_by_name():
 SUPERVISED = """
 import os, sys, signal, time
 sys.path.insert(0, {root!r})
-from ms_ddpm._supervisor import supervise
+from ms_ddpm.devices.supervisor import supervise
 supervise()
 print("worker", os.getpid(), os.getsid(0) == os.getpid(), flush=True)
 stopping = []

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from ms_ddpm import cuda_wheels, nvidia, runtime
+from ms_ddpm import runtime
+from ms_ddpm.devices import cuda_wheels, nvidia
 from ms_ddpm.doctor import __main__ as doctor
 from ms_ddpm.doctor import ascend, cpu, gpu, start
 from ms_ddpm.doctor.machine import MISSING, NOTE, OK, Finding, Machine, examine, within

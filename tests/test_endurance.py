@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_ddpm import checkpoint, evaluation, images, runs, tensorfile
+from ms_ddpm import checkpoint, evaluation, images, runs
 from ms_ddpm.errors import UserError
+from ms_ddpm.storage import tensorfile
 
 from . import faults
 from .conftest import ROOT

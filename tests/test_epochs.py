@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ms_ddpm import data
-from ms_ddpm.epochs import Epochs, Progress
 from ms_ddpm.errors import UserError
-from ms_ddpm.lr_schedules import exponential
+from ms_ddpm.training.epochs import Epochs, Progress
+from ms_ddpm.training.lr_schedules import exponential
 
 IMAGES = 20  # three steps of 8 an epoch
 
@@ -121,7 +121,8 @@ def test_a_bar_of_a_run_that_goes_on_stands_where_it_was():
 
 
 def test_epochs_of_another_length_are_another_run(train):
-    from ms_ddpm import checkpoint, resuming
+    from ms_ddpm import checkpoint
+    from ms_ddpm.training import resuming
 
     trainer, _, _ = train("length")
     loaded = checkpoint.load(checkpoint.locate(trainer.folder))

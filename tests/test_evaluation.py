@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_ddpm import copies, evaluation
-from ms_ddpm.copies import memorisation, nearest_distance
+from ms_ddpm import evaluation
 from ms_ddpm.errors import UserError
-from ms_ddpm.evaluation import (
+from ms_ddpm.metrics import copies
+from ms_ddpm.metrics.copies import memorisation, nearest_distance
+from ms_ddpm.metrics.evaluation import (
     class_histogram,
     describe,
     digits_features,

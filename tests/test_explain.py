@@ -18,7 +18,7 @@ def test_the_operations_are_pytorchs(mindspore, rng):
     import torch
     from torch.nn import functional as F
 
-    from ms_ddpm import explain
+    from ms_ddpm.systems.corruption import explain
 
     x = rng.standard_normal((3, 8, 10)).astype(np.float32)
     each = torch.tensor(x)[:, None]
@@ -49,7 +49,7 @@ def test_relu_of_a_hundredth_in_pytorch_does_not_leak():
 
 
 def test_random_kernels_start_as_pytorchs_do(rng):
-    from ms_ddpm.explain import random_kernel
+    from ms_ddpm.systems.corruption.explain import random_kernel
 
     drawn = [random_kernel(2, rng) for _ in range(500)]
     kernels = np.stack([kernel for kernel, _ in drawn])
@@ -62,7 +62,7 @@ def test_random_kernels_start_as_pytorchs_do(rng):
 def test_every_page_is_drawn_of_grey_and_colour_images_of_any_size(mindspore, rng, tmp_path, shape):
     from PIL import Image
 
-    from ms_ddpm.explain import PAGES, write_pages
+    from ms_ddpm.systems.corruption.explain import PAGES, write_pages
 
     paths = write_pages(rng.random(shape, dtype=np.float32), tmp_path)
     assert [p.stem for p in paths] == [*PAGES, "overview"]
@@ -76,7 +76,8 @@ def test_every_page_is_drawn_of_grey_and_colour_images_of_any_size(mindspore, rn
 
 @pytest.mark.parametrize("shape", [(1, 9, 12), (3, 14, 8)])
 def test_panels_show_what_the_operations_gave_pixel_by_pixel(mindspore, rng, shape):
-    from ms_ddpm import explain, figures
+    from ms_ddpm.pictures import figures
+    from ms_ddpm.systems.corruption import explain
 
     image = rng.random(shape, dtype=np.float32)
     picture = explain.pooling(image)
@@ -87,7 +88,7 @@ def test_panels_show_what_the_operations_gave_pixel_by_pixel(mindspore, rng, sha
 
 
 def test_red_is_above_0_and_blue_below_and_0_nearly_white(mindspore):
-    from ms_ddpm import explain
+    from ms_ddpm.systems.corruption import explain
 
     edge = np.zeros((1, 8, 8), np.float32)
     edge[:, :, 4:] = 1
@@ -102,7 +103,7 @@ def test_red_is_above_0_and_blue_below_and_0_nearly_white(mindspore):
 
 
 def test_every_panel_has_its_caption_and_every_page_its_words(mindspore, words_of, image):
-    from ms_ddpm import explain
+    from ms_ddpm.systems.corruption import explain
 
     for name, draw in explain.PAGES.items():
         draw(image, 0)
@@ -120,13 +121,13 @@ def test_every_panel_has_its_caption_and_every_page_its_words(mindspore, words_o
 
 
 def test_a_black_image_is_drawn_too(mindspore, tmp_path):
-    from ms_ddpm.explain import write_pages
+    from ms_ddpm.systems.corruption.explain import write_pages
 
     assert len(write_pages(np.zeros((1, 8, 8), np.float32), tmp_path, ["pooling", "activation"])) == 3
 
 
 def test_an_image_too_small_and_an_unknown_page_are_refused(image, tmp_path):
-    from ms_ddpm.explain import write_pages
+    from ms_ddpm.systems.corruption.explain import write_pages
 
     with pytest.raises(UserError, match="sides of at least 8"):
         write_pages(image[:, :7], tmp_path)
@@ -149,7 +150,7 @@ def test_the_script_writes_what_it_names(tmp_path):
 
 def test_the_script_knows_the_pages_of_the_library():
     from ms_ddpm.cli import explain as script
-    from ms_ddpm.explain import PAGES
+    from ms_ddpm.systems.corruption.explain import PAGES
 
     assert tuple(PAGES) == script.PAGES
     assert all(page in script.__doc__ for page in PAGES)

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from ms_ddpm import figures
 from ms_ddpm.errors import UserError
-from ms_ddpm.images import GREY
+from ms_ddpm.pictures import figures
+from ms_ddpm.pictures.images import GREY
 
 from .conftest import ROOT
 from .drawn import places

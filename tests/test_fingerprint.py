@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from ms_ddpm import config, data, data_identity
+from ms_ddpm import config, data
 from ms_ddpm.config import own_fields
-from ms_ddpm.sources import Store
+from ms_ddpm.data import identity as data_identity
+from ms_ddpm.data.sources import Store
 
 SMALL_SCORE = {"channel_widths": [32, 32, 32, 32], "embed_dim": 8, "text_dim": 8, "image_size": 28}
 BASES = {  # a tiny recipe of each system
@@ -52,7 +53,8 @@ def cases():
 @pytest.fixture(scope="module")
 def facts(mindspore):
     """The facts of a recipe's Cell, built once."""
-    from ms_ddpm import fingerprint, recipes
+    from ms_ddpm import recipes
+    from ms_ddpm.storage import fingerprint
 
     known = {}
 
@@ -67,7 +69,7 @@ def facts(mindspore):
 
 @pytest.mark.parametrize("system", BASES)
 def test_every_key_that_makes_a_system_is_noticed_and_every_free_one_is_not(facts, system):
-    from ms_ddpm import fingerprint
+    from ms_ddpm.storage import fingerprint
 
     noticed, free = [], []
     for of, name, base in cases():
@@ -85,7 +87,8 @@ def test_every_key_that_makes_a_system_is_noticed_and_every_free_one_is_not(fact
 
 
 def test_kernels_first_weights_and_half_precision_are_no_facts(mindspore):
-    from ms_ddpm import GaussianDiffusion, Unet, amp, fingerprint
+    from ms_ddpm import GaussianDiffusion, Unet, amp
+    from ms_ddpm.storage import fingerprint
 
     def diffusion(**options):
         return GaussianDiffusion(Unet(8, dim_mults=(1,), channels=1, **options), image_size=8, timesteps=10)
@@ -104,7 +107,7 @@ def test_kernels_first_weights_and_half_precision_are_no_facts(mindspore):
 def test_a_strangers_cell_tells_of_its_layers_and_tables_but_not_of_its_weights(mindspore):
     from mindspore import Parameter, Tensor, nn
 
-    from ms_ddpm import fingerprint
+    from ms_ddpm.storage import fingerprint
 
     class Own(nn.Cell):
         free_on_resume = ("shown",)
@@ -127,7 +130,7 @@ def test_a_strangers_cell_tells_of_its_layers_and_tables_but_not_of_its_weights(
 
 
 def test_the_last_digit_of_a_table_is_no_fact(mindspore):
-    from ms_ddpm import fingerprint
+    from ms_ddpm.storage import fingerprint
 
     table = np.linspace(0.1, 0.9, 50) ** 3
     assert fingerprint.plain_fact(table) == fingerprint.plain_fact(np.nextafter(table, 1))
@@ -257,7 +260,7 @@ def test_of_a_strangers_cell_every_name_is_a_fact(mindspore):
     """``mode``, ``source`` or ``epochs`` are keys that may change, and something else in a Cell of a user's."""
     from mindspore import nn
 
-    from ms_ddpm import fingerprint
+    from ms_ddpm.storage import fingerprint
 
     def stranger(mode):
         cell = nn.Cell()
@@ -268,7 +271,8 @@ def test_of_a_strangers_cell_every_name_is_a_fact(mindspore):
 
 
 def test_a_network_that_was_put_in_later_is_the_one_that_counts(mindspore):
-    from ms_ddpm import GaussianDiffusion, Unet, fingerprint
+    from ms_ddpm import GaussianDiffusion, Unet
+    from ms_ddpm.storage import fingerprint
 
     def unet(theta):
         return Unet(8, dim_mults=(1,), channels=1, sinusoidal_pos_emb_theta=theta, rng=0)

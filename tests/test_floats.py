@@ -10,8 +10,9 @@ import logging
 import numpy as np
 import pytest
 
-from ms_ddpm import checkpoint, floats, tensorfile, torch_files
+from ms_ddpm import checkpoint
 from ms_ddpm.errors import UserError
+from ms_ddpm.storage import floats, tensorfile, torch_files
 
 VALUES = {
     "float16": np.array([1 / 3, -0.0, 6e-8, 65504], np.float16),
@@ -197,7 +198,7 @@ def test_what_does_not_fit_the_width_is_refused_whole(make, tmp_path, own, value
 
 
 def test_a_run_goes_on_with_its_own_width_alone(make):
-    from ms_ddpm import resuming
+    from ms_ddpm.training import resuming
 
     cell, names = make("float32"), list(VALUES)
     whole = dict.fromkeys(names, np.float32([1 / 3, 2, 3, 4]))
@@ -286,7 +287,7 @@ def test_a_run_with_a_frozen_part_of_another_width_goes_on(mindspore, tmp_path, 
 @pytest.mark.parametrize("width", ["float16", "bfloat16", "float64"])
 def test_a_pytorch_file_of_another_width_becomes_float32(mindspore, tmp_path, width):
     from ms_ddpm import convert
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
 
     state = convert.to_torch(BasicNet(widths=(3, 4), rng=0))
     narrow = {name: floats.cast(value, width) for name, value in state.items()}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_ddpm import _folders, config
+from ms_ddpm import config
+from ms_ddpm.data import folders as _folders
 from ms_ddpm.data import open_configured, open_images, prepare
 from ms_ddpm.errors import UserError
 

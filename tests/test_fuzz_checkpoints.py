@@ -17,8 +17,9 @@ import pytest
 from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
 
-from ms_ddpm import checkpoint, config, images, torch_files
+from ms_ddpm import checkpoint, config, images
 from ms_ddpm.errors import UserError
+from ms_ddpm.storage import torch_files
 
 from .conftest import ROOT
 from .fuzz import check_complaint, count, damaged, watched
@@ -33,7 +34,7 @@ BAD_VALUES = [
 
 def make_trainer(folder, **options):
     from ms_ddpm import data, recipes
-    from ms_ddpm.trainer import Trainer
+    from ms_ddpm.training.trainer import Trainer
 
     settings = config.Config(**{**VALUES, "output_dir": str(folder)})
     np.savez(folder.parent / "set.npz", images=np.zeros((9, 8, 8), np.uint8))

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ms_ddpm import cli, config, sizes
+from ms_ddpm import cli, config
 from ms_ddpm.errors import UserError
+from ms_ddpm.systems import sizes
 from parity_tests.conftest import RUN_ALL
 
 from .conftest import ROOT

@@ -11,8 +11,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ms_ddpm import colours, config, memory, registry, sizes
+from ms_ddpm import colours, config, registry
+from ms_ddpm.devices import memory
 from ms_ddpm.errors import UserError, one_line, quoted
+from ms_ddpm.systems import sizes
 
 from .fuzz import check_complaint, count, watched
 
@@ -221,7 +223,7 @@ process = {
 def test_a_schedule_is_finite_or_refused(mindspore, given_values):
     import numpy as np
 
-    from ms_ddpm.diffusion import GaussianDiffusion
+    from ms_ddpm.systems.diffusion.gaussian_diffusion import GaussianDiffusion
 
     class Network(mindspore.nn.Cell):
         channels, out_dim, self_condition = 1, 1, False

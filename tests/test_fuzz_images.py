@@ -270,7 +270,8 @@ tried(lambda: data.open_images({str(tmp_path / "cifar")!r}, image_size=(32, 32),
 
 
 def test_the_memory_that_is_left_decides(tmp_path, monkeypatch):
-    from ms_ddpm import images, memory
+    from ms_ddpm import images
+    from ms_ddpm.devices import memory
 
     np.savez_compressed(tmp_path / "s.npz", arr_0=np.zeros((1000, 64, 64, 1), np.uint8))
     header = struct.pack(">BBBBIII", 0, 0, 8, 3, 1000, 64, 64)

@@ -9,8 +9,9 @@ import socket
 
 import pytest
 
-from ms_ddpm import checkpoint, config, data, images, latents, tensorfile, torch_files
+from ms_ddpm import checkpoint, config, data, images, latents
 from ms_ddpm.errors import UserError
+from ms_ddpm.storage import tensorfile, torch_files
 from ms_ddpm_bench.speed import results
 from portparity import bundles
 from portparity.errors import HarnessError

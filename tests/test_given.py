@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from ms_ddpm.data import Batches, iterate, prepare
+from ms_ddpm.data.given import as_source
 from ms_ddpm.errors import UserError
-from ms_ddpm.given import as_source
 
 
 class Cell:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_ddpm.graph_errors import VARIABLE, GraphError, graph_errors, reports_to
+from ms_ddpm.training.graph_errors import VARIABLE, GraphError, graph_errors, reports_to
 
 pytestmark = pytest.mark.graph
 

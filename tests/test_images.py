@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ms_ddpm.errors import UserError
-from ms_ddpm.files import atomic
-from ms_ddpm.images import enlargement, grid, load_npz, save_gif, save_grid, save_npz, to_uint8
+from ms_ddpm.pictures.images import enlargement, grid, load_npz, save_gif, save_grid, save_npz, to_uint8
+from ms_ddpm.storage.files import atomic
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -25,7 +25,8 @@ def levels(*values: float) -> np.ndarray:
 
 def test_importing_needs_no_heavy_package():
     heavy = "mindspore", "torch", "PIL", "sklearn", "scipy", "torch_fidelity"
-    code = f"import sys, ms_ddpm.images, ms_ddpm.evaluation; print([m for m in {heavy} if m in sys.modules])"
+    code = "import sys, ms_ddpm.pictures.images, ms_ddpm.metrics.evaluation; "
+    code += f"print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", done.stdout

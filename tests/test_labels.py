@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ms_ddpm.data.labels import labels_for, labels_of_images
 from ms_ddpm.errors import UserError
-from ms_ddpm.labels import labels_for, labels_of_images
 
 
 class Ten:

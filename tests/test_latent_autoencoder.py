@@ -15,9 +15,9 @@ def images(mindspore):
 
 
 def make_cell():
-    from ms_ddpm.autoencoder import ImageAutoencoder
-    from ms_ddpm.nets.autoencoder import AutoEncoder
-    from ms_ddpm.perceptual import GradientLoss
+    from ms_ddpm.models.autoencoder import AutoEncoder
+    from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
+    from ms_ddpm.systems.autoencoder.perceptual import GradientLoss
 
     return ImageAutoencoder(AutoEncoder(CHANNELS, rng=0), image_size=SIDE, perceptual=GradientLoss())
 
@@ -39,7 +39,7 @@ def test_weights_have_pytorchs_names_and_shapes(mindspore, channels):
     import torch
 
     from ms_ddpm import convert
-    from ms_ddpm.nets.autoencoder import AutoEncoder
+    from ms_ddpm.models.autoencoder import AutoEncoder
     from torch_ref.systems.latent.autoencoder import AutoEncoder as Reference
 
     net, reference = AutoEncoder(channels, rng=0), Reference(channels, rng=np.random.default_rng(1))
@@ -56,7 +56,7 @@ def test_weights_have_pytorchs_names_and_shapes(mindspore, channels):
 
 
 def test_initial_weights_are_within_pytorchs_bounds(mindspore):
-    from ms_ddpm.nets.autoencoder import AutoEncoder
+    from ms_ddpm.models.autoencoder import AutoEncoder
 
     net = dict(AutoEncoder((4, 8, 32), rng=0).parameters_and_names())
     # fan-in of a transposed convolution is what it gives, not what it takes
@@ -132,7 +132,7 @@ def test_a_picture_holds_each_image_above_its_reconstruction(run, images):
 
 
 def test_a_batch_that_is_not_finite_leaves_the_running_statistics_usable(mindspore):
-    from ms_ddpm.nets.norms import BatchNorm2d
+    from ms_ddpm.nn.norms import BatchNorm2d
 
     norm = BatchNorm2d(2)
     norm.set_train(True)
@@ -147,7 +147,7 @@ def test_a_batch_that_is_not_finite_leaves_the_running_statistics_usable(mindspo
 
 
 def test_one_value_per_channel_cannot_be_trained_on(mindspore):
-    from ms_ddpm.nets.norms import BatchNorm2d
+    from ms_ddpm.nn.norms import BatchNorm2d
 
     norm = BatchNorm2d(2)
     norm.set_train(True)
@@ -157,8 +157,8 @@ def test_one_value_per_channel_cannot_be_trained_on(mindspore):
 
 @pytest.mark.parametrize("size", [27, 8, (28, 29)])
 def test_image_sizes_that_would_not_come_back_are_refused(mindspore, size):
-    from ms_ddpm.autoencoder import ImageAutoencoder
-    from ms_ddpm.nets.autoencoder import AutoEncoder
+    from ms_ddpm.models.autoencoder import AutoEncoder
+    from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
 
     with pytest.raises(UserError, match="even sides of at least 10"):
         ImageAutoencoder(AutoEncoder(CHANNELS, rng=0), image_size=size)
@@ -168,7 +168,7 @@ def test_image_sizes_that_would_not_come_back_are_refused(mindspore, size):
 def test_the_latents_size_is_the_encoders(mindspore, size, latent):
     import torch
 
-    from ms_ddpm.nets.autoencoder import latent_size
+    from ms_ddpm.models.autoencoder import latent_size
     from torch_ref.systems.latent.autoencoder import AutoEncoder as Reference
 
     assert latent_size(size) == latent
@@ -179,8 +179,8 @@ def test_the_latents_size_is_the_encoders(mindspore, size, latent):
 
 
 def test_several_workers_are_refused(mindspore):
-    from ms_ddpm.autoencoder import build_autoencoder
     from ms_ddpm.config import Config
+    from ms_ddpm.systems.autoencoder.image_autoencoder import build_autoencoder
 
     with pytest.raises(UserError, match="one process"):
         build_autoencoder(Config(system="autoencoder", image_size=28, channels=1, distribute=True))
@@ -188,7 +188,7 @@ def test_several_workers_are_refused(mindspore):
 
 @pytest.mark.parametrize("channels", [(4, 4), (4, 0, 4), ()])
 def test_other_than_three_widths_are_refused(mindspore, channels):
-    from ms_ddpm.nets.autoencoder import AutoEncoder
+    from ms_ddpm.models.autoencoder import AutoEncoder
 
     with pytest.raises(UserError, match="expected three numbers"):
         AutoEncoder(channels)
@@ -224,8 +224,8 @@ def test_a_batch_size_of_0_is_refused(run, images):
     ("options", "warned"), [({}, 1), ({"ema_decay": 0.0}, 1), ({"ema_decay": 0.0, "ema_update_every": 1}, 0)]
 )
 def test_averaged_weights_are_warned_of_once(mindspore, caplog, options, warned):
-    from ms_ddpm.autoencoder import build_autoencoder
     from ms_ddpm.config import Config
+    from ms_ddpm.systems.autoencoder.image_autoencoder import build_autoencoder
 
     config = Config(system="autoencoder", image_size=SIDE, channels=1, autoencoder_channels=[2, 3, 2], **options)
     with caplog.at_level("WARNING", "ms_ddpm"):

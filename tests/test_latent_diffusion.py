@@ -27,8 +27,8 @@ def save(cell, config, folder):
 @pytest.fixture(scope="module")
 def autoencoder_run(mindspore, tmp_path_factory):
     """The output directory of an autoencoder whose running statistics are not the initial ones."""
-    from ms_ddpm.autoencoder import build_autoencoder
     from ms_ddpm.ops.assign import set_value
+    from ms_ddpm.systems.autoencoder.image_autoencoder import build_autoencoder
 
     folder = tmp_path_factory.mktemp("autoencoder")
     config = Config(system="autoencoder", output_dir=str(folder), **COMMON)
@@ -61,7 +61,7 @@ def built(config):
 
 def test_the_data_are_the_latents_of_the_data_set_with_its_labels(built, config, autoencoder_run):
     from ms_ddpm import data
-    from ms_ddpm.autoencoder import load_autoencoder
+    from ms_ddpm.systems.autoencoder.image_autoencoder import load_autoencoder
 
     cell, source = built
     assert source.shape == (2, 10, 10) == (cell.channels, *cell.image_size)
@@ -165,14 +165,14 @@ def test_without_classes_it_is_unconditional(config):
     ],
 )  # fmt: skip
 def test_sizes_that_do_not_fit_are_refused(config, changes, words):
-    from ms_ddpm.latent import build_latent
+    from ms_ddpm.systems.latent.latent_diffusion import build_latent
 
     with pytest.raises(UserError, match=words):
         build_latent(dataclasses.replace(config, **changes))
 
 
 def test_runs_that_are_no_fitting_autoencoder_are_refused(built, config, tmp_path):
-    from ms_ddpm.latent import build_latent
+    from ms_ddpm.systems.latent.latent_diffusion import build_latent
 
     def opened(**changes):
         changed = dataclasses.replace(config, **{"output_dir": str(tmp_path), **changes})
@@ -192,9 +192,9 @@ def test_runs_that_are_no_fitting_autoencoder_are_refused(built, config, tmp_pat
 
 
 def test_the_latents_of_another_autoencoder_are_refused(built, config, autoencoder_run, tmp_path):
-    from ms_ddpm.autoencoder import load_autoencoder
-    from ms_ddpm.latent import build_latent
     from ms_ddpm.ops.assign import set_value
+    from ms_ddpm.systems.autoencoder.image_autoencoder import load_autoencoder
+    from ms_ddpm.systems.latent.latent_diffusion import build_latent
 
     other = load_autoencoder(autoencoder_run)
     set_value(other.net.decoder[0].bias, other.net.decoder[0].bias.asnumpy() + np.float32(1e-3))
@@ -212,8 +212,8 @@ def test_the_latents_of_another_autoencoder_are_refused(built, config, autoencod
 
 def another(run, folder):
     """The output directory of an autoencoder like that of ``run``, trained further."""
-    from ms_ddpm.autoencoder import load_autoencoder
     from ms_ddpm.ops.assign import set_value
+    from ms_ddpm.systems.autoencoder.image_autoencoder import load_autoencoder
 
     cell = load_autoencoder(run)
     set_value(cell.net.encoder[6].weight, 1.5 * cell.net.encoder[6].weight.asnumpy() + np.float32(0.01))
@@ -232,7 +232,7 @@ def continued(built, config, autoencoder_run, tmp_path):
 
 
 def test_a_run_goes_on_with_the_autoencoder_of_its_checkpoint(built, continued):
-    from ms_ddpm.latent import build_latent
+    from ms_ddpm.systems.latent.latent_diffusion import build_latent
 
     run, config = continued
     assert not (run / latents.FILE).exists()
@@ -246,8 +246,8 @@ def test_a_run_goes_on_with_the_autoencoder_of_its_checkpoint(built, continued):
 def test_a_checkpoint_of_another_autoencoder_than_the_latents_is_not_continued(built, config, continued, tmp_path):
     """As where the checkpoint is found only after the data are opened."""
     from ms_ddpm import Trainer
-    from ms_ddpm.latent import build_latent
     from ms_ddpm.ops.assign import set_value
+    from ms_ddpm.systems.latent.latent_diffusion import build_latent
 
     run, changed = continued
     changed = dataclasses.replace(changed, output_dir=str(tmp_path / "elsewhere"))
@@ -280,7 +280,7 @@ def test_a_checkpoint_of_another_autoencoder_than_the_latents_is_not_continued(b
 
 
 def test_the_directory_of_another_run_stays_as_it_is(config, autoencoder_run):
-    from ms_ddpm.latent import build_latent
+    from ms_ddpm.systems.latent.latent_diffusion import build_latent
 
     wrong = dataclasses.replace(config, output_dir=str(autoencoder_run))
     before = sorted(autoencoder_run.rglob("*"))
@@ -299,9 +299,9 @@ def test_the_latents_are_kept_once(built, tmp_path):
 
 
 def test_an_autoencoder_trained_with_lpips_is_loaded_without_its_weights(mindspore, config, tmp_path):
-    from ms_ddpm import tensorfile
-    from ms_ddpm.autoencoder import build_autoencoder, load_autoencoder
-    from ms_ddpm.nets.lpips import LPIPS
+    from ms_ddpm.models.lpips import LPIPS
+    from ms_ddpm.storage import tensorfile
+    from ms_ddpm.systems.autoencoder.image_autoencoder import build_autoencoder, load_autoencoder
 
     path = tmp_path / "lpips.safetensors"
     tensorfile.write(path, {name: p.asnumpy() for name, p in LPIPS("squeeze", rng=0).parameters_and_names()})
@@ -319,9 +319,9 @@ def test_an_autoencoder_trained_with_lpips_is_loaded_without_its_weights(mindspo
 
 
 def test_a_model_and_an_autoencoder_that_do_not_fit_are_refused(built):
-    from ms_ddpm.autoencoder import ImageAutoencoder
-    from ms_ddpm.latent import LatentDiffusion
-    from ms_ddpm.nets.autoencoder import AutoEncoder
+    from ms_ddpm.models.autoencoder import AutoEncoder
+    from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
+    from ms_ddpm.systems.latent.latent_diffusion import LatentDiffusion
 
     with pytest.raises(UserError, match=r"latents \(2, 10, 10\), but the autoencoder's are \(4, 10, 10\)"):
         LatentDiffusion(built[0].model, ImageAutoencoder(AutoEncoder(rng=0), image_size=28))
@@ -329,7 +329,7 @@ def test_a_model_and_an_autoencoder_that_do_not_fit_are_refused(built):
 
 def test_a_run_goes_on_with_other_images_where_they_are_accepted(config, tmp_path, rng):
     """Their latents are made anew, and normalised as those were that the weights were trained on."""
-    from ms_ddpm.distributed import ALONE
+    from ms_ddpm.devices.distributed import ALONE
     from scripts.train import build_trainer
 
     images = {name: rng.integers(low, 256, (24, 28, 28, 1), np.uint8) for name, low in (("former", 0), ("other", 120))}

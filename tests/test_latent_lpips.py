@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_ddpm import tensorfile
 from ms_ddpm.config import Config
 from ms_ddpm.errors import UserError
+from ms_ddpm.storage import tensorfile
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +19,7 @@ def squeeze(mindspore):
     """(ours, PyTorch's) with equal random weights."""
     import torch
 
-    from ms_ddpm.nets.lpips import LPIPS
+    from ms_ddpm.models.lpips import LPIPS
     from torch_ref.systems.latent.lpips import LPIPS as Reference
 
     ours, theirs = LPIPS("squeeze", rng=0), Reference("squeeze")
@@ -53,7 +53,7 @@ def test_a_grey_image_is_one_of_three_equal_channels(mindspore, squeeze, pair):
 
 
 def test_the_gradient_is_finite_where_all_features_are_0(mindspore):
-    from ms_ddpm.nets.lpips import unit_length
+    from ms_ddpm.models.lpips import unit_length
 
     x = np.zeros((1, 3, 2, 2), np.float32)
     x[0, :, 0, 0] = 1
@@ -106,7 +106,7 @@ def convert(*arguments):
 def test_the_published_files_become_one_that_training_reads(mindspore, squeeze, pair, tmp_path):
     import torch
 
-    from ms_ddpm.nets.lpips import load_lpips
+    from ms_ddpm.models.lpips import load_lpips
 
     output = tmp_path / "lpips.safetensors"
     done = convert(*save_published(tmp_path, squeeze[1]), "--output", output)
@@ -117,7 +117,7 @@ def test_the_published_files_become_one_that_training_reads(mindspore, squeeze, 
 
 
 def test_the_authors_whole_state_is_read_too(squeeze):
-    from ms_ddpm.nets.lpips import LPIPS, lpips_of, published
+    from ms_ddpm.models.lpips import LPIPS, lpips_of, published
 
     own = {name: p.asnumpy() for name, p in squeeze[0].parameters_and_names()}
     slices = {0: 1, 3: 2, 4: 2, 6: 3, 7: 3, 9: 4, 10: 5, 11: 6, 12: 7}
@@ -145,7 +145,7 @@ def test_half_of_the_weights_is_refused_by_name(squeeze, tmp_path):
 
 
 def test_other_files_are_no_weights_of_lpips(mindspore, tmp_path):
-    from ms_ddpm.nets.lpips import load_lpips
+    from ms_ddpm.models.lpips import load_lpips
 
     path = tmp_path / "other.safetensors"
     tensorfile.write(path, {"conv.weight": np.zeros((2, 2), np.float32)})
@@ -157,7 +157,7 @@ def test_other_files_are_no_weights_of_lpips(mindspore, tmp_path):
 
 
 def test_lpips_without_weights_names_what_can_be_had_without(mindspore):
-    from ms_ddpm.perceptual import GradientLoss, build_perceptual
+    from ms_ddpm.systems.autoencoder.perceptual import GradientLoss, build_perceptual
 
     config = Config(system="autoencoder", perceptual="lpips", image_size=28, channels=1)
     with pytest.raises(UserError, match="--perceptual gradient, a multi-scale gradient loss"):
@@ -167,7 +167,7 @@ def test_lpips_without_weights_names_what_can_be_had_without(mindspore):
 
 
 def test_images_that_lpips_cannot_look_at_are_refused(squeeze, tmp_path):
-    from ms_ddpm.perceptual import PerceptualLoss, build_perceptual
+    from ms_ddpm.systems.autoencoder.perceptual import PerceptualLoss, build_perceptual
 
     path = tmp_path / "lpips.safetensors"
     tensorfile.write(path, {name: p.asnumpy() for name, p in squeeze[0].parameters_and_names()})
@@ -182,7 +182,7 @@ def test_images_that_lpips_cannot_look_at_are_refused(squeeze, tmp_path):
 def test_the_smallest_image_is_where_pytorch_still_has_features(mindspore):
     import torch
 
-    from ms_ddpm.nets.lpips import NETWORKS, smallest_side
+    from ms_ddpm.models.lpips import NETWORKS, smallest_side
     from torch_ref.systems.latent.lpips import LPIPS as Reference
 
     for net in NETWORKS:
@@ -199,7 +199,7 @@ def test_the_smallest_image_is_where_pytorch_still_has_features(mindspore):
 def test_vgg_is_pytorchs(mindspore):
     import torch
 
-    from ms_ddpm.nets.lpips import LPIPS
+    from ms_ddpm.models.lpips import LPIPS
     from torch_ref.systems.latent.lpips import LPIPS as Reference
 
     ours, theirs = LPIPS("vgg", rng=0), Reference("vgg")
@@ -211,7 +211,7 @@ def test_vgg_is_pytorchs(mindspore):
 
 
 def test_the_gradient_loss_sees_edges_and_not_brightness(mindspore):
-    from ms_ddpm.perceptual import GradientLoss
+    from ms_ddpm.systems.autoencoder.perceptual import GradientLoss
 
     loss = GradientLoss()
     x = np.zeros((1, 1, 16, 16), np.float32)

@@ -44,7 +44,7 @@ def saved(folder, build, **options):
 @pytest.fixture(scope="module")
 def autoencoder(mindspore, tmp_path_factory):
     """With LPIPS, whose weights are gone: the network of the loss is not needed to look at what was trained."""
-    from ms_ddpm.autoencoder import build_autoencoder
+    from ms_ddpm.systems.autoencoder.image_autoencoder import build_autoencoder
 
     return saved(
         tmp_path_factory.mktemp("autoencoder"), partial(build_autoencoder, training=False), system="autoencoder",
@@ -54,7 +54,7 @@ def autoencoder(mindspore, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corruption(mindspore, tmp_path_factory):
-    from ms_ddpm.corruption import build_corruption
+    from ms_ddpm.systems.corruption.corruption import build_corruption
 
     return saved(tmp_path_factory.mktemp("corruption"), build_corruption, system="corruption", sampling_timesteps=3)
 
@@ -62,7 +62,7 @@ def corruption(mindspore, tmp_path_factory):
 @pytest.fixture
 def sheets(monkeypatch):
     """The rows of every labelled sheet that is drawn: lists of (label, images)."""
-    from ms_ddpm import figures
+    from ms_ddpm.pictures import figures
 
     drawn, sheet = [], figures.sheet
 
@@ -138,8 +138,8 @@ def test_a_corruption_model_is_shown_with_noise_and_without_in_any_number_of_ste
 
 
 def test_few_steps_are_all_shown_and_sampling_goes_on_without_the_data(sample, corruption, sheets, capsys, tmp_path):
-    from ms_ddpm.corruption import build_corruption
-    from ms_ddpm.corruption_pictures import history
+    from ms_ddpm.systems.corruption.corruption import build_corruption
+    from ms_ddpm.systems.corruption.plates import history
 
     history(corruption[2], 2, steps=3)
     assert [label for label, _ in sheets[0]] == ["step 1", "step 2", "step 3"]
@@ -178,6 +178,6 @@ def test_what_there_is_no_picture_for_is_refused(sample, autoencoder, corruption
 
 
 def test_fewer_large_images_stand_in_a_row():
-    from ms_ddpm.looking import in_a_row
+    from ms_ddpm.pictures.looking import in_a_row
 
     assert [in_a_row(*size) for size in ((8, 8), (28, 28), (64, 300), (512, 512), (3000, 3000))] == [8, 8, 5, 3, 1]

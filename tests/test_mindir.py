@@ -45,7 +45,7 @@ def exported_to(folder, network, name, inputs):
     from mindspore.graph.api import _cell_graph_executor
 
     import ms_ddpm
-    from ms_ddpm.train_step import to_inputs
+    from ms_ddpm.training.train_step import to_inputs
 
     before = network(*to_inputs(inputs)).asnumpy()
     assert ms_ddpm.export(network, folder / name, *inputs) == folder / f"{name}.mindir"
@@ -85,10 +85,10 @@ def test_the_file_computes_the_same_where_ms_ddpm_is_not(exported):
 @pytest.mark.slow
 def test_so_does_every_other_network(mindspore, tmp_path):
     from ms_ddpm import BasicNet, Unet
-    from ms_ddpm.nets.autoencoder import AutoEncoder
-    from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
-    from ms_ddpm.nets.score_unet import ScoreUnet
-    from ms_ddpm.sde import VESDE
+    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.models.autoencoder import AutoEncoder
+    from ms_ddpm.models.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
+    from ms_ddpm.models.score_unet import ScoreUnet
 
     rng = np.random.default_rng(1)
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ms_ddpm import checkpoint, torch_files
+from ms_ddpm import checkpoint
 from ms_ddpm.errors import UserError
+from ms_ddpm.storage import torch_files
 
 from .conftest import relative_rms
 
@@ -94,7 +95,8 @@ def unet(mindspore):
 
 
 def test_a_cell_of_this_library_comes_back_from_its_own_ckpt(mindspore, unet, tmp_path):
-    from ms_ddpm import convert, mindspore_files
+    from ms_ddpm import convert
+    from ms_ddpm.storage import mindspore_files
 
     mindspore.save_checkpoint(unet, str(tmp_path / "own.ckpt"))
     found = mindspore_files.states(mindspore_files.read(tmp_path / "own.ckpt"), unet, "own.ckpt")
@@ -105,7 +107,7 @@ def test_a_cell_of_this_library_comes_back_from_its_own_ckpt(mindspore, unet, tm
 
 
 def test_layers_of_mindspore_have_pytorch_s_names():
-    from ms_ddpm import mindspore_files
+    from ms_ddpm.storage import mindspore_files
 
     names = {
         "a.norm.gamma": "a.norm.weight", "a.norm.beta": "a.norm.bias", "bn.moving_mean": "bn.running_mean",
@@ -127,7 +129,8 @@ def test_layers_of_mindspore_have_pytorch_s_names():
     ],
 )
 def test_what_is_not_the_network_is_said_in_one_line(mindspore, unet, arrays, words):
-    from ms_ddpm import convert, mindspore_files
+    from ms_ddpm import convert
+    from ms_ddpm.storage import mindspore_files
 
     value = np.zeros(1, np.float32)
     whole = dict.fromkeys(convert.unet_names(unet).values(), value)
@@ -144,7 +147,7 @@ def test_what_is_not_the_network_is_said_in_one_line(mindspore, unet, arrays, wo
 
 
 def test_a_damaged_or_foreign_file_is_one_line(mindspore, saved, tmp_path, capfd):
-    from ms_ddpm import mindspore_files
+    from ms_ddpm.storage import mindspore_files
 
     data = saved.read_bytes()
     cases = {
@@ -163,7 +166,7 @@ def test_a_damaged_or_foreign_file_is_one_line(mindspore, saved, tmp_path, capfd
 
 
 def test_half_precision_is_read(mindspore, tmp_path):
-    from ms_ddpm import mindspore_files
+    from ms_ddpm.storage import mindspore_files
 
     value = np.array([1.5, -2], np.float16)
     tensors = {"half": mindspore.Tensor(value), "brain": mindspore.Tensor(value).astype(mindspore.bfloat16)}

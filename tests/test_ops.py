@@ -176,8 +176,8 @@ def test_a_vector_is_split_into_as_many_pieces_as_any_network_has_parameters(min
     """2,000 of different sizes, in one graph."""
     from mindspore import Tensor, ops
 
+    from ms_ddpm.devices.runtime import compiled
     from ms_ddpm.ops.split import AT_ONCE, Pieces
-    from ms_ddpm.runtime import compiled
 
     sizes = tuple(1 + 7 * i % 5 for i in range(2000))
     assert len(sizes) > AT_ONCE
@@ -212,7 +212,7 @@ def test_one_split_by_many_sizes_is_still_too_deep(mindspore):
     from mindspore import Tensor
     from mindspore.ops.auto_generate import SplitWithSize
 
-    from ms_ddpm.runtime import compiled
+    from ms_ddpm.devices.runtime import compiled
 
     split, sizes = SplitWithSize(), (1,) * 300
 
@@ -227,8 +227,8 @@ def test_one_split_by_many_sizes_is_still_too_deep(mindspore):
 def test_one_of_two_arrays_is_chosen_and_nan_in_the_other_stays_out(mindspore, shape):
     from mindspore import Tensor
 
+    from ms_ddpm.devices.runtime import compiled
     from ms_ddpm.ops.choose import choose
-    from ms_ddpm.runtime import compiled
 
     graph = compiled(choose)
     x, bad = np.arange(np.prod(shape), dtype=np.float32).reshape(shape), np.full(shape, np.nan, np.float32)

@@ -37,7 +37,7 @@ def test_impossible_settings_are_named(mindspore, options):
 
 
 def test_learning_rates_warm_up_and_follow_their_curve():
-    from ms_ddpm.lr_schedules import lr_schedule
+    from ms_ddpm.training.lr_schedules import lr_schedule
 
     rate = lr_schedule("cosine", base_lr=2.0, total_steps=110, warmup_steps=10)
     assert [rate(step) for step in (0, 4)] == pytest.approx([2 / 11, 10 / 11])

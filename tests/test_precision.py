@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from ms_ddpm import precision
+from ms_ddpm.devices import precision
 from ms_ddpm.errors import UserError
 
 

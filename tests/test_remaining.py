@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ms_ddpm.remaining import Remaining, duration, step_time
+from ms_ddpm.training.remaining import Remaining, duration, step_time
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_of_a_short_run_nothing_is_said(total, expected):
 
 @pytest.mark.parametrize("show", [True, False])
 def test_it_is_said_with_the_progress_bar_and_without(show, capsys, caplog):
-    from ms_ddpm.epochs import Progress
+    from ms_ddpm.training.epochs import Progress
 
     caplog.set_level(logging.INFO, "ms_ddpm")
     bar = Progress(0, 100, None, show)

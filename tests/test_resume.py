@@ -164,7 +164,7 @@ def test_a_counter_of_a_strangers_cell_is_no_fact(mindspore, tmp_path):
 @pytest.fixture
 def configured(mindspore):
     """``f(folder, dataset, **keys)``: the Trainer that train.py makes."""
-    from ms_ddpm.distributed import ALONE
+    from ms_ddpm.devices.distributed import ALONE
     from scripts.train import build_trainer
 
     def make(folder, dataset, **keys):
@@ -373,8 +373,9 @@ def test_a_thread_leaves_the_signals_alone(tmp_path):
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_cell_tells_the_configuration_that_it_is_built_from(mindspore, recipe):
-    from ms_ddpm import described, recipes
+    from ms_ddpm import recipes
     from ms_ddpm.config import own_fields
+    from ms_ddpm.storage import described
 
     values = config.from_yaml(recipe)
     small = {"dim": 8, "init_dim": None, "embed_dim": 8, "text_dim": 8}
@@ -390,7 +391,8 @@ def test_a_cell_tells_the_configuration_that_it_is_built_from(mindspore, recipe)
 
 @pytest.mark.parametrize("system", BASES)
 def test_a_library_cell_is_built_again_with_its_weights(mindspore, tmp_path, system):
-    from ms_ddpm import described, fingerprint, recipes
+    from ms_ddpm import recipes
+    from ms_ddpm.storage import described, fingerprint
 
     cell = recipes.build(config.Config(system=system, **BASES[system]))
     held = {name: p.asnumpy() for name, p in cell.parameters_and_names()}
@@ -402,8 +404,9 @@ def test_a_library_cell_is_built_again_with_its_weights(mindspore, tmp_path, sys
 
 
 def test_what_no_configuration_says_is_said(mindspore, tmp_path):
-    from ms_ddpm import FirstDDPM, GaussianDiffusion, Unet, described, recipes, weights
+    from ms_ddpm import FirstDDPM, GaussianDiffusion, Unet, recipes, weights
     from ms_ddpm.ops.assign import set_value
+    from ms_ddpm.storage import described
 
     unet = Unet(8, dim_mults=(1,), channels=1, rng=0)
     for cell, words in (

@@ -8,7 +8,7 @@ import pytest
 from .conftest import ROOT
 
 MAY_SEE_BOTH = {"compare.py", "bench.py", "parity.py"}
-READS_TORCH = "ms_ddpm/torch_files.py"  # the one module of ms_ddpm that imports torch, and that unpickles
+READS_TORCH = "ms_ddpm/storage/torch_files.py"  # the one module of ms_ddpm that imports torch, and that unpickles
 ROOMS = ("ms_ddpm", "torch_ref", "portparity", "parity_tests", "ms_ddpm_bench", "scripts")
 SOURCES = sorted(p for folder in ROOMS for p in (ROOT / folder).rglob("*.py"))
 IN_PLACE = re.compile(r"^(add|sub|mul|div|exp|clamp|clip|zero|fill|sqrt|neg|pow|addcmul|addcdiv|lerp)_$")
@@ -102,10 +102,10 @@ def test_rules_of_the_house(path):
         ("scripts/convert.py", "torch.load(f, weights_only=True)"),
         ("ms_ddpm/cli/convert.py", "def f():\n    import torch"),
         ("ms_ddpm/x/torch_files.py", "def f():\n    import torch"),
-        ("ms_ddpm/torch_files.py", "import torch"),
-        ("ms_ddpm/torch_files.py", "def f():\n    import torch_ref"),
-        ("ms_ddpm/torch_files.py", "torch.load(f)"),
-        ("ms_ddpm/checkpoint.py", "torch.load(f, weights_only=True)"),
+        ("ms_ddpm/storage/torch_files.py", "import torch"),
+        ("ms_ddpm/storage/torch_files.py", "def f():\n    import torch_ref"),
+        ("ms_ddpm/storage/torch_files.py", "torch.load(f)"),
+        ("ms_ddpm/storage/checkpoint.py", "torch.load(f, weights_only=True)"),
         ("ms_ddpm/x.py", "np.random.randn(3)"),
         ("ms_ddpm/x.py", "ops.randn(3)"),
     ],
@@ -194,7 +194,7 @@ def test_public_definitions_have_docstrings_and_types():
 def test_bars_are_made_where_they_can_be_silenced():
     """`bars.bar` of loops, and `epochs.Progress`, which a Trainer shows or does not."""
     makers = {str(path.relative_to(ROOT)) for path in SOURCES if "tqdm" in set(imports(tree_of(path)))}
-    assert {path for path in makers if path.startswith("ms_ddpm/")} == {"ms_ddpm/bars.py", "ms_ddpm/epochs.py"}
+    assert {path for path in makers if path.startswith("ms_ddpm/")} == {"ms_ddpm/bars.py", "ms_ddpm/training/epochs.py"}
 
 
 def test_what_shares_compiled_graphs_stays_with_one_worker(request):

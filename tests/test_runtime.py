@@ -71,7 +71,7 @@ def uncapped(mindspore, monkeypatch):
     """As on an AVX-512 machine whose oneDNN was not held at AVX2."""
     monkeypatch.setattr(runtime, "_onednn_capped", False)
     monkeypatch.setattr(runtime, "_has_avx512", lambda: True)
-    monkeypatch.setattr("ms_ddpm.nets.layers.device_target", lambda: "CPU")  # whatever another test tried to start
+    monkeypatch.setattr("ms_ddpm.nn.layers.device_target", lambda: "CPU")  # whatever another test tried to start
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     runtime.warn_of_slow_convolutions.cache_clear()
     yield monkeypatch
@@ -82,11 +82,14 @@ def uncapped(mindspore, monkeypatch):
     ("isa", "words"),
     [
         ("keep", "MS_DDPM_ONEDNN_ISA=keep leaves MindSpore's oneDNN at AVX-512; unset it"),
-        ("", "nothing holds MindSpore's oneDNN at AVX2; call ms_ddpm.runtime.setup('CPU') before the first network"),
+        (
+            "",
+            "nothing holds MindSpore's oneDNN at AVX2; call ms_ddpm.runtime.setup('CPU') before the first network",
+        ),
     ],
 )
 def test_slow_convolutions_are_said_once_to_who_gets_them(uncapped, caplog, isa, words):
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
 
     uncapped.setenv(runtime.ISA_VARIABLE, isa)
     for _ in range(2):
@@ -99,7 +102,7 @@ def test_slow_convolutions_are_said_once_to_who_gets_them(uncapped, caplog, isa,
 
 def test_of_onednn_nothing_is_said_to_who_does_not_run_by_it(uncapped, caplog):
     """With the kernels, with the cap, with the user's own, without AVX-512: all of no concern."""
-    from ms_ddpm.nets.basic import BasicNet
+    from ms_ddpm.models.basic import BasicNet
     from ms_ddpm.ops import kernels
 
     if not kernels.why_not():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ms_ddpm.errors import UserError
-from ms_ddpm.random import Tape, noise_tape
+from ms_ddpm.maths.random import Tape, noise_tape
 
 T = 12
 SHAPE = (3, 1, 4, 6)  # not square: height and width must not change places

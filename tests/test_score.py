@@ -12,7 +12,7 @@ BATCH = 6
 
 @pytest.fixture(scope="module")
 def ve(mindspore):
-    from ms_ddpm.sde import VESDE
+    from ms_ddpm.maths.sde import VESDE
 
     return VESDE(25.0)
 
@@ -49,11 +49,11 @@ def test_draws_are_the_seeds_and_in_their_ranges(ve, conditional):
 
 def test_a_network_trains_in_one_graph_and_its_frequencies_stay(mindspore, rng, ve):
     """The real conditional network, four times on one batch with one draw."""
-    from ms_ddpm.amp import DynamicLossScale
-    from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet
-    from ms_ddpm.optim import Adam
-    from ms_ddpm.score import ScoreModel
-    from ms_ddpm.train_step import TrainStep
+    from ms_ddpm.models.conditional_unet import ConditionalScoreUnet
+    from ms_ddpm.systems.score.score_model import ScoreModel
+    from ms_ddpm.training.amp import DynamicLossScale
+    from ms_ddpm.training.optim import Adam
+    from ms_ddpm.training.train_step import TrainStep
 
     net = ConditionalScoreUnet(ve.marginal_prob_std, (32, 32, 32, 32), 8, 8, 3, null_class=True, rng=0)
     model = ScoreModel(net, ve, image_size=17, channels=1, num_classes=3, class_dropout=0.5)
@@ -73,8 +73,8 @@ def test_weights_go_to_the_twin_and_back(ve):
     import torch_ref.systems.score.sde
     import torch_ref.systems.score.unet
     from ms_ddpm import convert
-    from ms_ddpm.nets.score_unet import ScoreUnet
-    from ms_ddpm.score import ScoreModel
+    from ms_ddpm.models.score_unet import ScoreUnet
+    from ms_ddpm.systems.score.score_model import ScoreModel
 
     def ours(seed):
         return ScoreModel(ScoreUnet(ve.marginal_prob_std, (32,) * 4, 8, rng=seed), ve, image_size=28, channels=1)
@@ -113,7 +113,7 @@ def test_weights_go_to_the_twin_and_back(ve):
     ],
 )
 def test_impossible_models_are_named(ve, options, words):
-    from ms_ddpm.score import ScoreModel
+    from ms_ddpm.systems.score.score_model import ScoreModel
 
     with pytest.raises(UserError, match=words):
         ScoreModel(gaussian_net(ve), ve, **{"image_size": 4, "channels": 1, **options})
@@ -134,7 +134,7 @@ def test_a_row_for_no_class_that_is_never_trained_guides_nobody(ve):
 )
 def test_a_configuration_is_built_from_its_seed(mindspore, values, kind):
     from ms_ddpm.config import Config
-    from ms_ddpm.score import build_score
+    from ms_ddpm.systems.score.score_model import build_score
 
     small = {"system": "score", "image_size": 28, "channels": 1, "channel_widths": [32] * 4, "embed_dim": 8}
     first, second = (build_score(Config(**small, text_dim=8, **values)) for _ in range(2))
@@ -155,7 +155,7 @@ def test_a_configuration_is_built_from_its_seed(mindspore, values, kind):
 )
 def test_impossible_configurations_are_named(mindspore, values, words):
     from ms_ddpm.config import Config
-    from ms_ddpm.score import build_score
+    from ms_ddpm.systems.score.score_model import build_score
 
     small = {"system": "score", "image_size": 28, "channels": 1, "channel_widths": [32] * 4, "embed_dim": 8}
     with pytest.raises(UserError, match=words):

@@ -20,7 +20,7 @@ def deviation(t):
 @pytest.fixture(scope="module")
 def nets(mindspore):
     """name -> class."""
-    from ms_ddpm.nets import conditional_unet, score_unet
+    from ms_ddpm.models import conditional_unet, score_unet
 
     classes = score_unet.ScoreUnet, conditional_unet.ConditionalScoreUnet, conditional_unet.LatentScoreUnet
     return {cls.__name__: cls for cls in classes}
@@ -129,7 +129,7 @@ def test_wrong_arguments_are_said_in_one_line(nets, name):
 
 
 def test_a_transposed_convolution_says_what_it_cannot_make(mindspore):
-    from ms_ddpm.nets.layers import ConvTranspose2d
+    from ms_ddpm.nn.layers import ConvTranspose2d
 
     with pytest.raises(UserError, match="output_padding of a transposed convolution is 2, expected 0 to 1"):
         ConvTranspose2d(3, 4, 3, stride=2, output_padding=2)

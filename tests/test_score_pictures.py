@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from ms_ddpm import figures
-from ms_ddpm import score_pictures as pictures
 from ms_ddpm.errors import UserError
+from ms_ddpm.pictures import figures
+from ms_ddpm.systems.score import pictures
 
 from .gaussian_score import SHIFTS, gaussian_model
 
@@ -35,8 +35,8 @@ def test_the_similarity_picture_is_blank_on_the_diagonal_and_red_where_alike():
 
 
 def test_the_table_of_a_model_has_no_row_for_no_class(mindspore, tmp_path):
-    from ms_ddpm.nets.conditional_unet import class_embedding
-    from ms_ddpm.sde import VESDE
+    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.models.conditional_unet import class_embedding
 
     model = gaussian_model(VESDE(25.0), shifts=SHIFTS)
     with pytest.raises(UserError, match="no class embedding"):

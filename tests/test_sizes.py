@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from ms_ddpm import config, registry
+from ms_ddpm.config.keys import default_of
 from ms_ddpm.errors import UserError
-from ms_ddpm.keys import default_of
 
 from .test_config import RECIPES
 

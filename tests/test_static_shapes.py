@@ -81,10 +81,10 @@ def test_a_training_run_compiles_each_graph_once(diffusion, compilations, tmp_pa
 @pytest.mark.slow
 def test_self_conditioning_is_two_graphs_and_dropout_none(diffusion, compilations):
     """One network call, or two: whoever draws the coin, each is compiled once."""
-    from ms_ddpm.amp import DynamicLossScale
     from ms_ddpm.ops import kernels
-    from ms_ddpm.optim import Adam
-    from ms_ddpm.train_step import TrainStep
+    from ms_ddpm.training.amp import DynamicLossScale
+    from ms_ddpm.training.optim import Adam
+    from ms_ddpm.training.train_step import TrainStep
 
     cell = diffusion(self_condition=True, dropout=0.1)
     rng = np.random.default_rng(0)

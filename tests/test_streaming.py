@@ -7,7 +7,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from ms_ddpm import _files, data
+from ms_ddpm import data
+from ms_ddpm.data import reading as _files
 
 from .conftest import ROOT
 

@@ -85,8 +85,8 @@ def test_a_conditional_model_needs_labels_that_it_knows():
 
 
 def test_a_step_gets_each_image_with_its_own_label(mindspore):
-    from ms_ddpm.distributed import ALONE
-    from ms_ddpm.train_step import step_inputs
+    from ms_ddpm.devices.distributed import ALONE
+    from ms_ddpm.training.train_step import step_inputs
 
     class Cell(Conditional):
         def draw(self, rng, batch):
@@ -200,7 +200,8 @@ PORTED = {  # by system: a tiny recipe, and where the Cell has the article's net
 
 @pytest.mark.parametrize("system", PORTED)
 def test_a_state_dict_of_a_documents_class_becomes_a_checkpoint_and_comes_back(mindspore, tmp_path, system):
-    from ms_ddpm import checkpoint, convert, recipes, tensorfile
+    from ms_ddpm import checkpoint, convert, recipes
+    from ms_ddpm.storage import tensorfile
 
     text, name = PORTED[system]
     recipe = tmp_path / "recipe.yaml"
@@ -225,7 +226,8 @@ def test_a_state_dict_of_a_documents_class_becomes_a_checkpoint_and_comes_back(m
 
 
 def test_a_bare_network_does_not_fit_a_preconditioned_recipe(mindspore, tmp_path):
-    from ms_ddpm import convert, recipes, tensorfile
+    from ms_ddpm import convert, recipes
+    from ms_ddpm.storage import tensorfile
 
     recipe, file = tmp_path / "recipe.yaml", tmp_path / "bare.safetensors"
     values = {"system": "score", "image_size": 28, "channel_widths": [32, 32, 32, 32], "embed_dim": 8}
@@ -236,7 +238,7 @@ def test_a_bare_network_does_not_fit_a_preconditioned_recipe(mindspore, tmp_path
 
 
 def test_a_latent_diffusion_has_no_pytorch_file(mindspore, tmp_path):
-    from ms_ddpm import tensorfile
+    from ms_ddpm.storage import tensorfile
 
     recipe, file = tmp_path / "recipe.yaml", tmp_path / "x.safetensors"
     recipe.write_text("system: latent\nimage_size: 28\nchannel_widths: [4, 8, 8, 8]\nembed_dim: 8\ntext_dim: 8\n")
@@ -287,10 +289,10 @@ def sixth(mindspore, monkeypatch):
     from dataclasses import dataclass
 
     from ms_ddpm import registry
-    from ms_ddpm.fingerprint import remembers
-    from ms_ddpm.keys import key
+    from ms_ddpm.config.keys import key
+    from ms_ddpm.storage.fingerprint import remembers
+    from ms_ddpm.storage.torch_side import TorchSide
     from ms_ddpm.systems import System
-    from ms_ddpm.systems.torch_side import TorchSide
 
     @remembers()
     class Scale(mindspore.nn.Cell):
@@ -315,7 +317,7 @@ def sixth(mindspore, monkeypatch):
         name, Config = "sixth", ScaleConfig
 
         def describe(self, cell):
-            from ms_ddpm.described import Part, keys_of
+            from ms_ddpm.storage.described import Part, keys_of
 
             return keys_of(cell, {Scale: Part({"factor": "strength"})}) if type(cell) is Scale else None
 
@@ -332,7 +334,8 @@ def sixth(mindspore, monkeypatch):
 
 
 def test_another_system_says_its_configuration_and_its_names_in_pytorch(sixth):
-    from ms_ddpm import convert, described
+    from ms_ddpm import convert
+    from ms_ddpm.storage import described
 
     found = described.configuration(sixth, {}, None)
     assert (found["system"], found["strength"], found["image_size"]) == ("sixth", 3.0, 4)
@@ -406,4 +409,6 @@ def test_what_is_no_knowledge_of_a_system_is_let_be():
     text = "from .systems.sample import Sampling\nfrom .autoencoders import x\nkind == 'other'\nsay('score')"
     assert list(knowledge("ms_ddpm.x", text)) == []
     assert not is_shared("ms_ddpm.systems.score.config")
-    assert all(map(is_shared, ("ms_ddpm.convert", "ms_ddpm.cli.convert", "ms_ddpm.systems", "ms_ddpm.systems.sample")))
+    assert all(
+        map(is_shared, ("ms_ddpm.storage.convert", "ms_ddpm.cli.convert", "ms_ddpm.systems", "ms_ddpm.systems.sample"))
+    )

@@ -35,9 +35,9 @@ def batches(steps, accumulate):
 
 def trained(cell, steps, rates, accumulate, fused):
     """The results of ``steps``, and the weights and moments after them."""
-    from ms_ddpm.amp import DynamicLossScale
-    from ms_ddpm.optim import AdamW
-    from ms_ddpm.train_step import TrainStep
+    from ms_ddpm.training.amp import DynamicLossScale
+    from ms_ddpm.training.optim import AdamW
+    from ms_ddpm.training.train_step import TrainStep
 
     optimizer = AdamW(cell.trainable_params(), fused=fused)
     step = TrainStep(cell, optimizer, DynamicLossScale(enabled=False), max_grad_norm=0.5, accumulate=accumulate)

@@ -163,7 +163,7 @@ def test_every_batch_has_draws_of_its_own_and_a_resumed_run_the_same(train, make
 
 
 def test_how_long_it_will_take_is_said_once_by_a_resumed_run_too(train, monkeypatch, caplog):
-    monkeypatch.setattr("ms_ddpm.remaining.WORTH_SAYING", 0.0)
+    monkeypatch.setattr("ms_ddpm.training.remaining.WORTH_SAYING", 0.0)
     caplog.set_level("INFO", "ms_ddpm")
     for steps in (12, 24):
         caplog.clear()
@@ -186,8 +186,8 @@ def test_accumulation_takes_the_mean_of_its_batches(make_cell, mindspore):
     from mindspore import Tensor
 
     from ms_ddpm import Adam
-    from ms_ddpm.amp import DynamicLossScale
-    from ms_ddpm.train_step import TrainStep
+    from ms_ddpm.training.amp import DynamicLossScale
+    from ms_ddpm.training.train_step import TrainStep
 
     rng = np.random.default_rng(0)
     images, noise = rng.random((2, 8, 1, 8, 8)).astype(np.float32)

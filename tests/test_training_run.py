@@ -7,9 +7,9 @@ from unittest import mock
 
 import pytest
 
-from ms_ddpm.counters import Counters
 from ms_ddpm.errors import UserError
-from ms_ddpm.settings import Settings
+from ms_ddpm.training.counters import Counters
+from ms_ddpm.training.settings import Settings
 
 
 def settings(**given):
@@ -22,7 +22,7 @@ def settings(**given):
 
 def test_every_keyword_of_a_trainer_is_the_setting_of_that_name(mindspore):
     from ms_ddpm import Trainer
-    from ms_ddpm.training_run import TrainingRun
+    from ms_ddpm.training.training_run import TrainingRun
 
     keywords = [name for name in inspect.signature(Trainer).parameters if name not in ("cell", "dataset")]
     assert keywords == [field.name for field in dataclasses.fields(Settings)]
@@ -46,7 +46,7 @@ def test_names_of_accepted_changes_may_be_one_or_none(mindspore):
 
 
 def test_a_plan_counts_all_workers_and_epochs(mindspore):
-    from ms_ddpm.plan import Plan
+    from ms_ddpm.training.plan import Plan
 
     plan = Plan.of(settings(train_batch_size=4, gradient_accumulate_every=3, train_num_steps=7), 100, workers=2)
     assert (plan.batches_per_step, plan.images_per_step, plan.steps_per_epoch) == (6, 24, 5)
@@ -58,7 +58,8 @@ def test_a_plan_counts_all_workers_and_epochs(mindspore):
 
 
 def test_what_is_counted_is_what_a_run_goes_on_from(mindspore):
-    from ms_ddpm import checkpoint, resuming
+    from ms_ddpm import checkpoint
+    from ms_ddpm.training import resuming
 
     counters = Counters(7, 2, 28, ema_calls=5, scaler={"scale": 8.0, "good_steps": 3.0}, epoch_losses=[1.5, 2])
     training = {"best_loss": None, "best_step": None, **counters.training()}
@@ -70,8 +71,8 @@ def test_what_is_counted_is_what_a_run_goes_on_from(mindspore):
 
 
 def test_skipped_steps_count_to_the_speed_and_not_to_the_mean_loss(mindspore, tmp_path):
-    from ms_ddpm.run_report import RunReport
-    from ms_ddpm.train_step import StepResult
+    from ms_ddpm.training.run_report import RunReport
+    from ms_ddpm.training.train_step import StepResult
 
     skipped = StepResult(float("inf"), 1.0, False, 1.0)
     report = RunReport(tmp_path, step=0, total=9, epochs=None, show=False, tensorboard=False)
@@ -93,7 +94,7 @@ def test_skipped_steps_count_to_the_speed_and_not_to_the_mean_loss(mindspore, tm
 
 
 def test_a_worker_that_writes_nothing_makes_no_folder(mindspore, tmp_path):
-    from ms_ddpm.run_folder import RunFolder
+    from ms_ddpm.training.run_folder import RunFolder
 
     folder = RunFolder(tmp_path / "run", writer=False)
     with folder.take():

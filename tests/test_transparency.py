@@ -243,7 +243,8 @@ def test_scaling_at_full_depth_is_not_rounded_to_bytes(tmp_path, rng):
 
 
 def test_images_at_full_depth_are_kept_as_floats_where_they_fit(tmp_path, rng, monkeypatch):
-    from ms_ddpm import _files, data
+    from ms_ddpm import data
+    from ms_ddpm.data import reading as _files
 
     for number in range(2):
         Image.fromarray(rng.integers(0, 65536, (4, 4), dtype=np.uint16)).save(tmp_path / f"{number}.png")

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import UserError, one_line, reason_of
-from ..graph_errors import GraphError, graph_errors
+from ..storage.files import output_directory  # noqa: F401  of every command
+from ..training.graph_errors import GraphError, graph_errors
 
 BAD_INPUT = 2
 FAILED = 1
@@ -123,22 +124,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def start_machine(flags: dict) -> None:
     """Starts MindSpore as the machine options say."""
-    from .. import runtime
     from ..config import read_value
+    from ..devices import runtime
 
     options = {name: read_value(name, flags[name]) for name in MACHINE_OPTIONS if name in flags}
     runtime.setup(**options)
-
-
-def output_directory(path: str):
-    """The directory ``path``, created. Raises UserError where that cannot be done."""
-    from pathlib import Path
-
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError, RecursionError) as error:  # pathlib makes a chain of a thousand parents recursively
-        raise UserError(
-            f"cannot write to output directory {folder}: {reason_of(error)}; choose another --output_dir"
-        ) from None
-    return folder

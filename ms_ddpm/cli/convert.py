@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, from_yaml, read_value, to_dict
+from ..config.keys import DEFAULT_SYSTEM
 from ..errors import UserError
-from ..keys import DEFAULT_SYSTEM
 from . import Parser, add_machine_options, as_called, output_directory, start_machine
 
 
@@ -91,7 +91,7 @@ def configuration(args: dict, state: Mapping[str, Any], version: object = None) 
     Raises UserError where the state does not tell it, or is of another.
     """
     from .. import registry
-    from ..systems.torch_side import Said
+    from ..storage.torch_side import Said
 
     said = Said(str(args["file"]), version, args.get("release"), args["objective"])
     if args["config"]:
@@ -113,10 +113,11 @@ def configuration(args: dict, state: Mapping[str, Any], version: object = None) 
 
 def from_torch(args: dict) -> int:
     """Converts a PyTorch file to a checkpoint directory."""
-    from .. import torch_files
+    from ..storage import torch_files
 
     read = torch_files.read(Path(args["file"]))
-    from .. import convert, registry
+    from .. import registry
+    from ..storage import convert
 
     config = configuration(args, read["model"], read["version"])
     start_machine(args)
@@ -134,7 +135,8 @@ def write_checkpoint(args: dict, config: Config, cell: Any, groups: dict, step: 
     """The checkpoint directory of ``groups``, "model" and "ema" weights of ``cell``, with a fresh optimizer."""
     import numpy as np
 
-    from .. import checkpoint, floats, registry
+    from .. import registry
+    from ..storage import checkpoint, floats
 
     trained = [name for name, p in cell.parameters_and_names() if p.requires_grad]
     groups["ema"] = {name: floats.cast(groups["ema"][name], "float32") for name in trained}
@@ -170,7 +172,9 @@ def from_mindspore(args: dict) -> int:
     """Converts a MindSpore checkpoint of another port to a checkpoint directory."""
     config = Config(**from_yaml(args["config"]))
     start_machine(args)
-    from .. import convert, mindspore_files, recipes, registry
+    from .. import registry
+    from ..storage import convert, mindspore_files
+    from ..systems import recipes
 
     arrays = mindspore_files.read(args["file"])
     cell = recipes.build(config)
@@ -186,7 +190,8 @@ def from_mindspore(args: dict) -> int:
 
 def trainer_parts(part: Any, config: Config, path: Path, state: Mapping[str, Any], release: str) -> dict[str, Any]:
     """What a release's ``Trainer.load`` wants beside the weights: its optimizer's state, its version."""
-    from .. import checkpoint, convert, registry, torch_files
+    from .. import registry
+    from ..storage import checkpoint, convert, torch_files
 
     names, moments = convert.torch_names(part), checkpoint.load(path, ("optimizer",)).arrays["optimizer"]
     order = registry.of(config).torch_side().order(part)
@@ -204,7 +209,7 @@ def trainer_parts(part: Any, config: Config, path: Path, state: Mapping[str, Any
 
 def to_torch(args: dict) -> int:
     """Converts a checkpoint directory to a PyTorch file."""
-    from .. import checkpoint, torch_files
+    from ..storage import checkpoint, torch_files
 
     output = Path(args["output"])
     if output.suffix not in (".pt", ".safetensors"):
@@ -214,7 +219,9 @@ def to_torch(args: dict) -> int:
         torch_files.require_torch()
     path = checkpoint.locate(Path(args["checkpoint"]))
     start_machine(args)
-    from .. import convert, recipes, registry, tensorfile
+    from .. import registry
+    from ..storage import convert, tensorfile
+    from ..systems import recipes
 
     states = {}
     for weights in ("model", "ema") if pickled else (args["weights"],):
@@ -237,15 +244,15 @@ def to_torch(args: dict) -> int:
 
 def lpips(args: dict) -> int:
     """Puts the published weights of LPIPS into one file, after checking that they are whole."""
-    from .. import torch_files
+    from ..storage import torch_files
 
     output = Path(args["output"])
     if output.suffix != ".safetensors":
         raise UserError(f"--output is {output}, expected a name that ends in .safetensors")
     states = [torch_files.read(Path(file))["model"] for file in args["files"]]
     start_machine(args)
-    from .. import tensorfile
-    from ..nets.lpips import lpips_of, published
+    from ..models.lpips import lpips_of, published
+    from ..storage import tensorfile
 
     network = lpips_of(published(states), " and ".join(args["files"]))
     tensorfile.write(output, {name: p.asnumpy() for name, p in network.parameters_and_names()})

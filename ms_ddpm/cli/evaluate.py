@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.lower() not in ("cpu", "gpu", "ascend"):
         raise UserError(f"device_target is {device!r}, expected one of: CPU, GPU, Ascend")
 
-    from .. import evaluation, images, origin
+    from ..metrics import evaluation
+    from ..pictures import images
+    from ..storage import origin
     from . import output_directory
 
     path = Path(args.samples)

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     image = data.as_float(source.get(args["index"]))
     start_machine(args)
 
-    from .. import explain
+    from ..systems.corruption import explain
 
     folder = output_directory(args["output_dir"])
     for path in explain.write_pages(image, folder, args["page"] or (), args["seed"]):

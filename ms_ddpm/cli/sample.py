@@ -98,14 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Samples and writes the pictures."""
     args = vars(build_parser().parse_args(argv))
     check_ranges(args)
-    from .. import checkpoint, looking
+    from ..pictures import looking
+    from ..storage import checkpoint
 
     looking.check_amounts(args["amounts"] or ())
     path = checkpoint.locate(Path(args["checkpoint"]), args["which"])
     state = checkpoint.read_state(path)
     start_machine(args)
 
-    from .. import recipes, sizes
+    from ..systems import recipes, sizes
     from ..systems.sample import Sampling
 
     config = recipes.config_of(path)

@@ -34,8 +34,8 @@ from ..config import (
     to_dict,
 )
 from ..errors import UserError
-from ..graph_errors import reports_to
 from ..systems import System
+from ..training.graph_errors import reports_to
 from . import Parser
 
 log = logging.getLogger("ms_ddpm")
@@ -63,7 +63,7 @@ def chosen_recipe(flags: dict, config: str | None) -> str | None:
 
 def build_trainer(config: Config, group):
     """The Trainer of a configuration in a group of workers, resumed where there is something to resume."""
-    from ..trainer import Trainer
+    from ..training.trainer import Trainer
 
     system = registry.of(config)
     cell = system.build(config)
@@ -119,7 +119,7 @@ def show_data(trainer, system: System) -> None:
     import numpy as np
 
     from .. import data
-    from ..images import save_grid
+    from ..pictures.images import save_grid
 
     real = data.as_float(trainer.train_set.batch(range(min(trainer.num_samples, len(trainer.train_set)))))
     save_grid(np.clip(system.to_images(trainer.cell, real), 0, 1), trainer.folder / "samples" / "real.png")
@@ -128,7 +128,7 @@ def show_data(trainer, system: System) -> None:
 def show_classes(trainer) -> None:
     """classes.txt: the names of the classes 0, 1, ..., a line each, where folders give them."""
     from ..errors import one_line
-    from ..files import write_atomically
+    from ..storage.files import write_atomically
 
     names = trainer.train_set.class_names
     if names is None:
@@ -142,7 +142,7 @@ def introduce(trainer, config: Config) -> None:
     """Writes config.yaml and samples/real.png, and says what is going to be trained."""
     import yaml
 
-    from ..files import write_atomically
+    from ..storage.files import write_atomically
 
     text = yaml.safe_dump(trainer.config, sort_keys=False, allow_unicode=True)
     write_atomically(trainer.folder / "config.yaml", text.encode())
@@ -208,7 +208,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--{name} says what epochs {config.epochs} says already; leave it out, or add --epochs null"
             )
 
-    from .. import distributed, runtime, sizes
+    from ..devices import distributed, runtime
+    from ..systems import sizes
 
     distributed.check_launch(config.distribute)
     sizes.check_training(config)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import runtime
+from ..devices import runtime
 from .machine import MISSING, NOTE, OK, Finding, Machine, within
 
 PYTHONS = ((3, 10), (3, 11), (3, 12))

@@ -1,11 +1,11 @@
-"""The NVIDIA driver, CUDA 11 from pip's packages, MindSpore's plugin: what `ms_ddpm.cuda_wheels` is going to use."""
+"""The NVIDIA driver, CUDA 11 from pip's packages, MindSpore's plugin: what `devices.cuda_wheels` is going to use."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import cuda_wheels
+from ..devices import cuda_wheels
 from .cpu import GIB
 from .machine import MISSING, NOTE, OK, Finding, Machine
 

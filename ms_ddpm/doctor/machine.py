@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import nvidia
+from ..devices import nvidia
 
 OK, MISSING, NOTE = "ok", "missing", "note"
 

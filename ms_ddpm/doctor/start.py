@@ -27,7 +27,7 @@ def compute(device_target: str) -> dict:
     """
     import numpy as np
 
-    from .. import runtime
+    from ..devices import runtime
 
     began = time.perf_counter()
     runtime.setup(device_target)

@@ -8,8 +8,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from .. import floats
-from ..checkpoint import match
+from ..storage import floats
+from ..storage.checkpoint import match
 
 
 def type_of(parameter: Parameter) -> str:

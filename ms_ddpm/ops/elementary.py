@@ -7,7 +7,7 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
-from .. import runtime
+from ..devices import runtime
 
 
 @constexpr

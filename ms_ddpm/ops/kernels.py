@@ -22,9 +22,9 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import ops
 
-from .. import runtime
+from ..devices import runtime
+from ..devices.runtime import mindspore_root, onednn_is_capped, thread_count
 from ..errors import UserError
-from ..runtime import mindspore_root, onednn_is_capped, thread_count
 
 log = logging.getLogger("ms_ddpm")
 

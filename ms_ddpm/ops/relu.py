@@ -6,7 +6,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops import constexpr
 from mindspore.ops.auto_generate import ReluGrad
 
-from .. import runtime
+from ..devices import runtime
 
 
 @constexpr

@@ -6,7 +6,7 @@ import mindspore as ms
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
-from .. import runtime
+from ..devices import runtime
 
 
 @constexpr

@@ -16,7 +16,7 @@ The names of ``discrete`` are here too. Its samplers have one signature, ``sampl
 seed, noise, return_all_timesteps, progress, first_image)``.
 """
 
-from ..schedules import ddim_times
+from ..maths.schedules import ddim_times
 from .discrete import (
     SAMPLERS,
     check_request,

@@ -17,7 +17,7 @@ from mindspore import Tensor, ops
 
 from ..bars import bar
 from ..errors import UserError
-from ..random import Tape
+from ..maths.random import Tape
 
 
 def numbers(row: np.ndarray) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from mindspore import Tensor
 
-from ..random import Tape
+from ..maths.random import Tape
 from .chain import Chain, numbers
 
 

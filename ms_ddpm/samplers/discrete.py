@@ -16,8 +16,8 @@ import numpy as np
 from mindspore import Tensor
 
 from ..errors import UserError
-from ..random import Tape, noise_tape
-from ..schedules import ddim_row, ddim_times
+from ..maths.random import Tape, noise_tape
+from ..maths.schedules import ddim_row, ddim_times
 from .chain import Chain, in_batches, numbers
 
 

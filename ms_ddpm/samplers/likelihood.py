@@ -18,10 +18,10 @@ import numpy as np
 from mindspore import Tensor
 
 from ..bars import bar
-from ..config_systems import SMALLEST_EPS
+from ..config.limits import SMALLEST_EPS
+from ..data.labels import labels_of_images
 from ..errors import UserError, quoted
-from ..labels import labels_of_images
-from ..random import host_rng, normal
+from ..maths.random import host_rng, normal
 from .flow_ode import flow_row, flow_times, require_scipy
 from .request import Score
 

@@ -11,11 +11,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from ..config_systems import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS
+from ..config.limits import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS
+from ..data.labels import labels_of_images
 from ..errors import UserError, quoted
-from ..labels import labels_of_images
-from ..random import Tape, noise_tape
-from ..sde import SDE
+from ..maths.random import Tape, noise_tape
+from ..maths.sde import SDE
 from .chain import Chain, numbers
 
 

@@ -1,7 +1,7 @@
 """diffusers' schedulers in MindSpore: `DDPMScheduler` and `DDIMScheduler`, under that library's names and arguments.
 
 A scheduler knows the noise schedule and one reverse step; the network, the loop and the random numbers are the
-caller's. All mathematics is that of `ms_ddpm.schedules`.
+caller's. All mathematics is that of `ms_ddpm.maths.schedules`.
 """
 
 from .base import Scheduler, SchedulerOutput

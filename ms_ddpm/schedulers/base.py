@@ -18,10 +18,10 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
-from .. import schedules
+from ..devices.runtime import OwnGraphs
 from ..errors import UserError, quoted
-from ..random import normal
-from ..runtime import OwnGraphs
+from ..maths import schedules
+from ..maths.random import normal
 from . import config as configuration
 
 Array = Tensor | np.ndarray

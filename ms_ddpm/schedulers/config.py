@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import UserError, quoted, reason_of
-from ..schedules import SCHEDULER_BETAS, SPACINGS
-from ..untrusted import read_text
+from ..maths.schedules import SCHEDULER_BETAS, SPACINGS
+from ..storage.untrusted import read_text
 
 FILE_NAME = "scheduler_config.json"
 MAX_BYTES = 16 << 20  # trained_betas of a million steps would fit

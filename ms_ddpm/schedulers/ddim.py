@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..errors import UserError, quoted
-from ..schedules import ddim_row
+from ..maths.schedules import ddim_row
 from .base import NOISE_ROWS, Array, Scheduler, SchedulerOutput, check_pair
 
 

@@ -9,8 +9,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..maths.schedules import posterior_row
 from ..ops.elementary import exp
-from ..schedules import posterior_row
 from .base import Array, Scheduler, SchedulerOutput, check_pair
 
 SMALLEST_VARIANCE = 1e-20  # beta-tilde is 0 where the step ends at x_0, and its logarithm is taken
@@ -73,7 +73,7 @@ class DDPMScheduler(Scheduler):
     Args:
         num_train_timesteps: T.
         beta_start, beta_end, beta_schedule: linear, scaled_linear, squaredcos_cap_v2, sigmoid or laplace, see
-            `ms_ddpm.schedules.SCHEDULER_BETAS`.
+            `ms_ddpm.maths.schedules.SCHEDULER_BETAS`.
         trained_betas: (T,) betas in the place of a schedule.
         variance_type: "fixed_small" beta-tilde, "fixed_large" beta; "fixed_small_log" and "fixed_large_log" are the
             same values. "learned": the output's second half of channels is the log-variance (OpenAI's LEARNED);
@@ -83,7 +83,7 @@ class DDPMScheduler(Scheduler):
         prediction_type: what the network gives: "epsilon", "sample" (x_0) or "v_prediction".
         thresholding, dynamic_thresholding_ratio, sample_max_value: dynamic thresholding of x_0 (Saharia et al.,
             https://arxiv.org/abs/2205.11487), the quantile and the largest threshold.
-        timestep_spacing, steps_offset: see `ms_ddpm.schedules.spaced_times`.
+        timestep_spacing, steps_offset: see `ms_ddpm.maths.schedules.spaced_times`.
         rescale_betas_zero_snr: the last abar becomes 0 (https://arxiv.org/abs/2305.08891).
 
     Raises:

@@ -20,19 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.keys import MAX_STEPS
 from ..errors import UserError
-from ..keys import MAX_STEPS
 
 if TYPE_CHECKING:
     import numpy as np
     from mindspore import nn
 
     from ..config import Config
-    from ..sources import ImageSource
+    from ..data.sources import ImageSource
+    from ..storage.torch_side import TorchSide
     from ..trainable import Trainable
-    from ..trainer import Trainer
+    from ..training.trainer import Trainer
     from .sample import Sampling
-    from .torch_side import TorchSide
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class System:
 
     def load(self, path: Path, weights: str) -> Trainable:
         """The Cell of a checkpoint directory, to draw pictures with. Raises UserError where that is damaged."""
-        from .. import recipes
+        from . import recipes
 
         return recipes.load(path, weights)[0]
 
@@ -184,6 +184,6 @@ class System:
 
     def torch_side(self) -> TorchSide:
         """What is known of PyTorch's files of these parts: names, constants, releases; see `torch_side.TorchSide`."""
-        from .torch_side import TorchSide
+        from ..storage.torch_side import TorchSide
 
         return TorchSide(self.name)

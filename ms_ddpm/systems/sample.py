@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import images, origin, registry, sampling
+from .. import registry
 from ..errors import UserError
-from ..graph_errors import reports_to
+from ..pictures import images
+from ..samplers import drawing as sampling
+from ..storage import origin
+from ..storage.files import output_directory
+from ..training.graph_errors import reports_to
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -80,8 +84,6 @@ class Sampling:
     @cached_property
     def folder(self) -> Path:
         """The output directory, made."""
-        from ..cli import output_directory
-
         run_folder = self.path.parent.parent if self.path.parent.name == "checkpoints" else self.path
         folder = output_directory(self.args["output_dir"] or str(run_folder / f"samples-{self.state['step']}"))
         reports_to(folder / "compiler")

@@ -28,9 +28,9 @@ class MindSporeSide:
         )  # fmt: skip
         self.imported = sides.memory()["now"]
         from ms_ddpm import EMA, convert, data, lr_schedules, recipes
-        from ms_ddpm.amp import DynamicLossScale
-        from ms_ddpm.optim import OPTIMIZERS
-        from ms_ddpm.train_step import TrainStep
+        from ms_ddpm.training.amp import DynamicLossScale
+        from ms_ddpm.training.optim import OPTIMIZERS
+        from ms_ddpm.training.train_step import TrainStep
 
         source = data.open_configured(config)
         self.images, _ = data.split(source, config.validation_images, config.seed)
@@ -72,7 +72,7 @@ class MindSporeSide:
     def tape(self, path: str, first: int, count: int) -> Mapping:
         """Writes images, times and noise of optimizer steps ``first`` to ``first + count - 1``."""
         from ms_ddpm import data
-        from ms_ddpm.random import Stream, stream
+        from ms_ddpm.maths.random import Stream, stream
 
         config, n = self.config, self.config.gradient_accumulate_every
         options = {"seed": config.seed, "start": first * n, "count": count * n, "flip": config.flip}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ms_ddpm.images import grid
+from ms_ddpm.pictures.images import grid
 
 SHOWN = 64
 # PyTorch is brighter, they are equal, MindSpore is brighter

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ms_ddpm import sizes
 from ms_ddpm.config import Config, to_dict
 from ms_ddpm.errors import UserError
+from ms_ddpm.systems import sizes
 from portparity.backends import installed
 from portparity.errors import NothingRan
 from portparity.verdict import AGREE, DIFFER

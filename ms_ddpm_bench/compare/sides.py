@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from ms_ddpm import sizes
 from ms_ddpm.config import Config
 from ms_ddpm.errors import UserError
-from ms_ddpm.random import noise_tape
+from ms_ddpm.maths.random import noise_tape
+from ms_ddpm.systems import sizes
 
 Arrays = Mapping[str, np.ndarray]
 WEIGHT, AVERAGE = "weight.", "average."
@@ -72,6 +72,6 @@ def memory() -> dict[str, float]:
         found = dict(line.split(":", 1) for line in lines if line.startswith(("VmRSS", "VmHWM")))
         return {"now": int(found["VmRSS"].split()[0]) / 1024, "peak": int(found["VmHWM"].split()[0]) / 1024}
     except (OSError, KeyError):
-        from ms_ddpm.runtime import peak_rss_mb
+        from ms_ddpm.devices.runtime import peak_rss_mb
 
         return {"now": peak_rss_mb(), "peak": peak_rss_mb()}

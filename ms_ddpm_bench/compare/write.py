@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ms_ddpm.files import write_atomically
+from ms_ddpm.storage.files import write_atomically
 
 from . import markdown, page, pictures
 from .run import Comparison

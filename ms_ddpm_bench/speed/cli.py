@@ -148,7 +148,7 @@ def _settings(options: argparse.Namespace):
 
 def _show(found: dict, options: argparse.Namespace) -> None:
     """Prints the tables and writes what was asked for."""
-    from ms_ddpm.files import write_atomically
+    from ms_ddpm.storage.files import write_atomically
 
     from . import page, results, tables
 

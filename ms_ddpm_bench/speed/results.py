@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ms_ddpm.errors import UserError
-from ms_ddpm.files import write_atomically
-from ms_ddpm.untrusted import read_text
+from ms_ddpm.storage.files import write_atomically
+from ms_ddpm.storage.untrusted import read_text
 
 from .contestants import REFERENCE
 

@@ -153,13 +153,14 @@ def check_script(folder: Path) -> None:
     arguments = ["--checkpoint", "run", "--num", "3", "--batch_size", "2", "--seed", "4", "--gif", "--eta", "0",
                  "--interpolate", "4", "--interpolate_t", "2", "--output_dir", str(folder)]  # fmt: skip
     with (
-        mock.patch("ms_ddpm.checkpoint.locate", return_value=folder), mock.patch.object(sample, "start_machine"),
-        mock.patch("ms_ddpm.checkpoint.read_state", return_value={"step": 9}),
-        mock.patch("ms_ddpm.sizes.check_sampling"),
-        mock.patch("ms_ddpm.recipes.config_of", return_value=config),
-        mock.patch("ms_ddpm.recipes.load", return_value=(model, config)) as load,
+        mock.patch("ms_ddpm.storage.checkpoint.locate", return_value=folder),
+        mock.patch.object(sample, "start_machine"),
+        mock.patch("ms_ddpm.storage.checkpoint.read_state", return_value={"step": 9}),
+        mock.patch("ms_ddpm.systems.sizes.check_sampling"),
+        mock.patch("ms_ddpm.systems.recipes.config_of", return_value=config),
+        mock.patch("ms_ddpm.systems.recipes.load", return_value=(model, config)) as load,
         mock.patch.object(pictures, "interpolation_ends", return_value=ends), mock.patch("builtins.print"),
-        mock.patch("ms_ddpm.images.save_grid") as grid, mock.patch("ms_ddpm.images.save_gif") as gif,
+        mock.patch("ms_ddpm.pictures.images.save_grid") as grid, mock.patch("ms_ddpm.pictures.images.save_gif") as gif,
         mock.patch("ms_ddpm.samplers.interpolate", side_effect=lambda d, a, b, *rest, **more: _mixed(a, b)) as mixed,
     ):  # fmt: skip
         assert sample.main(arguments) == 0

@@ -99,8 +99,8 @@ def check_immiscible(folder: Path) -> None:
 
 def check_score(folder: Path) -> None:
     """Times, noise and hidden classes of a conditional score model."""
-    from ms_ddpm.score import ScoreModel
-    from ms_ddpm.sde import SDES
+    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.systems.score.score_model import ScoreModel
 
     for power, dropped in ((1.0, 0.0), (2.0, 0.4)):
         model = ScoreModel(
@@ -119,7 +119,7 @@ def check_score(folder: Path) -> None:
 
 def check_corruption(folder: Path) -> None:
     """Amounts, one for each image, and noise of every kind."""
-    from ms_ddpm.corruption import Corruption
+    from ms_ddpm.systems.corruption.corruption import Corruption
 
     images = stream(1, 0).random(SHAPE, dtype=np.float32)
     for kind in ("uniform", "gaussian", "salt_and_pepper", "poisson", "multiplicative"):
@@ -154,7 +154,7 @@ def in_training(count: int) -> tuple[nn.Cell, np.ndarray, np.ndarray]:
 def check_inputs_of_a_step(folder: Path) -> None:
     """Images, labels and draws of every batch of a run are named by its number, whoever asks and from where on."""
     from ms_ddpm.data import array_source
-    from ms_ddpm.train_step import step_inputs
+    from ms_ddpm.training.train_step import step_inputs
 
     model, pixels, labels = in_training(7)
 
@@ -191,7 +191,7 @@ def check_inputs_of_a_step(folder: Path) -> None:
 def check_validation(folder: Path) -> None:
     """The mean loss of held-out images: in whole batches, labels their own, draws named by the batch, no dropout."""
     from ms_ddpm.data import array_source
-    from ms_ddpm.train_step import mean_loss
+    from ms_ddpm.training.train_step import mean_loss
 
     model, pixels, labels = in_training(11)
     seen = []

@@ -20,8 +20,8 @@ def noise(images: int, first: int = 0, seed: int = SEED, shape: tuple[int, ...] 
 
 def make_score(net=None, process: str = "vp", **options):
     """A score model over images that are not square."""
-    from ms_ddpm.score import ScoreModel
-    from ms_ddpm.sde import SDES
+    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.systems.score.score_model import ScoreModel
 
     options = {"sampling_timesteps": 3, **options}
     return ScoreModel(net or network(), SDES[process](), image_size=SIDES, channels=1, **options)
@@ -29,7 +29,7 @@ def make_score(net=None, process: str = "vp", **options):
 
 def make_corruption(kind: str = "uniform"):
     """A corruption model over images that are not square."""
-    from ms_ddpm.corruption import Corruption
+    from ms_ddpm.systems.corruption.corruption import Corruption
 
     return Corruption(network(), image_size=SIDES, noise_kind=kind, sampling_timesteps=3)
 
@@ -84,9 +84,9 @@ def check_latents(folder: Path) -> None:
     """Latents h x w are turned back by their statistics, channel by channel, and decoded."""
     from mindspore import Tensor, nn
 
-    from ms_ddpm.latent import LatentDiffusion
-    from ms_ddpm.score import ScoreModel
-    from ms_ddpm.sde import SDES
+    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.systems.latent.latent_diffusion import LatentDiffusion
+    from ms_ddpm.systems.score.score_model import ScoreModel
 
     class Decoder(nn.Cell):
         latent_shape = (2, *SIDES)
@@ -132,7 +132,7 @@ class Recorder:
 def check_batches(folder: Path) -> None:
     """``num`` images in batches of another size: each with its own number and class, none twice."""
     from ms_ddpm import samplers
-    from ms_ddpm.sampling import draw_images
+    from ms_ddpm.samplers.drawing import draw_images
 
     cell, labels = Recorder(), np.array([2, 0, 1, 1, 2, 0, 0], np.int32)
     images = draw_images(cell, 7, seed=SEED, batch_size=3, labels=labels, progress=False, steps=4)

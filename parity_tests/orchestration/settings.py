@@ -141,21 +141,21 @@ def check_corruption(folder: Path) -> None:
 
 def check_machine(folder: Path) -> None:
     """MindSpore is started as the configuration says, by a single process and by a worker."""
-    from ms_ddpm import distributed
     from ms_ddpm.cli import train
+    from ms_ddpm.devices import distributed
 
     keys = {name: name for name in ("mode", "seed", "matmul_precision", "device_id")}
     config = config_with([*keys, "threads"])
     with (
-        mock.patch("ms_ddpm.runtime.setup", side_effect=ZeroDivisionError) as setup,
-        mock.patch.object(train, "resolve", return_value=config), mock.patch("ms_ddpm.sizes.check_training"),
+        mock.patch("ms_ddpm.devices.runtime.setup", side_effect=ZeroDivisionError) as setup,
+        mock.patch.object(train, "resolve", return_value=config), mock.patch("ms_ddpm.systems.sizes.check_training"),
         suppress(ZeroDivisionError),
     ):  # fmt: skip
         train.main([])
     assert_given(setup, {**keys, "threads": "threads"}, config, "runtime.setup")
     assert setup.call_args.args == (config.device_target,)
     with (
-        mock.patch("ms_ddpm.runtime.setup") as setup, mock.patch.object(distributed, "supervise"),
+        mock.patch("ms_ddpm.devices.runtime.setup") as setup, mock.patch.object(distributed, "supervise"),
         mock.patch.object(distributed, "share_cores"), mock.patch.object(distributed, "start"),
     ):  # fmt: skip
         distributed.start_worker(config)

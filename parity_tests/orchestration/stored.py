@@ -78,7 +78,7 @@ def check_subset(folder: Path) -> None:
 
 def check_segments(folder: Path) -> None:
     """A run longer than one of MindSpore's data sets goes on where that ends."""
-    from ms_ddpm import pipeline
+    from ms_ddpm.data import pipeline
 
     batches = [np.full((1, 2), number, np.float32) for number in range(8)]
     for workers in (1, 2):
@@ -119,7 +119,7 @@ def check_weights(folder: Path) -> None:
 
 def check_final_pictures(folder: Path) -> None:
     """What a corruption run shows at its end is drawn by the averaged weights, of images it did not train on."""
-    from ms_ddpm import corruption_pictures
+    from ms_ddpm.systems.corruption import plates as corruption_pictures
 
     _, source = _source(4)
     holds, seen = ["raw"], []
@@ -162,7 +162,8 @@ def check_animation(folder: Path) -> None:
 
 def check_yardstick(folder: Path) -> None:
     """No real image is its own nearest neighbour, in whatever block it is; every digit has its place in the count."""
-    from ms_ddpm import copies, evaluation
+    from ms_ddpm import evaluation
+    from ms_ddpm.metrics import copies
 
     images = stream(1, 4).random((23, 1, 4, 4))
     flat = images.reshape(23, -1)
@@ -182,7 +183,9 @@ def check_files(folder: Path) -> None:
     """Photographs are turned upright, files are in the order of their names, CIFAR-100 has its fine labels."""
     from PIL import Image
 
-    from ms_ddpm import _datasets, _files, _folders
+    from ms_ddpm.data import datasets as _datasets
+    from ms_ddpm.data import folders as _folders
+    from ms_ddpm.data import reading as _files
 
     half = np.zeros((8, 8), np.uint8)
     half[:4] = 255  # white above
@@ -225,8 +228,9 @@ def check_conversion(folder: Path) -> None:
     """A PyTorch checkpoint, in and out again: weights, averaged weights, step, calls of the average, tables."""
     import torch
 
-    from ms_ddpm import GaussianDiffusion, Unet, checkpoint, convert, torch_files
+    from ms_ddpm import GaussianDiffusion, Unet, checkpoint, convert
     from ms_ddpm.cli import convert as script
+    from ms_ddpm.storage import torch_files
 
     for norm, table, version in (("rms", "loss_weight", "2.3.4"), ("group", "p2_loss_weight", "1.4.1")):
         unet = Unet(8, dim_mults=(1,), channels=1, norm=norm, rng=0)

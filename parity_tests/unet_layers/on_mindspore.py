@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_ddpm import Unet, amp
-from ms_ddpm.nets import blocks
+from ms_ddpm.nn import blocks
 from portparity.case import Arrays
 from portparity.localise.layers import raised
 from portparity.on_mindspore import arrays, load, tensor, vjp, with_gradients

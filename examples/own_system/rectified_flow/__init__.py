@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ms_ddpm.config import Config
-from ms_ddpm.keys import key
+from ms_ddpm.config.keys import key
 from ms_ddpm.systems import Option, System
 
 
@@ -53,7 +53,7 @@ class Flow(System):
         return density(batch)
 
     def sample(self, run):
-        from ms_ddpm.images import save_grid
+        from ms_ddpm.pictures.images import save_grid
 
         from .pictures import density, save
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ms_ddpm.random import normal, stream
-from ms_ddpm.sources import ImageSource, values_source
+from ms_ddpm.data.sources import ImageSource, values_source
+from ms_ddpm.maths.random import normal, stream
 
 
 def spiral(count: int, arms: int, seed: int) -> ImageSource:

@@ -6,9 +6,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-from ms_ddpm.nets.activations import SiLU
-from ms_ddpm.nets.layers import Linear
-from ms_ddpm.random import Stream, normal, stream
+from ms_ddpm.maths.random import Stream, normal, stream
+from ms_ddpm.nn.activations import SiLU
+from ms_ddpm.nn.layers import Linear
 from ms_ddpm.trainable import Trainable
 
 

@@ -18,7 +18,7 @@ class AutoencoderSystem(System):
     no_options = "an autoencoder only gives images back; for new ones train the latent system on it, and sample that"
 
     def build(self, config):
-        from ...autoencoder import build_autoencoder
+        from .image_autoencoder import build_autoencoder
 
         return build_autoencoder(config)
 
@@ -43,12 +43,13 @@ class AutoencoderSystem(System):
         return preview
 
     def load(self, path, weights):
-        from ...autoencoder import load_autoencoder
+        from .image_autoencoder import load_autoencoder
 
         return load_autoencoder(path, weights)
 
     def sample(self, run):
-        from ... import labels, looking
+        from ...data import labels
+        from ...pictures import looking
         from .pictures import look_at_autoencoder
 
         if run.args["labels"]:

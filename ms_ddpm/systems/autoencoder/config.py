@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...config import Config
-from ...keys import key
+from ...config.keys import key
 
 
 @dataclass

@@ -7,10 +7,10 @@ from typing import Any
 
 from mindspore import nn
 
-from ...autoencoder import ImageAutoencoder
-from ...described import Part, keys_of
-from ...nets.autoencoder import AutoEncoder
-from ...perceptual import GradientLoss
+from ...models.autoencoder import AutoEncoder
+from ...storage.described import Part, keys_of
+from .image_autoencoder import ImageAutoencoder
+from .perceptual import GradientLoss
 
 
 def _no_perceptual_loss(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ... import figures
-from ...looking import in_a_row
+from ...pictures import figures
+from ...pictures.looking import in_a_row
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ...autoencoder import ImageAutoencoder
+    from .image_autoencoder import ImageAutoencoder
 
 ROWS = 8  # of originals with their reconstructions, in one picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ...sizes import conv
+from ..sizes import conv
 
 
 def parameter_count(channels: int, widths: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ from .config import CorruptionConfig
 
 
 class CorruptionSystem(System):
-    """A plain network asked for the image behind any amount of noise; see `ms_ddpm.corruption`."""
+    """A plain network asked for the image behind any amount of noise; see `ms_ddpm.systems.corruption.corruption`."""
 
     name = "corruption"
     summary = "a plain network that undoes one of five kinds of noise"
@@ -20,7 +20,7 @@ class CorruptionSystem(System):
     )  # fmt: skip
 
     def build(self, config):
-        from ...corruption import build_corruption
+        from .corruption import build_corruption
 
         return build_corruption(config)
 
@@ -42,7 +42,7 @@ class CorruptionSystem(System):
             run.say(line)
 
     def report(self, trainer, config):
-        from ...corruption_pictures import report
+        from .plates import report
 
         return report(trainer, config)
 

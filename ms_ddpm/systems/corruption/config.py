@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...config import Config
-from ...keys import MAX_STEPS, key
+from ...config.keys import MAX_STEPS, key
 
 
 @dataclass

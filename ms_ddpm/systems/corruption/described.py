@@ -6,9 +6,9 @@ from typing import Any
 
 from mindspore import nn
 
-from ...corruption import Corruption
-from ...described import Part, keys_of
-from ...nets.basic import BasicNet
+from ...models.basic import BasicNet
+from ...storage.described import Part, keys_of
+from .corruption import Corruption
 
 PARTS = {Corruption: Part(), BasicNet: Part({"in_channels": "channels", "out_channels": "channels"})}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ... import corruption_pictures, looking
 from ...errors import UserError
+from ...pictures import looking
+from . import plates as corruption_pictures
 
 if TYPE_CHECKING:
     from ..sample import Sampling

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ... import figures
 from ...config import Config
 from ...errors import UserError, quoted, reason_of
+from ...pictures import figures
 from .config import CorruptionConfig
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ...sizes import conv
+from ..sizes import conv
 
 WIDTHS, KERNEL = (32, 64), 5  # of nets/basic.py
 

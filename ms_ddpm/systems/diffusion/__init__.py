@@ -1,4 +1,4 @@
-"""Denoising diffusion: Ho et al., https://arxiv.org/abs/2006.11239, and its successors; see `ms_ddpm.diffusion`."""
+"""Denoising diffusion: Ho et al., https://arxiv.org/abs/2006.11239, and its successors; see `gaussian_diffusion`."""
 
 from __future__ import annotations
 

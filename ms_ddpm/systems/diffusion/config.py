@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...config import Config
-from ...keys import MAX_STEPS, key
-from ...layouts import NORMS
+from ...config.keys import MAX_STEPS, key
+from ...nn.layouts import NORMS
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Any
 
 from mindspore import nn
 
-from ...described import Part, keys_of
-from ...diffusion import GaussianDiffusion
-from ...nets.unet import Unet
+from ...models.unet import Unet
+from ...storage.described import Part, keys_of
+from .gaussian_diffusion import GaussianDiffusion
 
 PARTS = {GaussianDiffusion: Part(), Unet: Part()}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ...diffusion import GaussianDiffusion
-from ...nets.unet import Unet
-from ...random import Stream, stream
-from ...sizes import check_network, image_sides
+from ...config import image_sides
+from ...maths.random import Stream, stream
+from ...models.unet import Unet
+from ..sizes import check_network
 from .config import DiffusionConfig
+from .gaussian_diffusion import GaussianDiffusion
 
 
 def build(config: DiffusionConfig) -> GaussianDiffusion:

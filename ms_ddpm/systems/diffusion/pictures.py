@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ... import data, images, samplers
+from ... import data, samplers
 from ...errors import UserError
+from ...pictures import images
 
 if TYPE_CHECKING:
     from ..sample import Sampling

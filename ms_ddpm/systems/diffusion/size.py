@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from ...config import image_sides
 from ...errors import UserError
-from ...layouts import LAYOUTS
-from ...sizes import conv, image_sides
+from ...nn.layouts import LAYOUTS
+from ..sizes import conv
 from .config import DiffusionConfig
 
 NUM_MEM_KV = 4  # of nets/attention.py

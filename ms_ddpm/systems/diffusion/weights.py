@@ -2,7 +2,7 @@
 
 Arrays keep their shapes on the way (convolutions (O, I, k, k), dense (out, in)); only names differ, because that
 library numbers the members of a stage where this one names them. Which release computes what with them is in
-`ms_ddpm.torch_releases`.
+`ms_ddpm.systems.diffusion.torch_releases`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
-from ... import schedules, torch_releases
 from ...config import FIELDS, from_mapping, read_value
-from ...diffusion import GaussianDiffusion
 from ...errors import UserError, reason_of
-from ...first_ddpm import FirstDDPM
-from ...layouts import LAYOUTS
-from ...nets.attention import Attention, LinearAttention
-from ...nets.unet import Unet
-from ...torch_releases import P2_TABLE, read_version
-from ..torch_side import TABLE_TOLERANCE, Said, TorchSide
+from ...maths import schedules
+from ...models.unet import Unet
+from ...nn.attention import Attention, LinearAttention
+from ...nn.layouts import LAYOUTS
+from ...storage.torch_side import TABLE_TOLERANCE, Said, TorchSide
+from . import torch_releases
 from .config import DiffusionConfig
+from .first_ddpm import FirstDDPM
+from .gaussian_diffusion import GaussianDiffusion
+from .torch_releases import P2_TABLE, read_version
 
 P2_WEIGHT = "p2_loss_weight"  # the 2022 releases' table: (k + snr)^-gamma alone, where 2.3 has loss_weight
 DEFAULT_HIDDEN = 4 * 32  # channels of attention: heads times their width

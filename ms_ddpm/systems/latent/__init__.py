@@ -14,7 +14,7 @@ class LatentSystem(ScoreSystem):
     Config = LatentConfig
 
     def build(self, config):
-        from ...latent import build_latent
+        from .latent_diffusion import build_latent
 
         return build_latent(config)
 

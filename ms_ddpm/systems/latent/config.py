@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...keys import key
+from ...config.keys import key
 from ..score.config import ScoreKeys
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from mindspore import nn
 
-from ...described import Part, keys_of
 from ...errors import UserError
-from ...fingerprint import arguments_of
-from ...latent import LatentDiffusion, OneClass
-from ...nets.conditional_unet import LatentScoreUnet
+from ...models.conditional_unet import LatentScoreUnet
+from ...storage.described import Part, keys_of
+from ...storage.fingerprint import arguments_of
 from ..autoencoder.described import PARTS as OF_AUTOENCODER
 from ..score.described import COMMON
+from .latent_diffusion import LatentDiffusion, OneClass
 
 
 def _whole(arguments: Mapping[str, Any]) -> dict[str, Any]:

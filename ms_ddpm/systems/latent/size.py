@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...sizes import conv
 from ..autoencoder import size as autoencoder
 from ..score.size import class_rows, stage, time_embedding, transformer
+from ..sizes import conv
 from .config import LatentConfig
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...config_systems import SCORE_SAMPLERS
+from ...config.limits import SCORE_SAMPLERS
 from ...errors import UserError, quoted
 from .. import STEPS, Option, System
 from .config import ScoreConfig, ScoreKeys
@@ -36,7 +36,7 @@ class ScoreSystem(System):
             )
 
     def build(self, config):
-        from ...score import build_score
+        from .score_model import build_score
 
         return build_score(config)
 
@@ -60,7 +60,7 @@ class ScoreSystem(System):
     def sample(self, run):
         super().sample(run)
         if run.labels is not None:
-            from ... import score_pictures
+            from . import pictures as score_pictures
 
             score_pictures.save_class_grids(run.images, run.labels, run.folder)
             score_pictures.save_embedding_similarity(run.cell, run.folder / "embedding.png")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...config import Config
-from ...config_systems import SCORE_SAMPLERS, SMALLEST_EPS
-from ...keys import MAX_STEPS, key
+from ...config.keys import MAX_STEPS, key
+from ...config.limits import SCORE_SAMPLERS, SMALLEST_EPS
 
 
 @dataclass

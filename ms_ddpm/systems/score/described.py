@@ -6,12 +6,12 @@ from typing import Any
 
 from mindspore import nn
 
-from ...described import Part, keys_of
-from ...nets.conditional_unet import ConditionalScoreUnet
-from ...nets.preconditioning import PreconditionedScore
-from ...nets.score_unet import ScoreUnet
-from ...score import ScoreModel
-from ...sde import SDES
+from ...maths.sde import SDES
+from ...models.conditional_unet import ConditionalScoreUnet
+from ...models.score_unet import ScoreUnet
+from ...nn.preconditioning import PreconditionedScore
+from ...storage.described import Part, keys_of
+from .score_model import ScoreModel
 
 _BETAS = {"beta_min": "sde_beta_min", "beta_max": "sde_beta_max"}
 COMMON = {  # with the latent system

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...sizes import conv
+from ..sizes import conv
 from .config import ScoreConfig, ScoreKeys
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...errors import UserError
-from ..torch_side import Said, TorchSide
+from ...storage.torch_side import Said, TorchSide
 from .config import ScoreKeys
 
 

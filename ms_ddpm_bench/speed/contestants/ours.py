@@ -16,9 +16,9 @@ def start(threads: int) -> None:
     from ms_ddpm import runtime
 
     runtime.setup("CPU")
-    import ms_ddpm.convert
     import ms_ddpm.samplers
-    import ms_ddpm.train_step  # noqa: F401
+    import ms_ddpm.storage.convert
+    import ms_ddpm.training.train_step  # noqa: F401
 
 
 def write_weights(workload: sizes.Workload, path: Path) -> None:
@@ -37,7 +37,7 @@ class Training:
         from mindspore import Tensor
 
         from ms_ddpm import GaussianDiffusion
-        from ms_ddpm.runtime import compiled
+        from ms_ddpm.devices.runtime import compiled
 
         self.unet = unet
         self.workload = workload
@@ -56,9 +56,9 @@ class Training:
 
     def make_step(self) -> Callable[[], tuple[float, float]]:
         """The training step of the library: one graph, flat Adam."""
-        from ms_ddpm.amp import DynamicLossScale
-        from ms_ddpm.optim import Adam
-        from ms_ddpm.train_step import TrainStep
+        from ms_ddpm.training.amp import DynamicLossScale
+        from ms_ddpm.training.optim import Adam
+        from ms_ddpm.training.train_step import TrainStep
 
         optimizer = Adam(self.diffusion.trainable_params(), lr=sizes.LEARNING_RATE, betas=sizes.BETAS)
         step = TrainStep(

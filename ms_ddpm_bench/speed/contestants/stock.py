@@ -37,7 +37,7 @@ class Contestant(Training):
         import mindspore as ms
         from mindspore import Tensor, nn, ops
 
-        from ms_ddpm.train_step import as_function
+        from ms_ddpm.training.train_step import as_function
 
         optimizer = nn.Adam(self.diffusion.trainable_params(), sizes.LEARNING_RATE, *sizes.BETAS)
         gradients = ms.value_and_grad(as_function(self.diffusion), None, optimizer.parameters)

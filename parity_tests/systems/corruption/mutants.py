@@ -6,7 +6,11 @@ from portparity.mutants import Mutant
 from portparity.mutants.editing import edit
 
 T, N = "torch_ref.systems.corruption.model:", "torch_ref.systems.corruption.basic_net:BasicNet."
-C, B, R = "ms_ddpm.corruption:Corruption.", "ms_ddpm.nets.basic:BasicNet.", "ms_ddpm.ops.relu:ReLU."
+C, B, R = (
+    "ms_ddpm.systems.corruption.corruption:Corruption.",
+    "ms_ddpm.models.basic:BasicNet.",
+    "ms_ddpm.ops.relu:ReLU.",
+)
 WATCH = (  # beside their place
     "maths/noise_*-pynative", "step/corruption-*-pynative", "layers/max_pool-scale1-*-pynative",
     "network/basic_net-*-pynative", "training/corruption_loss-gaussian-*", "sampling/corruption_5-uniform-*",

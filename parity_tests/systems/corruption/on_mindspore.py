@@ -8,12 +8,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import ParameterTuple
 
-from ms_ddpm.amp import DynamicLossScale
-from ms_ddpm.corruption import NOISES, Corruption
-from ms_ddpm.nets.basic import BasicNet
+from ms_ddpm.models.basic import BasicNet
 from ms_ddpm.ops import pooling
-from ms_ddpm.optim import OPTIMIZERS
-from ms_ddpm.train_step import TrainStep
+from ms_ddpm.systems.corruption.corruption import NOISES, Corruption
+from ms_ddpm.training.amp import DynamicLossScale
+from ms_ddpm.training.optim import OPTIMIZERS
+from ms_ddpm.training.train_step import TrainStep
 from parity_tests.backends.shared_mindspore import RNG, names_of, product_mode
 from portparity.arrays import by_time
 from portparity.case import Arrays

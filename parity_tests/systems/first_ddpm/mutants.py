@@ -13,7 +13,8 @@ ROWS = (  # name, framework, place, bug, source
     ("abar for its root (first DDPM)", "torch", "maths/first_ddpm_forward",
      edit(T + "forward", ("self.signal[t]", "self.alpha_bars[t]")), "Ho et al., eq. 4"),
     ("betas scaled though their ends are given (first DDPM, MindSpore)", "mindspore", "maths/first_ddpm_*",
-     edit("ms_ddpm.first_ddpm:FirstDDPM.__init__", ('{"beta_start": min_beta, "beta_end": max_beta}', "None")),
+     edit("ms_ddpm.systems.diffusion.first_ddpm:FirstDDPM.__init__",
+          ('{"beta_start": min_beta, "beta_end": max_beta}', "None")),
      "lucidrains multiplies by 1000 / T"),
 )
 # fmt: on

@@ -11,7 +11,7 @@ A, P, L = (
     "torch_ref.systems.latent.lpips:",
     "torch_ref.systems.latent.model:LatentDiffusion.",
 )
-B, M = "ms_ddpm.nets.norms:BatchNorm2d.", "ms_ddpm.latent:LatentDiffusion."
+B, M = "ms_ddpm.nn.norms:BatchNorm2d.", "ms_ddpm.systems.latent.latent_diffusion:LatentDiffusion."
 WATCH = (  # beside their place
     "maths/latent_statistics*", "layers/batch_norm_*-scale1-*-pynative", "layers/lpips_unit_length-scale1-*-pynative",
     "network/autoencoder_training-*-pynative", "network/autoencoder_evaluating-*-pynative",
@@ -31,7 +31,8 @@ ROWS = (  # name, framework, place, bug, source
      edit(M + "normalised", ("(z - self.latent_mean) / self.latent_std", "z - self.latent_mean")),
      "the score article diffuses latents as they are"),
     ("pooling that drops the edge (MindSpore)", "mindspore", "layers/lpips_max_pool_ceil-*-pynative",
-     edit("ms_ddpm.nets.lpips:MaxPool.construct", ("if self.ceil:", "if not self.ceil:")), "SqueezeNet 1.1: ceil_mode"),
+     edit("ms_ddpm.models.lpips:MaxPool.construct", ("if self.ceil:", "if not self.ceil:")),
+      "SqueezeNet 1.1: ceil_mode"),
     ("momentum 0.9 for 0.1 in the latent's layer", "torch", "network/autoencoder_training-running-pynative",
      edit(A + "__init__", ("nn.BatchNorm2d(c3)", "nn.BatchNorm2d(c3, momentum=0.9)")), "mindspore: BatchNorm momentum"),
     ("output_padding lost", "torch", "network/autoencoder_*-pynative",

@@ -8,19 +8,20 @@ import mindspore as ms
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn
 
-from ms_ddpm.amp import DynamicLossScale
-from ms_ddpm.autoencoder import ImageAutoencoder
-from ms_ddpm.latent import LatentDiffusion
-from ms_ddpm.latents import Statistics
-from ms_ddpm.nets import lpips, norms
-from ms_ddpm.nets.autoencoder import AutoEncoder
-from ms_ddpm.nets.conditional_unet import LatentScoreUnet
+from ms_ddpm.maths.sde import VESDE
+from ms_ddpm.models import lpips
+from ms_ddpm.models.autoencoder import AutoEncoder
+from ms_ddpm.models.conditional_unet import LatentScoreUnet
+from ms_ddpm.nn import norms
 from ms_ddpm.ops.assign import set_value
-from ms_ddpm.optim import OPTIMIZERS
-from ms_ddpm.perceptual import GradientLoss, PerceptualLoss
-from ms_ddpm.score import ScoreModel
-from ms_ddpm.sde import VESDE
-from ms_ddpm.train_step import TrainStep
+from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
+from ms_ddpm.systems.autoencoder.perceptual import GradientLoss, PerceptualLoss
+from ms_ddpm.systems.latent.latent_diffusion import LatentDiffusion
+from ms_ddpm.systems.latent.latents import Statistics
+from ms_ddpm.systems.score.score_model import ScoreModel
+from ms_ddpm.training.amp import DynamicLossScale
+from ms_ddpm.training.optim import OPTIMIZERS
+from ms_ddpm.training.train_step import TrainStep
 from parity_tests.backends.shared_mindspore import RNG, product_mode
 from portparity.case import Arrays
 from portparity.memo import memo

@@ -352,8 +352,8 @@ def network_computation(
 ) -> Computation:
     """A whole Unet, forward and backward.
 
-    With ``convert`` ours gets its weights from `ms_ddpm.convert`; with ``kernels`` it runs by the C++ kernels, without
-    them never.
+    With ``convert`` ours gets its weights from `storage.convert`; with ``kernels`` it runs by the C++ kernels,
+    without them never.
     """
     unet, image, _ = NETWORKS[name]
     label = label_of(precision, level)

@@ -8,7 +8,7 @@ from .watched import made
 
 P = "ms_ddpm."
 C, K, F = P + "ops.conv_kernels:", P + "ops.kernels:", P + "ops.by_kernels:"
-L = P + "nets.layers:"
+L = P + "nn.layers:"
 PRODUCT = "self.product(x, self.prepared_weight(), self.bias)"
 BPROP_BIAS = "return data(dout, w, x), dw, db"
 
@@ -77,7 +77,7 @@ ROWS = (  # name, place, bug, source
      edit(F + "numbering", ("numbers.reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1)", "numbers")),
      "one mask for both layouts"),
     ("skip before what it joins", "network/unet_2_3-kernels-*",
-     edit(P + "nets.unet:Stage.up", ("self.concat(x, skip1)", "self.concat(skip1, x)")), "order of a concatenation"),
+     edit(P + "models.unet:Stage.up", ("self.concat(x, skip1)", "self.concat(skip1, x)")), "order of a concatenation"),
     ("concatenation's gradients exchanged", "network/unet_2022-kernels-*",
      edit(K + "concat", ("return backward(dout, a, b)",
           "da, db = backward(dout, a, b); return (db, da) if da.shape == db.shape else (da, db)")),

@@ -8,10 +8,10 @@ from portparity.runner import BROKEN
 from .watched import made
 
 P = "ms_ddpm."
-D, S = P + "diffusion:GaussianDiffusion.", P + "schedules:"
-F, L, U = P + "ops.by_operators:", P + "nets.layers:", P + "nets.unet:"
-O, E = P + "optim:", P + "ema:EMA."  # noqa: E741
-STEPS = P + "train_step:TrainStep.__init__"
+D, S = P + "systems.diffusion.gaussian_diffusion:GaussianDiffusion.", P + "maths.schedules:"
+F, L, U = P + "ops.by_operators:", P + "nn.layers:", P + "models.unet:"
+O, E = P + "training.optim:", P + "training.ema:EMA."  # noqa: E741
+STEPS = P + "training.train_step:TrainStep.__init__"
 SQUARE = "if v.ndim == 2 and v.shape[0] == v.shape[1] else v"
 
 # fmt: off
@@ -50,7 +50,7 @@ NORMS = (
     ("LayerNorm with eps 1e-7", "layers/channel_layer_norm-scale0.02-*",
      edit(F + "_channel_norm", ("1e-5", "1e-7")), "mindspore: LayerNorm"),
     ("GroupNorm with eps 1e-6", "layers/group_norm-scale0.02-*",
-     edit(P + "nets.norms:GroupNorm.__init__", ("1e-5", "1e-6")), "mindspore: GroupNorm"),
+     edit(P + "nn.norms:GroupNorm.__init__", ("1e-5", "1e-6")), "mindspore: GroupNorm"),
     ("weight standardisation with the unbiased variance", "layers/weight_standardized_conv-*",
      edit(L + "WeightStandardizedConv2d.prepared_weight",
           ("(centred * centred).mean(axis=1, keep_dims=True)",
@@ -162,18 +162,18 @@ AVERAGE = (
 )
 STATE = (
     ("loading does nothing", "state/roundtrip-*",
-     edit(P + "convert:from_torch", ("set_value(parameters[ours], state[theirs])",
+     edit(P + "storage.convert:from_torch", ("set_value(parameters[ours], state[theirs])",
                                      "np.copyto(parameters[ours].asnumpy().copy(), state[theirs])")),
      "peers: its load does nothing"),
     ("square weights transposed on conversion", "state/roundtrip-*",
-     edit(P + "convert:to_torch", ("values[ours].asnumpy().copy()",
+     edit(P + "storage.convert:to_torch", ("values[ours].asnumpy().copy()",
           "(values[ours].T if values[ours].ndim == 2 and len({*values[ours].shape}) == 1 else values[ours])"
           ".asnumpy().copy()")), "verdict: transposed Dense"),
     ("square weights transposed on the way in and out", "state/converted-*",
      together(
-         edit(P + "convert:from_torch", ("set_value(parameters[ours], state[theirs])",
+         edit(P + "storage.convert:from_torch", ("set_value(parameters[ours], state[theirs])",
               f"v = state[theirs]; set_value(parameters[ours], v.T {SQUARE})")),
-         edit(P + "convert:to_torch", ("values[ours].asnumpy().copy()",
+         edit(P + "storage.convert:to_torch", ("values[ours].asnumpy().copy()",
               f"(lambda v: (v.T {SQUARE}).copy())(values[ours].asnumpy())"))),
      "verdict: transposed Dense"),
 )

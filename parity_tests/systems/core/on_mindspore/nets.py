@@ -8,8 +8,8 @@ import numpy as np
 from mindspore import nn, ops
 
 from ms_ddpm import Unet, amp, convert
-from ms_ddpm.nets import attention, blocks, embeddings, layers, norms
-from ms_ddpm.nets.unet import TimeMLP
+from ms_ddpm.models.unet import TimeMLP
+from ms_ddpm.nn import attention, blocks, embeddings, layers, norms
 from ms_ddpm.ops import by_kernels, kernels
 from parity_tests.backends.shared_mindspore import RNG, names_of
 from parity_tests.systems import joined

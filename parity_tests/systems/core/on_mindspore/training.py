@@ -11,10 +11,10 @@ from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
 from ms_ddpm import EMA, GaussianDiffusion, Unet, convert, samplers
-from ms_ddpm.amp import DynamicLossScale, needs_loss_scale
 from ms_ddpm.ops.assign import set_value
-from ms_ddpm.optim import OPTIMIZERS, clip_by_global_norm
-from ms_ddpm.train_step import TrainStep
+from ms_ddpm.training.amp import DynamicLossScale, needs_loss_scale
+from ms_ddpm.training.optim import OPTIMIZERS, clip_by_global_norm
+from ms_ddpm.training.train_step import TrainStep
 from parity_tests.backends.shared_mindspore import RNG, diffusion_of, names_of, product_mode
 from portparity.arrays import given
 from portparity.case import Arrays

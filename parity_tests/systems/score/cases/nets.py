@@ -206,7 +206,7 @@ def network_inputs(rng: np.random.Generator, name: str) -> Arrays:
 def network_computation(
     name: str, mode: str, seed: int = 0, precision: str = "float32", level: str = "O0", kernels: bool = False
 ) -> Computation:
-    """A whole score network, forward and backward; its weights come by `ms_ddpm.convert`."""
+    """A whole score network, forward and backward; its weights come by `ms_ddpm.storage.convert`."""
     kind, arguments, _, _ = NETWORKS[name]
     label = label_of(precision, level) + ("-kernels" if kernels else "")
     spec = {"net": kind, "arguments": arguments, "convert": True}

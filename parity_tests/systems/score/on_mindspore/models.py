@@ -8,16 +8,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ms_ddpm.amp import DynamicLossScale
-from ms_ddpm.nets.conditional_unet import ConditionalScoreUnet
-from ms_ddpm.nets.preconditioning import PreconditionedScore
-from ms_ddpm.nets.score_unet import ScoreUnet
-from ms_ddpm.optim import OPTIMIZERS
+from ms_ddpm.maths.sde import SDES
+from ms_ddpm.models.conditional_unet import ConditionalScoreUnet
+from ms_ddpm.models.score_unet import ScoreUnet
+from ms_ddpm.nn.preconditioning import PreconditionedScore
 from ms_ddpm.samplers import likelihood
 from ms_ddpm.samplers import score as samplers
-from ms_ddpm.score import ScoreModel
-from ms_ddpm.sde import SDES
-from ms_ddpm.train_step import TrainStep
+from ms_ddpm.systems.score.score_model import ScoreModel
+from ms_ddpm.training.amp import DynamicLossScale
+from ms_ddpm.training.optim import OPTIMIZERS
+from ms_ddpm.training.train_step import TrainStep
 from parity_tests.backends.shared_mindspore import RNG, product_mode
 from portparity.case import Arrays
 from portparity.memo import memo

@@ -8,7 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ms_ddpm import amp, convert
-from ms_ddpm.nets import conditional_unet, embeddings, layers, norms, score_unet, transformer
+from ms_ddpm.models import conditional_unet, score_unet
+from ms_ddpm.nn import embeddings, layers, norms, transformer
 from parity_tests.backends.shared_mindspore import RNG, names_of
 from portparity.arrays import given
 from portparity.case import Arrays

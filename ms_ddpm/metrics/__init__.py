@@ -1,0 +1,1 @@
+"""How good samples are: distances between sets of images, digits that a judge reads, copies of training images."""
