@@ -28,7 +28,7 @@ MOVED = {
     "convert": "storage.convert",
     "copies": "metrics.copies",
     "corruption": "systems.corruption.corruption",
-    "corruption_pictures": "systems.corruption.plates",
+    "corruption_pictures": "systems.corruption.pictures",
     "counters": "training.counters",
     "cuda_wheels": "devices.cuda_wheels",
     "data_identity": "data.identity",

@@ -29,7 +29,7 @@ def colours(picture):
 def test_every_picture_of_a_model_is_written(model, images, tmp_path):
     from PIL import Image
 
-    from ms_ddpm.systems.corruption.plates import write_pictures
+    from ms_ddpm.systems.corruption.pictures import write_pictures
 
     records = [{"step": i, "loss": 0.1 / i} for i in range(1, 5)] + [{"step": 4, "loss": 0.02, "epoch_loss": 0.05}]
     log = tmp_path / "log.jsonl"
@@ -58,7 +58,7 @@ def sheets(mindspore, monkeypatch):
 
 
 def test_predictions_are_the_image_its_corruption_and_the_networks_answer(mindspore, model, images, sheets):
-    from ms_ddpm.systems.corruption.plates import predictions
+    from ms_ddpm.systems.corruption.pictures import predictions
 
     predictions(model, images)
     predictions(model, images, seed=1)
@@ -79,7 +79,7 @@ def test_predictions_are_the_image_its_corruption_and_the_networks_answer(mindsp
 
 def test_the_noise_strip_has_a_row_for_every_kind(images, sheets):
     from ms_ddpm.systems.corruption.corruption import NOISES
-    from ms_ddpm.systems.corruption.plates import noise_strip
+    from ms_ddpm.systems.corruption.pictures import noise_strip
 
     narrow, wide = noise_strip(images[0], (0, 1)), noise_strip(images[0], (0, 0.5, 1))
     assert wide.width > narrow.width + 64
@@ -96,7 +96,7 @@ def test_the_noise_strip_has_a_row_for_every_kind(images, sheets):
 
 
 def test_a_loss_curve_takes_what_a_log_may_hold(mindspore):
-    from ms_ddpm.systems.corruption.plates import loss_curve
+    from ms_ddpm.systems.corruption.pictures import loss_curve
 
     assert loss_curve([{"step": 1, "loss": 0.5}]).width > 300
     assert loss_curve([{"step": 1, "loss": "nan"}, {"step": 2, "loss": 0.05}]).width > 300
@@ -187,7 +187,7 @@ def test_a_run_on_files_like_fashion_mnists_prints_the_table(mindspore, rng, tmp
     from ms_ddpm.models.basic import BasicNet
     from ms_ddpm.systems.corruption import published
     from ms_ddpm.systems.corruption.corruption import Corruption
-    from ms_ddpm.systems.corruption.plates import report
+    from ms_ddpm.systems.corruption.pictures import report
     from ms_ddpm.training.trainer import Trainer
 
     from .conftest import ROOT

@@ -139,7 +139,7 @@ def test_a_corruption_model_is_shown_with_noise_and_without_in_any_number_of_ste
 
 def test_few_steps_are_all_shown_and_sampling_goes_on_without_the_data(sample, corruption, sheets, capsys, tmp_path):
     from ms_ddpm.systems.corruption.corruption import build_corruption
-    from ms_ddpm.systems.corruption.plates import history
+    from ms_ddpm.systems.corruption.pictures import history
 
     history(corruption[2], 2, steps=3)
     assert [label for label, _ in sheets[0]] == ["step 1", "step 2", "step 3"]

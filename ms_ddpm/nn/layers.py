@@ -39,7 +39,7 @@ def use_kernels(cell: nn.Cell, on: bool) -> None:
     for _, layer in cell.cells_and_names():
         if on and isinstance(layer, Affine):
             layer.compute_in(None)
-        if hasattr(layer, "place"):
+        if isinstance(layer, Placed):
             layer.place(by_kernels if on else by_operators)
             layer.by_kernels = on
 

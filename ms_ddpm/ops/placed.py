@@ -10,7 +10,7 @@ from mindspore import nn
 class Placed(nn.Cell):
     """A layer or network whose operations come from `ops.by_operators` or `ops.by_kernels`.
 
-    The constructor places it on the first; `nets.layers.use_kernels` on the other, and back.
+    The constructor places it on the first; `nn.layers.use_kernels` on the other, and back.
     """
 
     by_kernels = False

@@ -59,7 +59,7 @@ def apply_amp(cell: nn.Cell, level: str, dtype: str = "float16") -> None:
     """Sets the precision of every layer inside ``cell`` (in place).
 
     Args:
-        cell: any Cell; its convolutions and dense layers (`nets.layers.Affine`) are what changes.
+        cell: any Cell; its convolutions and dense layers (`nn.layers.Affine`) are what changes.
         level: "O0", "O1" or "O2".
         dtype: "float16" or "bfloat16"; nothing at O0.
 

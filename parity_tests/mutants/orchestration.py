@@ -267,7 +267,7 @@ STORED = (
      edit(L + "use_autoencoder", ("for name, parameter in own.items():",
                                   "for name, parameter in [(n, p) for n, p in own.items() if p.requires_grad]:"))),
     ("final pictures of the raw weights", "stored/final_pictures",
-     edit(P + "systems.corruption.plates:report", ("with trainer.ema.swapped():", "if True:"))),
+     edit(P + "systems.corruption.pictures:report", ("with trainer.ema.swapped():", "if True:"))),
     ("an animation ends before the image", "stored/animation",
      edit(P + "pictures.images:save_gif", ("np.rint(np.linspace(0, states - 1, min(states, frames))).astype(int)",
                                   "np.arange(0, states, max(1, states // frames))[:frames]"))),

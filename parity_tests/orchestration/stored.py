@@ -119,7 +119,7 @@ def check_weights(folder: Path) -> None:
 
 def check_final_pictures(folder: Path) -> None:
     """What a corruption run shows at its end is drawn by the averaged weights, of images it did not train on."""
-    from ms_ddpm.systems.corruption import plates as corruption_pictures
+    from ms_ddpm.systems.corruption import pictures as corruption_pictures
 
     _, source = _source(4)
     holds, seen = ["raw"], []

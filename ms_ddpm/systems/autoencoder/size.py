@@ -9,7 +9,7 @@ from ..sizes import conv
 
 
 def parameter_count(channels: int, widths: Sequence[int]) -> int:
-    """Of `nets.autoencoder.AutoEncoder`, for images of ``channels``: convolutions there and back, and normalisations.
+    """Of `models.autoencoder.AutoEncoder`, for images of ``channels``: convolutions there and back, and normalisations.
 
     With the running statistics of batch normalisation, and without a network of the loss, which a file brings.
     """

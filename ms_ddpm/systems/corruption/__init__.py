@@ -42,7 +42,7 @@ class CorruptionSystem(System):
             run.say(line)
 
     def report(self, trainer, config):
-        from .plates import report
+        from .pictures import report
 
         return report(trainer, config)
 

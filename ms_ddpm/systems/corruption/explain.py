@@ -259,7 +259,7 @@ def upsampling(image: Array, seed: int = 0) -> Image:
 
 def noise(image: Array, seed: int = 0) -> Image:
     """Every kind of noise that the corruption model knows, at growing amounts."""
-    from .plates import noise_strip
+    from .pictures import noise_strip
 
     return noise_strip(image, seed=seed)
 

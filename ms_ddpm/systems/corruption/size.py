@@ -6,10 +6,10 @@ from itertools import pairwise
 
 from ..sizes import conv
 
-WIDTHS, KERNEL = (32, 64), 5  # of nets/basic.py
+WIDTHS, KERNEL = (32, 64), 5  # of models/basic.py
 
 
 def parameter_count(channels: int) -> int:
-    """Of `nets.basic.BasicNet` for images of ``channels``, with the widths that it has of itself."""
+    """Of `models.basic.BasicNet` for images of ``channels``, with the widths that it has of itself."""
     wide, deep = WIDTHS
     return sum(conv(a, b, KERNEL) for a, b in pairwise([channels, wide, deep, deep, deep, wide, channels]))

@@ -10,7 +10,7 @@ from ...nn.layouts import LAYOUTS
 from ..sizes import conv
 from .config import DiffusionConfig
 
-NUM_MEM_KV = 4  # of nets/attention.py
+NUM_MEM_KV = 4  # of nn/attention.py
 
 
 def _per_stage(value, stages: int, name: str) -> list:
@@ -22,7 +22,7 @@ def _per_stage(value, stages: int, name: str) -> list:
 
 
 def parameter_count(config: DiffusionConfig) -> int:
-    """Parameters of the U-Net of ``config``, the same number that `nets.unet.Unet` would have."""
+    """Parameters of the U-Net of ``config``, the same number that `models.unet.Unet` would have."""
     layout, stages = LAYOUTS[config.norm], len(config.dim_mults)
     dim, time_dim = config.dim, config.dim * 4
     widths = [config.init_dim or dim, *(dim * mult for mult in config.dim_mults)]

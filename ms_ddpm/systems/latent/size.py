@@ -9,7 +9,7 @@ from .config import LatentConfig
 
 
 def parameter_count(config: LatentConfig) -> int:
-    """Of `nets.conditional_unet.LatentScoreUnet`, the autoencoder, and the latents' mean and deviation.
+    """Of `models.conditional_unet.LatentScoreUnet`, the autoencoder, and the latents' mean and deviation.
 
     0 for other than four widths, which the network refuses.
     """

@@ -17,7 +17,7 @@ def stage(embed_dim: int, width: int) -> int:
 
 
 def transformer(width: int, context: int) -> int:
-    """Of a `nets.transformer.SpatialTransformer`: attention to itself and to the class, three norms, two layers."""
+    """Of a `nn.transformer.SpatialTransformer`: attention to itself and to the class, three norms, two layers."""
     attentions = 3 * conv(width, width, bias=False) + conv(width, width, bias=False) + 2 * width * context
     return attentions + 3 * 2 * width + conv(width, 3 * width) + conv(3 * width, width)
 
@@ -28,7 +28,7 @@ def class_rows(config: ScoreKeys) -> int:
 
 
 def parameter_count(config: ScoreConfig) -> int:
-    """Of the U-Net of ``config``, `nets.score_unet.ScoreUnet` or `nets.conditional_unet.ConditionalScoreUnet`.
+    """Of the U-Net of ``config``, `models.score_unet.ScoreUnet` or `models.conditional_unet.ConditionalScoreUnet`.
 
     0 for other than four widths, which the network refuses.
     """
