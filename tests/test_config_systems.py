@@ -89,12 +89,8 @@ def test_help_of_a_recipe_is_of_its_system(train_script, capsys):
 
 def test_every_key_that_a_builder_reads_is_one_of_its_system():
     """What the builders' sources read of a configuration, against the classes."""
-    modules = {
-        "score": ["score"], "corruption": ["corruption"], "autoencoder": ["autoencoder", "perceptual"],
-        "latent": ["latent"], "diffusion": ["systems/diffusion/model", "systems/diffusion/size"],
-    }  # fmt: skip
-    for system, parts in modules.items():
-        sources = "".join((ROOT / "ms_ddpm" / f"{name}.py").read_text() for name in parts)
+    for system in registry.names():
+        sources = "".join(path.read_text() for path in (ROOT / "ms_ddpm/systems" / system).glob("*.py"))
         read = set(re.findall(r"\bconfig\.([a-z_0-9]+)", sources)) & set(config.all_fields())
         known = set(config.SHARED) | set(config.own_fields(system))
         assert read <= known, (system, read - known)
