@@ -1,7 +1,7 @@
 """Other libraries: which are installed, lucidrains' classes as a leg, and every difference that is meant.
 
 A difference stands in `DIFFERENCES` with its size; test_peers.py measures it, so that none is claimed that is not
-there and none grows unseen. docs/differences.md is `differences_markdown()`.
+there and none grows unseen. docs/differences.md is `differences_markdown()`, its Chinese twin is written by hand.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ DIFFERENCES = (
 def differences_markdown() -> str:
     """docs/differences.md."""
     lines = [
-        "# Declared differences", "",
+        "# Declared differences", "", "[简体中文](differences.zh.md)", "",
         "What other libraries do otherwise than this one, on purpose here or by a defect there, and by how much. "
         "Everything else is compared in tier `peers` of the parity harness and agrees. "
         "Every size in the table is measured again by the named test of `parity_tests/test_peers.py`.", "",

@@ -1,6 +1,7 @@
 """Tier "peers": published numbers are reached, other libraries agree, and every declared difference is really there."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -325,6 +326,20 @@ def test_every_measure_belongs_to_a_difference_and_every_size_to_a_measure():
 
 def test_the_document_is_the_table():
     assert (ROOT / "docs/differences.md").read_text(encoding="utf-8") == peers.differences_markdown()
+
+
+def test_the_chinese_document_has_the_same_rows_and_sizes():
+    """What was measured anew there must not stay as it was here."""
+
+    def rows(text):
+        cells = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+        return [
+            (len(row), sorted(re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", row[3])), re.findall(r"`\w+`", row[4]))
+            for row in cells
+        ]
+
+    chinese = (ROOT / "docs/differences.zh.md").read_text(encoding="utf-8")
+    assert rows(chinese) == rows(peers.differences_markdown())
 
 
 # --- lucidrains, where it is installed: what is said of it is so ---

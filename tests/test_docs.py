@@ -23,7 +23,8 @@ TWINS = {"README.md": "README_CN.md"} | {
 }
 IN_CHINESE = (  # what readers of Chinese need; the other pages may be English alone
     "index", "quickstart", "training", "sampling", "data", "recipes", "options", "library", "from_pytorch", "devices",
-    "ascend", "parity", "compare", "speed", "first_ddpm", "mindspore_article", "schedulers", "systems",
+    "ascend", "gpu", "distributed", "precision", "parity", "own_port", "compare", "speed", "kernels", "first_ddpm",
+    "mindspore_article", "schedulers", "systems", "differences",
     "systems/diffusion", "systems/score", "systems/latent", "systems/autoencoder", "systems/corruption",
 )  # fmt: skip
 
