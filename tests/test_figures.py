@@ -94,7 +94,7 @@ import matplotlib
 matplotlib.rcParams.update({"xtick.labelsize": 40, "figure.dpi": 300, "text.color": "green"})
 logging.getLogger("matplotlib").setLevel(logging.INFO)
 before = matplotlib.rcParams.copy()
-from ms_ddpm import figures
+from ms_ddpm.pictures import figures
 small = figures.line_chart({"": ([0, 1], [0, 1])}, x_label="x", y_label="y").size
 assert matplotlib.rcParams.copy() == before
 assert logging.getLogger("matplotlib").level == logging.INFO
@@ -110,8 +110,9 @@ def test_without_a_home_figures_are_drawn_and_nothing_is_said():
     """Where no directory can be written matplotlib makes its list of fonts anew, and would say so."""
     code = """
 import sys
-from ms_ddpm import figures, score_pictures
+from ms_ddpm.pictures import figures
 from ms_ddpm.systems.corruption import published
+from ms_ddpm.systems.score import pictures
 assert not any(name.split(".")[0] in ("matplotlib", "PIL") for name in sys.modules)
 figures.line_chart({"": ([0, 1], [0, 1])}, x_label="x", y_label="y")
 """

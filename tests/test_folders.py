@@ -244,7 +244,7 @@ def test_a_system_without_classes_does_not_take_them():
 
 
 def test_a_run_keeps_and_shows_the_names_in_order(classes, capsys):
-    from scripts import train
+    from ms_ddpm.cli import train
 
     class Trainer:
         train_set, folder = opened(classes, labels_from="folders").subset([0]), classes.parent

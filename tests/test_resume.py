@@ -165,7 +165,7 @@ def test_a_counter_of_a_strangers_cell_is_no_fact(mindspore, tmp_path):
 def configured(mindspore):
     """``f(folder, dataset, **keys)``: the Trainer that train.py makes."""
     from ms_ddpm.devices.distributed import ALONE
-    from scripts.train import build_trainer
+    from ms_ddpm.cli.train import build_trainer
 
     def make(folder, dataset, **keys):
         values = {**BASES["diffusion"], "output_dir": str(folder), "dataset": str(dataset), "validation_images": 2}
@@ -425,7 +425,7 @@ def test_what_no_configuration_says_is_said(mindspore, tmp_path):
 
 
 def test_a_library_run_in_a_thread_trains_and_is_sampled_by_the_script(mindspore, tmp_path, library):
-    from scripts import sample
+    from ms_ddpm.cli import sample
 
     folder = tmp_path / "run"
     done = []

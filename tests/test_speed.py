@@ -502,7 +502,7 @@ def test_options_make_the_plan(arguments, contenders, batches, kinds):
 
 def test_help_teaches_without_a_framework():
     code = (
-        "import runpy, sys, atexit\nheavy = {'mindspore', 'torch', 'ms_ddpm.nets'}\n"
+        "import runpy, sys, atexit\nheavy = {'mindspore', 'torch', 'ms_ddpm.nn'}\n"
         "atexit.register(lambda: print('loaded', sorted(heavy & sys.modules.keys())))\n"
         "sys.argv = ['bench.py', '--help']\n"
         f"runpy.run_path({str(ROOT / 'scripts' / 'bench.py')!r}, run_name='__main__')\n"

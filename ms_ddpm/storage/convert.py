@@ -110,5 +110,5 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
 def __getattr__(name: str) -> Any:
     """What stood here while one system alone had PyTorch's names, and stands in its folder now."""
     if name in _OF_THE_DEFAULT_SYSTEM:
-        return getattr(importlib.import_module(f".systems.{DEFAULT_SYSTEM}.weights", __package__), name)
+        return getattr(importlib.import_module(f"..systems.{DEFAULT_SYSTEM}.weights", __package__), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

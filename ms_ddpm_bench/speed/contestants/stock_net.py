@@ -1,7 +1,7 @@
 """The U-Net as somebody would port it who knows PyTorch's source and MindSpore's manual, and has measured nothing.
 
 Slicing for chunk, interpolate for upsampling, L2Normalize, nn.GroupNorm and var for norms, softmax over the axis that
-the source names, stock layers throughout. Members are named as in `ms_ddpm.nets`, so that the same weights load.
+the source names, stock layers throughout. Members are named as in `ms_ddpm.models`, so that the same weights load.
 """
 
 from __future__ import annotations

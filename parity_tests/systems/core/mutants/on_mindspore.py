@@ -156,8 +156,7 @@ AVERAGE = (
      edit(E + "swapped", ("self._put(own)", "pass")), "peers: saves while the averaged weights are swapped in"),
     ("set_data for assign", "training/ema*-call*",
      edit(P + "ops.assign:set_value",
-          ("ops.assign(parameter, Tensor(np.ascontiguousarray(value, np.float32)).reshape(parameter.shape))",
-           "parameter.set_data(Tensor(np.ascontiguousarray(value, np.float32)).reshape(parameter.shape))")),
+          ("ops.assign(parameter, tensor)", "parameter.set_data(tensor)")),
      "mindspore: a graph goes on reading the memory from before set_data"),
 )
 STATE = (
@@ -166,14 +165,14 @@ STATE = (
                                      "np.copyto(parameters[ours].asnumpy().copy(), state[theirs])")),
      "peers: its load does nothing"),
     ("square weights transposed on conversion", "state/roundtrip-*",
-     edit(P + "storage.convert:to_torch", ("values[ours].asnumpy().copy()",
+     edit(P + "storage.convert:to_torch", ("values[ours].asnumpy()",
           "(values[ours].T if values[ours].ndim == 2 and len({*values[ours].shape}) == 1 else values[ours])"
-          ".asnumpy().copy()")), "verdict: transposed Dense"),
+          ".asnumpy()")), "verdict: transposed Dense"),
     ("square weights transposed on the way in and out", "state/converted-*",
      together(
          edit(P + "storage.convert:from_torch", ("set_value(parameters[ours], state[theirs])",
               f"v = state[theirs]; set_value(parameters[ours], v.T {SQUARE})")),
-         edit(P + "storage.convert:to_torch", ("values[ours].asnumpy().copy()",
+         edit(P + "storage.convert:to_torch", ("values[ours].asnumpy()",
               f"(lambda v: (v.T {SQUARE}).copy())(values[ours].asnumpy())"))),
      "verdict: transposed Dense"),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from parity_tests.systems.core.mutants.watched import made
 from portparity.mutants.editing import edit
 
-P = "ms_ddpm.nets."
+P = "ms_ddpm.nn."
 T, E = P + "transformer:", P + "embeddings:GaussianFourierProjection."
-S, F, N = P + "score_unet:", "ms_ddpm.ops.by_operators:", P + "norms:"
+S, F, N = "ms_ddpm.models.score_unet:", "ms_ddpm.ops.by_operators:", P + "norms:"
 
 # fmt: off
 ROWS = (  # name, family, place, bug, source
