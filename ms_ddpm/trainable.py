@@ -33,11 +33,16 @@ class Trainable(TakesArrays):
     num_classes: int = 0
     of_its_data: tuple[str, ...] = ()
     free_on_resume: frozenset[str] = frozenset()
-    sample = None  # or sample(batch_size, *, seed, ...) -> images in [0, 1]: what draws the pictures of a run
+    # Or sample(batch_size, *, seed, first_image, progress, **options) -> (N, C, H, W) in [0, 1], with labels= where it
+    # is conditional: what draws the pictures of a run, and what sample.py calls. Without it there are none.
+    sample = None
 
     def saved_parameters(self) -> list[str]:
         """The names of the parameters that a checkpoint holds: all, unless a part follows from something else."""
         return [name for name, _ in self.parameters_and_names()]
+
+    def check_sample(self, **options: Any) -> None:
+        """Raises UserError where ``sample`` would refuse ``options``, those of `System.sampling`: before it is long."""
 
     def check_loaded(self, arrays: Mapping[str, np.ndarray], what: str) -> None:
         """Raises UserError where the weights ``arrays`` of ``what`` do not go with the data that were opened."""

@@ -50,7 +50,8 @@ def test_the_options_page_has_words_for_every_key_as_it_is_today():
     make = tool("make_options_page")
     said = {name: words for section in make["words"]()["sections"] for name, words in section["keys"].items()}
     known = make["options"]()
-    assert set(said) == set(known) == set(config.FIELDS)
+    how = "write its words into scripts/docs_options.yaml, then run python scripts/make_options_page.py"
+    assert set(said) == set(known) == set(config.FIELDS), how
     for name, option in known.items():
         assert said[name]["help"] == option.help, f"the help of {name} has changed; see scripts/docs_options.yaml"
         assert said[name]["zh"]

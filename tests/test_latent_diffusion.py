@@ -329,8 +329,8 @@ def test_a_model_and_an_autoencoder_that_do_not_fit_are_refused(built):
 
 def test_a_run_goes_on_with_other_images_where_they_are_accepted(config, tmp_path, rng):
     """Their latents are made anew, and normalised as those were that the weights were trained on."""
-    from ms_ddpm.devices.distributed import ALONE
     from ms_ddpm.cli.train import build_trainer
+    from ms_ddpm.devices.distributed import ALONE
 
     images = {name: rng.integers(low, 256, (24, 28, 28, 1), np.uint8) for name, low in (("former", 0), ("other", 120))}
     for name, pixels in images.items():

@@ -164,8 +164,8 @@ def test_a_counter_of_a_strangers_cell_is_no_fact(mindspore, tmp_path):
 @pytest.fixture
 def configured(mindspore):
     """``f(folder, dataset, **keys)``: the Trainer that train.py makes."""
-    from ms_ddpm.devices.distributed import ALONE
     from ms_ddpm.cli.train import build_trainer
+    from ms_ddpm.devices.distributed import ALONE
 
     def make(folder, dataset, **keys):
         values = {**BASES["diffusion"], "output_dir": str(folder), "dataset": str(dataset), "validation_images": 2}

@@ -382,3 +382,23 @@ def test_knowledge_of_a_system_is_seen(text):
 
 def test_what_is_no_knowledge_of_a_system_is_let_be():
     assert list(knowledge("x", "kind == 'other'\nsay('score')")) == []
+
+
+def test_a_cell_that_draws_nothing_trains_without_pictures_and_sample_py_says_so(mindspore):
+    from ms_ddpm.samplers.drawing import check_request
+    from ms_ddpm.systems.sample import rows_of_classes
+    from ms_ddpm.trainable import Trainable
+
+    class Silent(Trainable):
+        pass
+
+    class Plain(Trainable):
+        def sample(self, batch_size, **options):
+            return np.zeros((batch_size, 1, 2, 2), np.float32)
+
+    some = config.Config()
+    assert rows_of_classes(Silent(), some) is None
+    with pytest.raises(UserError, match="Silent draws nothing"):
+        check_request(Silent())
+    check_request(Plain(), steps=3)
+    assert rows_of_classes(Plain(), some)(Plain(), 3).shape == (3, 1, 2, 2)

@@ -27,7 +27,7 @@ def key(
 
     Args:
         default: its value where nothing is said.
-        kind: a key of `_readers.READERS`, with "?" behind it where null is allowed.
+        kind: a key of `readers.READERS`, with "?" behind it where null is allowed.
         help: what ``--help`` says of it.
         choices: all values of a text.
         low, high: the smallest and largest number, of a list: of each.

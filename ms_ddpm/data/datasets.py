@@ -293,6 +293,7 @@ def _refuse_pickled_cifar(path: Path) -> None:
         )
 
 
+# Tried in this order. A reader gives None for what is not its own and UserError for what is, and damaged.
 READERS: dict[str, Callable[[Path], Pixels | None]] = {
     "npz": _read_npz,
     "MNIST": _read_idx,

@@ -229,7 +229,7 @@ def interpolate(
     noise: Iterable | None = None,
     progress: bool = True,
 ) -> Tensor:
-    """Images between x1 and x2, both (B, C, H, W) in [0, 1] (Ho et al., section 4.3).
+    """Images between x1 and x2, both (B, C, H, W) in [0, 1] (Ho et al., section 4.4).
 
     Both are noised to time t (default T-1), mixed as (1 - lam) x1_t + lam x2_t, and taken back through steps t-1 ... 0.
     The tape's first two arrays noise x1 and x2, the rest serve the steps.

@@ -8,6 +8,7 @@ from mindspore import Tensor, nn
 from .. import registry
 from ..data.labels import labels_for, labels_of_images, require_conditional
 from ..errors import UserError
+from ..trainable import said_by
 from .chain import in_batches
 
 __all__ = ["check_options", "check_request", "draw_images", "labels_for"]
@@ -22,7 +23,7 @@ def check_options(system: str, options: dict) -> dict:
         if asked.no_options:
             raise UserError(f"{name} is an option of samplers, and {asked.no_options}")
         if name not in known:
-            raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(known)}")
+            raise UserError(f"{name} belongs to other systems; a {system} model takes: {', '.join(known) or 'none'}")
         if known[name].choices and given[name] not in known[name].choices:
             raise UserError(
                 f"{name} is {given[name]!r}, expected one of a {system} model's: {', '.join(known[name].choices)}"
@@ -32,7 +33,9 @@ def check_options(system: str, options: dict) -> dict:
 
 def check_request(cell: nn.Cell, **options) -> None:
     """Raises UserError where ``cell`` cannot be sampled with ``options``, before anything is drawn."""
-    cell.check_sample(**options)
+    if said_by(cell, "sample") is None:
+        raise UserError(f"{type(cell).__name__} draws nothing: it has no method sample")
+    said_by(cell, "check_sample")(**options)
 
 
 def columns_of(labels: np.ndarray) -> int | None:

@@ -101,7 +101,8 @@ class System:
     def build(self, config: Config) -> Trainable:
         """What is trained, with the initial weights of the configuration's seed.
 
-        A Cell with ``draw(rng, batch)`` and ``construct(*batch, *draws) -> loss``; see `trainable.Trainable`.
+        A Cell with ``draw(rng, batch)`` and ``construct(*batch, *draws) -> loss``; see `trainable.Trainable`, which
+        says what ``sample`` must take for pictures and sample.py.
         Raises UserError for sizes that do not fit.
         """
         raise NotImplementedError(f"the system {self.name} has no build")
@@ -153,7 +154,9 @@ class System:
 
         return recipes.load(path, weights)[0]
 
-    def sample_fn(self, cell: Trainable, dataset: ImageSource, config: Config) -> Callable[[Any, int], np.ndarray]:
+    def sample_fn(
+        self, cell: Trainable, dataset: ImageSource, config: Config
+    ) -> Callable[[Any, int], np.ndarray] | None:
         """What draws the pictures of a run: ``f(cell, num) -> (num, C, H, W)`` in [0, 1], ``f.columns`` in a row."""
         from .sample import rows_of_classes
 

@@ -15,6 +15,7 @@ from ..pictures import images
 from ..samplers import drawing as sampling
 from ..storage import origin
 from ..storage.files import output_directory
+from ..trainable import said_by
 from ..training.graph_errors import reports_to
 
 if TYPE_CHECKING:
@@ -25,12 +26,15 @@ GRID_MAX = 100  # larger sets are drawn whole into the .npz, and their first ima
 ANIMATED = 16  # images of the animation
 
 
-def rows_of_classes(cell: Trainable, config: Config) -> Callable[[Any, int], np.ndarray]:
+def rows_of_classes(cell: Trainable, config: Config) -> Callable[[Any, int], np.ndarray] | None:
     """Draws the pictures of a run: ``f(cell, num) -> (num, C, H, W)`` in [0, 1], ``f.columns`` in a row.
 
     Of a model with classes each row is of one class, as many images as ``num_samples`` has room for in all rows.
+    None of a Cell that has no ``sample``.
     """
-    classes = cell.num_classes if cell.conditional else 0
+    if said_by(cell, "sample") is None:
+        return None
+    classes = said_by(cell, "num_classes") if said_by(cell, "conditional") else 0
     columns = max(1, config.num_samples // classes) if classes else None
 
     def drawn(cell, num):

@@ -325,7 +325,7 @@ class Diffusion(Process):
     def interpolate(
         self, x1: ArrayLike, x2: ArrayLike, t: int | None = None, lam: float = 0.5, *, noise: Iterable[ArrayLike]
     ) -> Array:
-        """DDPM sec. 4.3: q_sample both images (in [0, 1]) to ``t`` (default T-1), mix, then steps t-1 ... 0.
+        """DDPM sec. 4.4: q_sample both images (in [0, 1]) to ``t`` (default T-1), mix, then steps t-1 ... 0.
 
         ``noise`` is a tape: that of x1, that of x2, then one array for every step but the last.
         """

@@ -46,7 +46,7 @@ class DiffusionConfig(Config):
     )
     schedule_fn_kwargs: dict = key({}, "mapping", "arguments of the schedule, as name=value")
     loss_type: str = key("l2", "str", "loss", choices=("l2", "l1"))
-    ddim_sampling_eta: float = key(0.0, "float", "0 deterministic ... 1 as noisy as DDPM", low=0, free=True)
+    ddim_sampling_eta: float = key(0.0, "float", "0 deterministic ... 1 as noisy as DDPM", low=0, high=1, free=True)
     rederive_pred_noise: bool = key(
         True,
         "bool",

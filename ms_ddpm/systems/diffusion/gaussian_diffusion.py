@@ -423,5 +423,5 @@ class GaussianDiffusion(Trainable):
         self, x1: Tensor, x2: Tensor, t: int | None = None, lam: float = 0.5, *, seed: int | None = None, noise=None,
         progress: bool = True,
     ) -> Tensor:  # fmt: skip
-        """Images between x1 and x2 (Ho et al., section 4.3): see `ms_ddpm.samplers.interpolate`."""
+        """Images between x1 and x2 (Ho et al., section 4.4): see `ms_ddpm.samplers.interpolate`."""
         return discrete.interpolate(self, x1, x2, t, lam, seed=seed, noise=noise, progress=progress)

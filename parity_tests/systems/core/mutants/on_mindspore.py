@@ -43,6 +43,12 @@ REVERSE = (
      edit(D + "p_sample", ("t > 0", "t >= 0")), "verdict: noise at t = 0"),
     ("learned fraction not mapped to [0, 1]", "step/p_sample-*-learned-*",
      edit(D + "learned_log_variance", ("(variance + 1) * 0.5", "variance")), "Nichol & Dhariwal, eq. 15"),
+    ("DDIM's sigma without eta", "step/ddim*",
+     edit(P + "maths.schedules:ddim_row", ("sigma = eta * math.sqrt(", "sigma = math.sqrt(")), "Song et al., eq. 16"),
+    ("DDIM's noise added to a direction of full length", "step/ddim*",
+     edit(P + "maths.schedules:ddim_row", ("1 - abar_next - sigma**2", "1 - abar_next")), "Song et al., eq. 12"),
+    ("DDIM's noise subtracted", "step/ddim*",
+     edit(D + "ddim_step", ("+ noise * of_noise", "- noise * of_noise")), "Song et al., eq. 12"),
 )
 NORMS = (
     ("RMSNorm without sqrt(C)", "layers/rms_norm-*",
