@@ -1,8 +1,8 @@
 """The float64 oracle of the diffusion mathematics, by which both frameworks are judged.
 
 What several systems need stands here, what one needs in its folder: `parity_tests.systems`. In schedules.py
-the tables, and DDIM's coefficients; in process.py the forward process; in diffusion.py reverse steps, losses and chains;
-in bound.py the terms of the variational bound; in layers.py layers; in training.py the optimizer and the average.
+the tables, and DDIM's coefficients; in process.py the forward process; in diffusion.py reverse steps, losses and
+chains; in bound.py the terms of the variational bound; in layers.py layers; in training.py optimizer and average.
 
 numpy alone, float64 throughout, written from the papers and not from either implementation: two copies of one mistake
 agree. Where algebra leaves a choice the route here is not the usual one (alphas_cumprod is exp of a sum of
