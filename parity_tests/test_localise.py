@@ -100,29 +100,26 @@ def test_every_layer_is_looked_at_from_every_side(clean, name, candidate):
     layers = clean(name, candidate)
     unseen = {side: [layer.path for layer in layers if getattr(layer, side) is None] for side in SIDES}
     time = ["time_mlp", "time_mlp.embedding"]  # times are whole numbers
-    conditioned = [layer.path for layer in layers if layer.path.endswith("block1.norm")]  # ours scales and shifts too
-    assert (len(conditioned), len(layers) > 120) == (11, True)
-    if candidate == "kernels":
-        joined = joined_by_kernels(layers, name)
-        with_residual = [layer.path for layer in layers if re.search(r"attn$|block\d?\.block2$", layer.path)]
-        assert len(with_residual) == 5 + 11
-        assert {side: sorted(paths) for side, paths in unseen.items()} == {
-            "own": sorted(joined), "own_backward": sorted(joined + time[1:]), "inherited_backward": time[1:],
-            "received": sorted(joined + time), "inherited": sorted(joined + with_residual),
-        }  # fmt: skip
-        return
-    assert unseen == {
-        "own": [], "own_backward": time[1:], "inherited_backward": time[1:], "received": time,
-        "inherited": conditioned if candidate == "mindspore" else [],
+    assert len(layers) > 120
+    # Ours does in one call: a block's norm and the SiLU behind it, attention or a second block and its residual.
+    norms_of_blocks, unshuffling = norms_done_with_others(layers, name)
+    with_residual = [layer.path for layer in layers if re.search(r"attn(\.out_norm)?$|block\d?\.block2$", layer.path)]
+    assert len(with_residual) == 5 + 11 + {"unet_2_3": 2, "unet_2022": 4}[name]
+    joined = norms_of_blocks + (unshuffling if candidate == "kernels" else [])
+    if candidate == "torch":
+        joined, with_residual = [], []
+    alone = joined if candidate == "kernels" else []  # without kernels a norm can still be called by itself
+    assert {side: sorted(paths) for side, paths in unseen.items()} == {
+        "own": sorted(alone), "own_backward": sorted(alone + time[1:]), "inherited_backward": time[1:],
+        "received": sorted(joined + time), "inherited": sorted(joined + with_residual),
     }  # fmt: skip
 
 
-def joined_by_kernels(layers, name):
-    """The layers that a kernel does together with another: norms of blocks, attention's last norm, the unshuffling."""
-    pattern = r"block[12]\.norm$|out_norm$" + (r"|^downs\.0\.resample\.conv$" if name == "unet_2_3" else "")
-    found = [layer.path for layer in layers if re.search(pattern, layer.path)]
-    assert len(found) == 2 * 11 + {"unet_2_3": 2 + 1, "unet_2022": 4}[name]
-    return found
+def norms_done_with_others(layers, name):
+    """Layers done together with another: norms of blocks and, by a kernel, the convolution of the unshuffling."""
+    norms = [layer.path for layer in layers if re.search(r"block[12]\.norm$", layer.path)]
+    assert len(norms) == 2 * 11
+    return norms, ["downs.0.resample.conv"] if name == "unet_2_3" else []
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -240,7 +237,7 @@ KERNEL_FAULTS = {  # what is wrong around the kernels: (network, mutant, first c
         "downs.0.block1", "final_res_block"),
     "a norm between kernels": (
         "unet_2022", "ChannelLayerNorm", "construct", lambda f, self, x, *more: f(self, x, *more) * (1 + 1e-4),
-        "downs.0.attn.norm", "ups.1.attn.norm"),
+        "downs.0.attn.norm", "ups.1.attn.out_norm"),
 }  # fmt: skip
 
 

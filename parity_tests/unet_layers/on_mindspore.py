@@ -113,7 +113,9 @@ class MindSporeSide:
         names = {name: self.names[f"{path}.{name}"].removeprefix(prefix) for name, _ in cell.parameters_and_names()}
         load(cell, inputs, names)
         args = [(name, tensor(inputs[name])) for name in arguments_of(path) if name in inputs]
-        args = [(name, ops.cast(v, self.half) if name in self.halves.get(path, ()) else v) for name, v in args]
+        halves = self.halves.get(path, set())
+        halves = halves | {"shift"} if "scale" in halves else halves  # which came in one with it
+        args = [(name, ops.cast(v, self.half) if name in halves else v) for name, v in args]
         positions = tuple(i for i, (name, _) in enumerate(args) if name != "time")
         call = _CALLS.get(kind_of(path), _plain)(cell)
         if self.kernels:
