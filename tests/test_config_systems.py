@@ -87,6 +87,18 @@ def test_help_of_a_recipe_is_of_its_system(train_script, capsys):
     assert "--dim " not in shown
 
 
+def test_help_shows_defaults_as_one_types_them():
+    shown = [keys.in_brackets(value) for value in (64, [1, 2, 4], True, False, None, {}, "", "digits", 0.0)]
+    assert shown == [" [64]", " [1 2 4]", " [yes]", " [no]", "", "", "", " [digits]", " [0.0]"]
+
+
+def test_a_flag_that_is_not_there_names_the_nearest(train_script, capsys):
+    with pytest.raises(SystemExit) as left:
+        train_script.main(["--train_lrr", "3"])
+    assert left.value.code == 2
+    assert "unrecognized arguments: --train_lrr 3; did you mean --train_lr?" in capsys.readouterr().err
+
+
 def test_every_key_that_a_builder_reads_is_one_of_its_system():
     """What the builders' sources read of a configuration, against the classes."""
     for system in registry.names():

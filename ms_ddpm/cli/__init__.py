@@ -7,6 +7,7 @@ scripts/NAME.py. What it says of itself names the script, and `as_called` makes 
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import re
 import shlex
@@ -84,6 +85,9 @@ class Parser(argparse.ArgumentParser):
         return as_called(super().format_help())
 
     def error(self, message: str):
+        wrong = re.match(r"unrecognized arguments: (--\w+)", message)
+        near = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else []
+        message += f"; did you mean {near[0]}?" if near else ""
         self.exit(BAD_INPUT, f"error: {one_line(message)}; see {as_called(self.prog)} --help\n")
 
 

@@ -7,9 +7,9 @@
   python scripts/train.py --config configs/score_digits.yaml
   msrun --worker_num 2 --local_worker_num 2 scripts/train.py --distribute --config configs/digits.yaml
 
-A flag overrides the YAML file. The same command again continues the run where it stopped, bit for bit; Ctrl-C saves a
-checkpoint first. What is written to --output_dir: checkpoints/, samples/, log.jsonl, config.yaml, and classes.txt where
-folders are classes (--labels_from folders).
+Without --config and --dataset it is the recipe digits that is run. A flag overrides the YAML file. The same command
+again continues the run where it stopped, bit for bit; Ctrl-C saves a checkpoint first. What is written to --output_dir:
+checkpoints/, samples/, log.jsonl, config.yaml, and classes.txt where folders are classes (--labels_from folders).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -183,12 +184,16 @@ def build_parser(system: str | None) -> Parser:
     usage = "train.py [--config FILE] [--system NAME] [--KEY VALUE ...]"
     parser = Parser(prog="train.py", usage=usage, description=__doc__)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below, or a recipe's name")
-    there_are = "; ".join(f"{name}: {registry.get(name).summary}" for name in registry.names())
-    parser.epilog = f"Systems (--system NAME --help shows the options of one): {there_are}."
+    there_are = "\n".join(f"  {name:13} {registry.get(name).summary}" for name in registry.names())
+    parser.epilog = (
+        f"systems (--system NAME --help shows the options of one):\n{there_are}\n\nrecipes (--config NAME):\n"
+        + textwrap.fill(" ".join(recipes()), 100, initial_indent="  ", subsequent_indent="  ")
+    )
     chosen = system or DEFAULT_SYSTEM
-    own = parser.add_argument_group(f"the system {chosen} (names as in the YAML file, defaults in brackets)")
-    add_options(own, list(own_fields(chosen)), chosen)
-    add_options(parser.add_argument_group("every system"), list(SHARED), chosen)
+    brackets = "in brackets what holds where neither a flag nor the recipe says it"
+    shared = parser.add_argument_group("every system", f"Names as in the YAML file; {brackets}.")
+    add_options(shared, list(SHARED), chosen)
+    add_options(parser.add_argument_group(f"the system {chosen}"), list(own_fields(chosen)), chosen)
     others = [name for name in all_fields() if name not in SHARED and name not in own_fields(chosen)]
     add_options(parser, others, hidden=True)  # `resolve` says whose they are
     return parser

@@ -48,6 +48,15 @@ def default_of(field: dataclasses.Field) -> Any:
     return field.default if field.default is not dataclasses.MISSING else field.default_factory()
 
 
+def in_brackets(default: Any) -> str:
+    """The end of a key's help: its ``default`` as one would type it; nothing for None and what is empty."""
+    if default is None or default in ([], {}, ""):
+        return ""
+    if isinstance(default, bool):
+        return " [yes]" if default else " [no]"
+    return f" [{' '.join(map(str, default)) if isinstance(default, (list, tuple)) else default}]"
+
+
 def read_value(field: dataclasses.Field, value: Any) -> Any:
     """``value`` of a key, in its type. Raises UserError where it does not fit."""
     name, meta = field.name, field.metadata
@@ -80,7 +89,7 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[dataclasses.Fiel
         kind, help = f.metadata["kind"].rstrip("?"), f.metadata["help"].replace("%", "%%")
         options: dict[str, Any] = {
             "default": argparse.SUPPRESS,
-            "help": argparse.SUPPRESS if hidden else f"{help} [{default_of(f)}]",
+            "help": argparse.SUPPRESS if hidden else f"{help}{in_brackets(default_of(f))}",
             "dest": f.name,
         }
         if kind == "bool":

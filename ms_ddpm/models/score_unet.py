@@ -84,7 +84,7 @@ class TimeScoreNet(KernelNet):
         if min(height, width) < self.smallest:
             raise UserError(
                 f"image size {height}x{width} is too small for {type(self).__name__}: "
-                f"both sides must be at least {self.smallest}"
+                f"both sides must be at least {self.smallest}; give a larger image_size"
             )
 
     def embed(self, t: Tensor) -> Tensor:
