@@ -385,6 +385,8 @@ def test_what_is_no_knowledge_of_a_system_is_let_be():
 
 
 def test_a_cell_that_draws_nothing_trains_without_pictures_and_sample_py_says_so(mindspore):
+    from mindspore import Tensor
+
     from ms_ddpm.samplers.drawing import check_request
     from ms_ddpm.systems.sample import rows_of_classes
     from ms_ddpm.trainable import Trainable
@@ -394,7 +396,7 @@ def test_a_cell_that_draws_nothing_trains_without_pictures_and_sample_py_says_so
 
     class Plain(Trainable):
         def sample(self, batch_size, **options):
-            return np.zeros((batch_size, 1, 2, 2), np.float32)
+            return Tensor(np.zeros((batch_size, 1, 2, 2), np.float32))
 
     some = config.Config()
     assert rows_of_classes(Silent(), some) is None

@@ -19,6 +19,7 @@ EAGER = ("tables", "times", "ema", "clip", "roundtrip")  # kinds that compile li
 GRAPHS = (  # the only others that it compiles here
     "training/loss-pred_v-l2-fixed-selfcond-graph",
     "step/p_mean_variance-pred_noise-learned-selfcond-clip",
+    "step/ddim-pred_v-plain-eta0.5",
 )
 
 

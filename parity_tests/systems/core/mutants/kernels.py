@@ -9,7 +9,6 @@ from .watched import made
 P = "ms_ddpm."
 C, K, F = P + "ops.conv_kernels:", P + "ops.kernels:", P + "ops.by_kernels:"
 L = P + "nn.layers:"
-PRODUCT = "self.product(x, self.prepared_weight(), self.bias)"
 BPROP_BIAS = "return data(dout, w, x), dw, db"
 
 # fmt: off
@@ -17,7 +16,9 @@ ROWS = (  # name, place, bug, source
     ("convolution's bias gets no gradient", "layers/conv7-*-kernels-vjp-*",
      edit(C + "conv", (BPROP_BIAS, "return data(dout, w, x), dw, ops.zeros_like(db)")), "a gradient left out"),
     ("convolution's bias not added", "layers/conv7-*-kernels-*",
-     edit(L + "Affine.affine", (PRODUCT, "self.product(x, self.prepared_weight(), 0 * self.bias)")),
+     edit(F + "conv", ("return conv_kernels.conv(kernel_size, stride, bias, None if divides else padding)",
+          "product = conv_kernels.conv(kernel_size, stride, bias, None if divides else padding); "
+          "return (lambda x, w, b: product(x, w, 0 * b)) if bias else product")),
      "mindspore: Conv2d has no bias by default"),
     ("weights' gradient with rows and columns exchanged", "layers/conv7-*-kernels-vjp-*",
      edit(C + "conv", (BPROP_BIAS, "return data(dout, w, x), dw.swapaxes(2, 3), db")), "verdict: transposed"),
@@ -29,9 +30,6 @@ ROWS = (  # name, place, bug, source
      edit(L + "Conv2d.construct", ("self.affine(x)",
           "self.affine(ops.concat((x[:, :, 1:], x[:, :, :1]), 2) if self.geometry[1] == 2 else x)")),
      "padding on the other side"),
-    ("weights not standardised", "layers/weight_standardized_conv-*-kernels-*",
-     edit(L + "Affine.affine", (PRODUCT, "self.product(x, self.weight, self.bias)")),
-     "what precedes the kernel forgotten"),
     ("2x2 squares read down the columns", "layers/downsample_unshuffle-*-kernels-*",
      edit(F + "unshuffled", ("(weight.shape[0], -1, 2, 2))", "(weight.shape[0], -1, 2, 2)).swapaxes(2, 3)")),
      "mindspore: space-to-depth's order"),
@@ -76,8 +74,6 @@ ROWS = (  # name, place, bug, source
     ("dropout numbers its elements as they lie in memory", "layers/block_dropout-*-kernels-*",
      edit(F + "numbering", ("numbers.reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1)", "numbers")),
      "one mask for both layouts"),
-    ("skip before what it joins", "network/unet_2_3-kernels-*",
-     edit(P + "models.unet:Stage.up", ("self.concat(x, skip1)", "self.concat(skip1, x)")), "order of a concatenation"),
     ("concatenation's gradients exchanged", "network/unet_2022-kernels-*",
      edit(K + "concat", ("return backward(dout, a, b)",
           "da, db = backward(dout, a, b); return (db, da) if da.shape == db.shape else (da, db)")),

@@ -33,6 +33,7 @@ PROCESS = (
     ("x_0 from v with the sign of eps", "maths/predict_start_from_v-*",
      edit(D + "predict_start_from_v", ("* x_t - ", "* x_t + ")), "Salimans & Ho 2022, appendix D"),
 )
+DDIM = "step/ddim-pred_v-plain-eta0.5"  # one graph of `bench.GRAPHS`
 REVERSE = (
     ("clip computed and thrown away", "step/p_sample-*-t*",
      edit(D + "interpret", ("x_start = ops.clamp", "ops.clamp")), "peers: the result of clip is dropped"),
@@ -43,11 +44,11 @@ REVERSE = (
      edit(D + "p_sample", ("t > 0", "t >= 0")), "verdict: noise at t = 0"),
     ("learned fraction not mapped to [0, 1]", "step/p_sample-*-learned-*",
      edit(D + "learned_log_variance", ("(variance + 1) * 0.5", "variance")), "Nichol & Dhariwal, eq. 15"),
-    ("DDIM's sigma without eta", "step/ddim*",
+    ("DDIM's sigma without eta", DDIM,
      edit(P + "maths.schedules:ddim_row", ("sigma = eta * math.sqrt(", "sigma = math.sqrt(")), "Song et al., eq. 16"),
-    ("DDIM's noise added to a direction of full length", "step/ddim*",
+    ("DDIM's noise added to a direction of full length", DDIM,
      edit(P + "maths.schedules:ddim_row", ("1 - abar_next - sigma**2", "1 - abar_next")), "Song et al., eq. 12"),
-    ("DDIM's noise subtracted", "step/ddim*",
+    ("DDIM's noise subtracted", DDIM,
      edit(D + "ddim_step", ("+ noise * of_noise", "- noise * of_noise")), "Song et al., eq. 12"),
 )
 NORMS = (
@@ -64,6 +65,10 @@ NORMS = (
      "mindspore: var/std"),
 )
 CONVOLUTIONS = (
+    ("weights not standardised", "layers/weight_standardized_conv-*",
+     edit(L + "WeightStandardizedConv2d.prepared_weight",
+          ("(centred / ops.sqrt(variance)).reshape(shape)", "self.weight")),
+     "what precedes the product forgotten"),
     ("convolution without its bias", "layers/conv7-*",
      edit(F + "_with_bias", ("_add_bias(product(x, weight, *size), bias)",
                              "product(x, weight, *size) + 0 * bias.sum()")),
@@ -107,6 +112,8 @@ ATTENTION = (
 NETWORK = (
     ("skips of a stage in the order they were left", "network/unet_2_3-*",
      edit(U + "Unet.construct", ("skips[-1], skips[-2]", "skips[-2], skips[-1]")), "order of the skips"),
+    ("skip before what it joins", "network/unet_2_3-*",
+     edit(U + "Stage.up", ("self.concat(x, skip1)", "self.concat(skip1, x)")), "order of a concatenation"),
     ("previous estimate after the image", "network/self_condition-*",
      edit(U + "Unet.construct", ("(x_self_cond, x)", "(x, x_self_cond)")), "order of a concatenation"),
     ("final_res_block of width 2 * dim", "network/init_dim-*",
