@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -66,7 +67,7 @@ def test_its_keys_and_options_are_its_own(installed, tmp_path):
     shown = run(installed, "train.py", "--system", "flow", "--help")
     assert "--arms INT" in shown
     assert "--dim " not in shown
-    assert "flow: rectified flow on points of a spiral" in shown
+    assert re.search(r"^  flow +rectified flow on points of a spiral$", shown, re.MULTILINE)
     words = "arms is 3, but it belongs to the system flow, and system is score; leave it out, or set system: flow"
     assert words in run(installed, "train.py", "--system", "score", "--arms", 3, code=2)
     assert "arms is '13', expected at most 12" in run(installed, "train.py", "--system", "flow", "--arms", 13, code=2)
