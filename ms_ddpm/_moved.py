@@ -9,7 +9,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -50,7 +49,7 @@ MOVED = {
     "labels": "data.labels",
     "latent": "systems.latent.latent_diffusion",
     "latents": "systems.latent.latents",
-    "layouts": "nn.layouts",
+    "layouts": "config.layouts",
     "likelihood": "maths.likelihood",
     "looking": "pictures.looking",
     "lr_schedules": "training.lr_schedules",
@@ -105,7 +104,7 @@ MOVED = {
 }
 
 
-class OldNames(MetaPathFinder, Loader):
+class OldNames:
     """Finds the modules of ``package`` that have moved.
 
     Args:

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from ms_ddpm import checkpoint
+from ms_ddpm.config.layouts import LAYOUTS
 from ms_ddpm.errors import UserError
-from ms_ddpm.nn.layouts import LAYOUTS
 from ms_ddpm.storage import torch_files
 from ms_ddpm.systems.diffusion import torch_releases
 

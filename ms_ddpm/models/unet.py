@@ -1,7 +1,7 @@
 """The time-conditioned U-Net of DDPM, in the layouts of denoising-diffusion-pytorch's releases.
 
 ``norm="rms", downsample="unshuffle"`` is the network of its release 2.3; ``norm="group", downsample="conv"`` the 2022
-one, which the MindSpore port of DDPM was made from; `ms_ddpm.nn.layouts` lists those between. Weights move to and from
+one, which the MindSpore port of DDPM was made from; `config.layouts` lists those between. Weights move to and from
 PyTorch with `ms_ddpm.storage.convert`.
 """
 
@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..config.layouts import LAYOUTS, NORMS
 from ..errors import UserError
 from ..maths.random import host_rng
 from ..nn.attention import Attention, LinearAttention
@@ -21,7 +22,6 @@ from ..nn.blocks import ResnetBlock, Upsample
 from ..nn.blocks import downsample as make_downsample
 from ..nn.embeddings import FourierPosEmb, SinusoidalPosEmb
 from ..nn.layers import Conv2d, KernelNet, Linear
-from ..nn.layouts import LAYOUTS, NORMS
 from ..ops import by_operators
 from ..ops.placed import Placed
 from ..storage.fingerprint import remembers
@@ -98,7 +98,7 @@ class Unet(KernelNet):
             only) chooses softmax attention over linear attention.
         flash_attn: softmax attention in blocks, without the (n, n) matrix.
         norm: "rms" (2.3 layout), "group" (2022 layout: weight standardisation, GroupNorm, linear attention everywhere
-            but in the middle), or another of `ms_ddpm.nn.layouts`.
+            but in the middle), or another of `ms_ddpm.config.layouts`.
         downsample: "unshuffle" (2.3) or "conv" (2022: 4x4, stride 2).
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
         use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).

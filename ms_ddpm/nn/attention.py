@@ -7,12 +7,12 @@ from types import ModuleType
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from ..config.layouts import LAYOUTS
 from ..maths.random import normal
 from ..ops import by_operators
 from ..ops.by_operators import NUM_MEM_KV
 from ..ops.placed import Placed
 from .layers import Conv2d
-from .layouts import LAYOUTS
 from .norms import ChannelLayerNorm, RMSNorm
 
 

@@ -7,11 +7,11 @@ from types import ModuleType
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..config.layouts import LAYOUTS
 from ..ops import by_operators
 from ..ops.dropout import HashDropout
 from ..ops.placed import Placed
 from .layers import Conv2d, Linear, WeightStandardizedConv2d
-from .layouts import LAYOUTS
 from .norms import GroupNorm, RMSNorm
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...config import Config
 from ...config.keys import MAX_STEPS, key
-from ...nn.layouts import NORMS
+from ...config.layouts import NORMS
 
 
 @dataclass

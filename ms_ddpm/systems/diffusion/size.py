@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from ...config import image_sides
+from ...config.layouts import LAYOUTS
 from ...errors import UserError
-from ...nn.layouts import LAYOUTS
 from ..sizes import conv
 from .config import DiffusionConfig
 

@@ -15,11 +15,11 @@ import numpy as np
 from mindspore import nn
 
 from ...config import FIELDS, from_mapping, read_value
+from ...config.layouts import LAYOUTS
 from ...errors import UserError, reason_of
 from ...maths import schedules
 from ...models.unet import Unet
 from ...nn.attention import Attention, LinearAttention
-from ...nn.layouts import LAYOUTS
 from ...storage.torch_side import TABLE_TOLERANCE, Said, TorchSide
 from . import torch_releases
 from .config import DiffusionConfig
