@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 
 MOVED = {
     "_datasets": "data.datasets",
@@ -105,37 +105,41 @@ MOVED = {
 
 
 class OldNames:
-    """Finds the modules of ``package`` that have moved.
+    """Python's finder and loader of modules that have moved.
 
     Args:
-        package: whose modules they are.
-        moved: old name -> new name, both below ``package``.
+        moved: old name -> new name, both whole. What is below a package moved with it.
     """
 
-    def __init__(self, package: str, moved: Mapping[str, str]):
-        self.moved = {f"{package}.{old}": f"{package}.{new}" for old, new in moved.items()}
+    def __init__(self, moved: Mapping[str, str]):
+        self.moved = moved
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Python's question for a module; None for all that have not moved."""
-        if fullname not in self.moved:
-            return None
-        message = f"{fullname} is {self.moved[fullname]} now; the old name goes in the next release"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-        return ModuleSpec(fullname, self)
+    def new_name(self, name: str) -> str:
+        """What the module ``name`` is called now; "" where that is its name."""
+        old, below = name, ""
+        while old and old not in self.moved:
+            old, dot, last = old.rpartition(".")
+            below = f"{dot}{last}{below}"
+        return self.moved[old] + below if old else ""
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module itself, imported by its new name."""
-        module = importlib.import_module(self.moved[spec.name])
-        self.own_spec = module.__spec__  # which importlib overwrites next
-        return module
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """A spec for an old name; asked before folders are looked into."""
+        return ModuleSpec(name, self) if self.new_name(name) else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An empty one will do, which `exec_module` replaces."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already."""
-        module.__spec__ = self.own_spec
+        """Puts the module of the new name in the place of ``module``, and says so."""
+        old, new = module.__name__, self.new_name(module.__name__)
+        warnings.warn(f"{old} is {new} now; the old name goes in the next release", DeprecationWarning, stacklevel=2)
+        sys.modules[old] = importlib.import_module(new)
+
+    def get_code(self, name: str) -> CodeType:
+        """What ``python -m`` runs."""
+        return compile(f"import runpy\nrunpy.run_module({self.new_name(name)!r}, None, '__main__', True)", name, "exec")
 
 
 def install() -> None:
     """From now on old names are found, before Python looks for files."""
-    sys.meta_path.insert(0, OldNames(__package__, MOVED))
+    sys.meta_path.insert(0, OldNames({f"{__package__}.{old}": f"{__package__}.{new}" for old, new in MOVED.items()}))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-import warnings
-from importlib.abc import Loader, MetaPathFinder
-from importlib.util import spec_from_loader
-from types import CodeType, ModuleType
+
+from ms_ddpm._moved import OldNames
 
 HERE, SYSTEMS = "parity_tests.", "parity_tests.systems."
 MOVED = {  # name in this package -> new name; what is below a package moved with it
@@ -46,33 +43,4 @@ MOVED = {  # name in this package -> new name; what is below a package moved wit
 }
 
 
-def new_name(name: str) -> str:
-    """What the module ``name`` is called now; "" where that is its name."""
-    old, below = name.removeprefix(HERE), ""
-    while old and name.startswith(HERE):
-        if old in MOVED:
-            return MOVED[old] + below
-        old, _, last = old.rpartition(".")
-        below = f".{last}{below}"
-    return ""
-
-
-class Finder(MetaPathFinder, Loader):
-    """Finds old names, and puts the modules that have the new ones in their places."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """A spec for an old name; asked before folders are looked into."""
-        return spec_from_loader(name, self) if new_name(name) else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        """One module under two names: what is patched in one is patched in the other."""
-        old, new = module.__name__, new_name(module.__name__)
-        warnings.warn(f"{old} is {new} now, and goes in the next release", DeprecationWarning, stacklevel=2)
-        sys.modules[old] = importlib.import_module(new)
-
-    def get_code(self, name: str) -> CodeType:
-        """What ``python -m`` runs."""
-        return compile(f"import runpy\nrunpy.run_module({new_name(name)!r}, None, '__main__', True)", name, "exec")
-
-
-sys.meta_path.insert(0, Finder())
+sys.meta_path.insert(0, OldNames({HERE + old: new for old, new in MOVED.items()}))

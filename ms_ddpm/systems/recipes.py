@@ -15,10 +15,7 @@ from ..storage import checkpoint
 from ..storage.weights import read_weights
 from ..trainable import said_by
 
-
-def image_shape(config: Config) -> tuple[int, int]:
-    """(height, width) of the configuration's images."""
-    return image_sides(config)
+image_shape = image_sides  # its older name
 
 
 def build(config: Config) -> nn.Cell:
