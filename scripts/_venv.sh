@@ -20,7 +20,9 @@ make_venv() {
     echo "making $dir with $("$python" --version)"
     "$python" -m venv "$dir" || return 2
   fi
-  # --no-compile: Python compiles what is imported when it is, and most of 13,000 modules never are: a minute less.
+  # --no-compile: Python compiles what is imported when it is, and most of 13,000 modules never are: a minute less. It
+  # must then be let to keep what it compiled (containers often forbid it), or each start of a process costs 5 s more.
+  unset PYTHONDONTWRITEBYTECODE
   echo "installing ms_ddpm[$extras]; MindSpore is a download of 800 MB the first time"
   "$dir/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$extras]" || return 2
 }
