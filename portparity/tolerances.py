@@ -12,6 +12,7 @@ from .errors import HarnessError
 DEFAULTS = {
     "ratio": {"K": 4.0, "F": 4.0},
     "layers": {"K": 8.0},
+    "check": {"K": 4.0, "F": 8.0},  # `check`, which runs the reference nine times
     "envelope": {"K": 8.0},
     "ulp": {"limit": 1.0},
     "unit": {
@@ -63,5 +64,5 @@ def tolerance(precision: str = "float32", rule: str = "ratio") -> Tolerance:
     """
     numbers = read()
     of_class = {} if rule == "envelope" else numbers.get("class", {}).get(precision, {})
-    ratio = numbers["ratio"] | numbers.get(rule, {}) | of_class
+    ratio = numbers["ratio"] | numbers.get(rule, DEFAULTS.get(rule, {})) | of_class
     return Tolerance(ratio["K"], ratio["F"], numbers["unit"][precision], numbers["ulp"]["limit"])

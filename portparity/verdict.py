@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from .dtypes import dtype_of
 from .tolerances import Tolerance
 
 Arrays = Mapping[str, np.ndarray]
@@ -81,8 +82,6 @@ def _structure(found: TensorVerdict, candidate: np.ndarray, reference: np.ndarra
     """What is wrong before any number is looked at, or ""."""
     if candidate.shape != reference.shape:
         return f"shape {candidate.shape}, expected {reference.shape}"
-    if candidate.dtype != reference.dtype:
-        return f"dtype {candidate.dtype}, expected {reference.dtype}"
     for kind, test in (("NaN", np.isnan), ("Inf", np.isposinf), ("-Inf", np.isneginf)):
         if candidate.dtype.kind == "f" and not np.array_equal(test(candidate), test(reference)):
             ours, theirs = int(test(candidate).sum()), int(test(reference).sum())
@@ -223,10 +222,13 @@ def judge_tensor(
         rule: a key of `RULES`.
         scale: magnitudes of the larger operand, where the result is a difference; default the truth.
     """
+    found = TensorVerdict(name, shape=np.shape(candidate), dtype=dtype_of(np.asanyarray(candidate)))
+    expected = dtype_of(np.asanyarray(references[0]))
     candidate = np.asarray(candidate)
     references = [np.asarray(r) for r in references]
-    found = TensorVerdict(name, shape=candidate.shape, dtype=str(candidate.dtype))
     problem = _structure(found, candidate, references[0])
+    if not problem and found.dtype != expected:
+        problem = f"dtype {found.dtype}, expected {expected}"
     truth = np.asarray(truth)
     if not problem and truth.shape != candidate.shape:
         problem = f"shape {candidate.shape}, and the float64 value has {truth.shape}"

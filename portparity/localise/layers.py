@@ -155,6 +155,7 @@ def localise_layers(
     *,
     precision: str = "float32",
     around: Callable[[], AbstractContextManager] = nullcontext,
+    allowed: Tolerance | None = None,
 ) -> list[Layer]:
     """Judges layers of any model in any pair of frameworks.
 
@@ -178,13 +179,14 @@ def localise_layers(
         taps: in order of computation.
         precision: a class of tolerances.toml.
         around: a context entered around all of the candidate's runs, and none of the others; a mutant, for example.
+        allowed: the numbers of the verdict, where they are not those of the class.
 
     Returns:
         One Layer per tap. A candidate that raises has an infinite error, and the message says what it raised.
     """
     with around(), np.errstate(all="ignore"):
         produced = [(_attempt(tap.own), _attempt(tap.inherited)) for tap in taps]
-    allowed = tolerance(precision, "layers")
+    allowed = allowed or tolerance(precision, "layers")
     return [_layer(tap, *both, allowed) for tap, both in zip(taps, produced, strict=True)]
 
 

@@ -1,0 +1,101 @@
+"""`portparity.check`: a right port agrees, and each fault is said where it is."""
+
+import numpy as np
+import pytest
+import torch
+
+from portparity import check
+from portparity.errors import HarnessError
+from portparity.sides.mapping import Unpaired
+
+from .models import sentence
+
+PYNATIVE = {"modes": ("pynative",)}
+STILL = {**PYNATIVE, "training": False}
+
+
+@pytest.fixture(scope="module")
+def right():
+    return check(sentence.Sentence, sentence.Port, sentence.inputs())
+
+
+def test_a_right_port_agrees_in_everything(right):
+    assert right.agrees, str(right)
+    assert right.first_culprit is None
+    parts = {outcome.id for outcome in right.outcomes}
+    assert parts == {
+        "forward (pynative)", "gradients (pynative)", "forward (graph)", "gradients (graph)", "layers",
+        "training mode", "dropout layers", "dropout", "optimizer step",
+    }  # fmt: skip
+    assert {layer.path for layer in right.layers} == {
+        "embed", "conv", "bn", "drop", "k", "q", "v", "norm", "act", "out",
+    }  # fmt: skip
+    assert right.left_out == {}
+
+
+def failed(report):
+    return {outcome.id for outcome in report.outcomes if outcome.verdict != "agree"}
+
+
+def test_another_rate_of_dropout_shows_in_training_alone():
+    report = check(sentence.Sentence, sentence.with_fault(dropout=0.1), sentence.inputs(), **PYNATIVE)
+    assert failed(report) == {"dropout layers", "dropout"}
+    assert "drop: it drops 0.1" in str(report)
+
+
+def test_another_momentum_shows_in_the_running_statistics_alone():
+    report = check(sentence.Sentence, sentence.with_fault(momentum=0.1), sentence.inputs(), **PYNATIVE)
+    assert failed(report) == {"training mode"}
+    assert "buffer.bn.running_" in str(report)
+
+
+def test_an_epsilon_is_found_in_its_layer():
+    report = check(sentence.Sentence, sentence.with_fault(epsilon=1e-6), sentence.inputs(), **STILL)
+    assert report.first_culprit == "norm"
+
+
+def test_a_fault_between_two_layers_is_named_as_their_edge():
+    report = check(sentence.Sentence, sentence.with_fault(residual=1.001), sentence.inputs(), **STILL)
+    assert report.first_culprit == "v -> act"
+
+
+def test_a_gradient_that_is_stopped_is_named_as_an_edge():
+    report = check(sentence.Sentence, sentence.with_fault(stopped=True), sentence.inputs(), **STILL)
+    assert failed(report) == {"gradients (pynative)", "layers"}
+    assert report.first_culprit == "v -> act"
+
+
+def test_a_parameter_that_is_frozen_is_missed_by_name():
+    report = check(sentence.Sentence, sentence.with_fault(frozen=True), sentence.inputs(), **PYNATIVE)
+    assert "grad.weight.out.bias: missing in the candidate" in str(report)
+    assert "optimizer step" in failed(report)
+
+
+def test_the_models_given_are_left_as_they_were():
+    original, port = sentence.Sentence(), sentence.Port()
+    before = {name: value.clone() for name, value in original.state_dict().items()}
+    weight = port.out.weight.asnumpy().copy()
+    mean = port.bn.moving_mean.asnumpy().copy()
+    check(original, port, sentence.inputs(), **PYNATIVE)
+    assert all(torch.equal(value, before[name]) for name, value in original.state_dict().items())
+    np.testing.assert_array_equal(port.out.weight.asnumpy(), weight)
+    np.testing.assert_array_equal(port.bn.moving_mean.asnumpy(), mean)
+
+
+def test_what_cannot_be_paired_is_one_line_with_suggestions():
+    class Other(sentence.Port):
+        def __init__(self):
+            super().__init__()
+            self.head = self.out
+            del self.out
+            self.head.weight = sentence.ms.Parameter(sentence.ops.zeros((9, 16)), name="weight")
+
+    with pytest.raises(Unpaired) as error:
+        check(sentence.Sentence, Other, sentence.inputs())
+    assert "\n" not in str(error.value)
+    assert "head.weight (9, 16) has no counterpart; nearest: out.weight (8, 16)" in str(error.value)
+
+
+def test_an_original_that_does_not_run_is_named():
+    with pytest.raises(HarnessError, match="the original in double raised"):
+        check(sentence.Sentence, sentence.Port, {"tokens": np.zeros((2, 3), np.int64)})

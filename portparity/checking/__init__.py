@@ -1,0 +1,6 @@
+"""`portparity.check`: a PyTorch module and its port, two lines to a verdict."""
+
+from .check import check
+from .report import Report
+
+__all__ = ["Report", "check"]

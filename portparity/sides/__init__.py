@@ -1,0 +1,36 @@
+"""The frameworks of models under `portparity.check`: one module each, imported when a model of it is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import HarnessError
+from .side import Side
+
+
+def side_of(model: Any, precision: str = "") -> Side:
+    """The side of a model, or of the function without arguments that makes one: told by its class's base classes."""
+    made = model
+    if isinstance(model, type) or (callable(model) and not _framework(model) and not _takes_arrays(model)):
+        made = model()
+    framework = _framework(made)
+    if framework == "torch":
+        from .torch_side import TorchSide
+
+        return TorchSide(model if made is not model else made, precision or "float32")
+    if framework == "mindspore":
+        from .mindspore_side import MindSporeSide
+
+        return MindSporeSide(made, precision)
+    raise HarnessError(f"a {type(made).__name__} is no model that is known here: a PyTorch module, a MindSpore cell")
+
+
+def _framework(model: Any) -> str:
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
+    if "torch.nn.modules.module.Module" in bases:
+        return "torch"
+    return "mindspore" if "mindspore.nn.cell.Cell" in bases else ""
+
+
+def _takes_arrays(function: Any) -> bool:
+    return False
