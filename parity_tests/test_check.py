@@ -8,7 +8,7 @@ from portparity import check
 from portparity.errors import HarnessError
 from portparity.sides.mapping import Unpaired
 
-from .models import sentence
+from .models import pinned, sentence
 
 PYNATIVE = {"modes": ("pynative",)}
 STILL = {**PYNATIVE, "training": False}
@@ -99,3 +99,34 @@ def test_what_cannot_be_paired_is_one_line_with_suggestions():
 def test_an_original_that_does_not_run_is_named():
     with pytest.raises(HarnessError, match="the original in double raised"):
         check(sentence.Sentence, sentence.Port, {"tokens": np.zeros((2, 3), np.int64)})
+
+
+@pytest.mark.parametrize("name", ["Chain", "Frequencies"])
+def test_the_truth_is_double_where_the_original_says_float32(name):
+    """Its own error read 0 there, and a correct port differed."""
+    x = np.random.default_rng(0).standard_normal((5, 6) if name == "Chain" else 5, dtype=np.float32)
+    report = check(getattr(pinned, name), getattr(pinned, f"{name}Port"), [x * 10], **STILL)
+    assert report.agrees, str(report)
+    assert not [note for note in report.notes if "double" in note]
+
+
+class Detached(torch.nn.Module):
+    def forward(self, x):
+        return x * x.detach()
+
+
+class NotDouble(torch.nn.Module):
+    def forward(self, x):
+        return x + torch.from_numpy(np.float32(x.detach().numpy()) / np.float32(3))
+
+
+@pytest.mark.parametrize("original", [Detached, NotDouble])
+def test_a_truth_that_is_not_its_own_derivative_is_said(original):
+    x = np.random.default_rng(0).standard_normal((5, 6), dtype=np.float32)
+    report = check(original, original, [x], **STILL)
+    assert any("is not the derivative of its values" in note for note in report.notes), report
+
+
+def test_a_result_in_half_precision_differs():
+    report = check(sentence.Sentence, sentence.with_fault(narrow=True), sentence.inputs(), **STILL)
+    assert "y.logits: dtype float16, expected float32" in str(report)

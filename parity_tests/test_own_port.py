@@ -5,8 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+
+from portparity import bundles
+from portparity.errors import BundleError
+from portparity.ports import sources_of
 
 from .conftest import ROOT
 
@@ -82,3 +88,56 @@ def test_the_right_port_agrees_in_both_modes(tmp_path_factory):
         assert verdict == "agree", f"{mode}: {message}"
     assert said["culprit"] is None
     assert said["differ"] == ["norm", "act"]
+
+
+ORIGINAL = """
+import numpy as np
+
+SCALE = {scale}
+
+
+def inputs():
+    return {{"x": np.full((2, 3), {value}, np.float32)}}
+
+
+def make():
+    import torch
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return x * SCALE
+
+    return Net()
+"""
+
+
+def own_case(folder, scale=2.0, value=1.5):
+    """A case of an own port, whose original and inputs are as written now."""
+    from portparity import Case
+    from portparity.ports import port
+    from portparity.sides.places import loaded
+
+    (folder / "original.py").write_text(ORIGINAL.format(scale=scale, value=value))
+    sys.modules.pop("portparity_place_original", None)
+    make, inputs = (loaded(f"{folder / 'original.py'}:{name}") for name in ("make", "inputs"))
+    computation = port("own/net", lambda: {**inputs(), "cotangent": np.ones((2, 3), np.float32)}, make, None)
+    return Case("own/net", "3", replace(computation, sources=sources_of(make)))
+
+
+def test_a_bundle_of_an_own_port_is_refused_when_the_original_or_the_inputs_have_changed(tmp_path):
+    """With an empty spec the old bundle went on agreeing."""
+    bundles.source_hash.cache_clear()
+    case = own_case(tmp_path)
+    bundles.record_all([case], tmp_path / "bundles", "torch", flags={})
+    known = bundles.Recorded(tmp_path / "bundles", [case])(case.computation)
+    assert known.truth["y"][0, 0] == 3.0
+    for changed, why in (({"scale": 2.5}, "is stale"), ({"value": 1.25}, "is stale")):
+        bundles.source_hash.cache_clear()
+        now = own_case(tmp_path, **changed)
+        with pytest.raises(BundleError, match=why):
+            bundles.Recorded(tmp_path / "bundles", [now])(now.computation)
+    bundles.source_hash.cache_clear()
+    case = own_case(tmp_path)
+    other = replace(case.computation, inputs=lambda: {name: v + 1 for name, v in case.computation.inputs().items()})
+    with pytest.raises(BundleError, match="other inputs"):
+        bundles.Recorded(tmp_path / "bundles", [case])(other)

@@ -7,6 +7,7 @@ import pytest
 
 from parity_tests.cases import select
 from portparity import Case, Computation, judge, judge_tensor, run, tolerance
+from portparity.dtypes import as_bfloat16, dtype_of
 from portparity.errors import NothingRan
 from portparity.mutants.comparator import TAMPERINGS, outcome_of_tampering, sample
 from portparity.report.schema import exit_code
@@ -296,3 +297,17 @@ def test_a_rivals_threshold_is_the_published_one(rule, relative, verdict):
 def test_a_mean_does_not_see_a_permutation():
     x = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
     assert passes("mean, rtol 1e-7 (PaDiff default)", {"x": x[::-1]}, {"x": x})
+
+
+@pytest.mark.parametrize("narrow", [np.float16, "bfloat16", np.float64])
+def test_a_result_of_another_dtype_differs_though_its_numbers_are_right(narrow):
+    """float16 for float32 agreed as long as arrays were cast before they were judged."""
+    value = np.array([0.5, 1, 2], np.float32)
+    other = as_bfloat16(value) if narrow == "bfloat16" else value.astype(narrow)
+    pair = Computation(
+        "own/dtype", lambda: {"x": value}, truth=lambda i: {"y": i["x"].astype(np.float64)},
+        references=[lambda i: {"y": i["x"]}], candidates={"other": lambda i: {"y": other}},
+    )  # fmt: skip
+    (outcome,) = run([Case("own/dtype", "2", pair)], candidate="other")
+    assert outcome.verdict == "differ"
+    assert outcome.message == f"y: dtype {dtype_of(other)}, expected float32"

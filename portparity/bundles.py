@@ -217,7 +217,22 @@ class Recorded:
                 f"{self.folders[computation.key]} is stale: the case or its reference changed since it was recorded; "
                 "record it anew where the reference is installed"
             )
+        if not (computation.spec or self._same_inputs(computation, manifest)):
+            raise BundleError(
+                f"{self.folders[computation.key]} was recorded from other inputs than the case has now; record it anew"
+            )
         return known
+
+    @staticmethod
+    def _same_inputs(computation: Computation, manifest: Mapping) -> bool:
+        """Whether the inputs are those of the bundle. A spec says what they are; without one they must be compared.
+
+        Where they cannot be made, as the reference is not installed, the bundle's are all there is.
+        """
+        try:
+            return _hash_of(computation.inputs()) == manifest["inputs"]
+        except ImportError:
+            return True
 
 
 def known_or_run(computation: Computation, directory: Path) -> Record:

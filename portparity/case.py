@@ -33,7 +33,8 @@ class Computation:
             one draw the envelope of a free run.
         candidates: the legs that can be judged, by framework.
         rule: a key of `verdict.RULES`.
-        precision: a class of tolerances.toml.
+        precision: a class of tolerances.toml. "float16" and "bfloat16" are mixed precision, in which each framework
+            decides which results are halves; in the others an output of another dtype differs.
         scales: (inputs, truth) -> magnitudes of the larger operand by output name, where results are differences.
         spec: what defines the computation, as JSON; a bundle recorded from another spec is stale.
         sources: files and folders of the code that computes the inputs, the truth and the references; a bundle

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 
@@ -17,3 +19,12 @@ def as_bfloat16(values: np.ndarray) -> np.ndarray:
 def dtype_of(array: np.ndarray) -> str:
     """The dtype of the tensor whose numbers ``array`` holds."""
     return "bfloat16" if isinstance(array, BFloat16) else str(array.dtype)
+
+
+def widened(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Half precision as float32, which holds it exactly.
+
+    In mixed precision each framework decides which results are halves, and only the numbers are compared.
+    """
+    half = ("float16", "bfloat16")
+    return {name: np.asarray(v, np.float32) if dtype_of(v) in half else v for name, v in arrays.items()}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .case import Arrays
+from .dtypes import as_bfloat16
 
 HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 DTYPES = {"float64": torch.float64} | dict.fromkeys(("float32", "tf32", "hf32", *HALF), torch.float32)
@@ -31,10 +32,11 @@ def tensor(value: np.ndarray, dtype: str) -> torch.Tensor:
 
 
 def arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Tensors as arrays; half precision as float32, which holds it exactly."""
-    halves = tuple(HALF.values())
-    found = {name: v.detach().float() if v.dtype in halves else v.detach() for name, v in outputs.items()}
-    return {name: value.numpy().copy() for name, value in found.items()}
+    """Tensors as arrays of their own dtype, which the verdict compares; see `dtypes` for bfloat16."""
+    return {
+        name: as_bfloat16(v.detach().float().numpy()) if v.dtype == torch.bfloat16 else v.detach().numpy().copy()
+        for name, v in outputs.items()
+    }
 
 
 def load(module: torch.nn.Module, inputs: Arrays, dtype: str) -> None:

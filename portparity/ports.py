@@ -6,7 +6,10 @@ than one of its own.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,8 +103,17 @@ def port(
     references = (reference, *(perturbed(reference, i) for i in (0, 1)))
     return Computation(
         key, inputs, truth=torch_leg(theirs, "float64"), references=references,
-        candidates={"mindspore": mindspore_leg(ours, names, mode)}, rule="layers",
+        candidates={"mindspore": mindspore_leg(ours, names, mode)}, rule="layers", sources=sources_of(theirs, inputs),
     )  # fmt: skip
+
+
+def sources_of(*functions: Callable) -> tuple[Path, ...]:
+    """The files in which classes and functions are written: a bundle recorded by other code is stale."""
+    found = []
+    for function in functions:
+        with contextlib.suppress(TypeError, OSError):  # a partial, a notebook's cell
+            found.append(Path(inspect.getsourcefile(inspect.unwrap(function))).resolve())
+    return tuple(sorted({path for path in found if path.is_file()}))
 
 
 def layer_taps(

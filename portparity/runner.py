@@ -13,6 +13,8 @@ import numpy as np
 
 from .backends import why_not
 from .case import Arrays, Case, Computation
+from .classes import HALF
+from .dtypes import widened
 from .errors import HarnessError
 from .tolerances import tolerance
 from .verdict import AGREE, DIFFER, TensorVerdict, judge
@@ -72,12 +74,18 @@ def outcome_of(case: Case, produced: Arrays, known: Record) -> Outcome:
     """The verdict of ``case`` on what the candidate ``produced``."""
     computation = case.computation
     outcome = Outcome(case.id, case.tier, case.mode, computation.precision, computation.rule)
-    references = [case.select(r) for r in known.references]
+    select = case.select
+    if computation.precision in HALF:  # mixed precision
+
+        def select(arrays: Arrays) -> dict[str, np.ndarray]:
+            return widened(case.select(arrays))
+
+    references = [select(r) for r in known.references]
     if not references[0]:
         outcome.verdict, outcome.message = BROKEN, f"selects no output ({', '.join(case.outputs)})"
         return outcome
     outcome.tensors = judge(
-        case.select(produced),
+        select(produced),
         references,
         known.truth,
         tolerance(computation.precision, computation.rule),

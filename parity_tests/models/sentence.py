@@ -50,7 +50,8 @@ class Sentence(nn.Module):
 class Port(ms_nn.Cell):
     """The port that computes the same."""
 
-    dropout, momentum, epsilon, residual, stopped, frozen = 0.3, 0.9, 1e-5, 1.0, False, False
+    dropout, momentum, epsilon, residual = 0.3, 0.9, 1e-5, 1.0
+    stopped, frozen, narrow = False, False, False
 
     def __init__(self):
         super().__init__()
@@ -80,7 +81,8 @@ class Port(ms_nn.Cell):
         if self.stopped:
             attended = ops.stop_gradient(attended)
         h = h + attended * self.residual
-        return {"logits": self.out(self.act(h)), "pooled": h.mean(1)}
+        logits = self.out(self.act(h))
+        return {"logits": logits.astype(ms.float16) if self.narrow else logits, "pooled": h.mean(1)}
 
 
 def with_fault(**changed) -> type[Port]:

@@ -9,7 +9,8 @@ run, training behaviour, an optimizer's step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ from . import draws, sums
 from .layers import judge_layers
 from .report import Report
 from .training import judge_training
+from .truth import doubts
 from .words import said_by
 
 REFERENCES = 9  # runs of the original: with nine of them K = 4 raises no alarm, see docs/design/verdict.md
@@ -62,7 +64,9 @@ def check(
 
     Args:
         original: a PyTorch module, or better a function without arguments that makes one: it is then made again in
-            double, so that its tables are true as well. A module given is copied and stays as it is.
+            double, so that its tables are true as well. A module given is copied and stays as it is. A string,
+            "FILE.py:NAME" or "package.module:NAME", names either, and it then runs in processes of its own; so for
+            the port, whose graph gets a new process.
         port: a MindSpore cell, a PyTorch module (``torch.compile``), an ONNX file or session, a function of arrays; or
             a function without arguments that makes one.
         inputs: numpy arrays by argument name, or in order. None, numbers, booleans, tuples and dicts of arrays go too.
@@ -90,12 +94,13 @@ def check(
     try:
         bench.run_trusted(report)
         for mode in modes if bench.candidate.framework == "mindspore" else ("",):
-            report.outcomes += judge_whole(bench, mode, report)
+            with bench.fresh(port) if mode == "graph" else nullcontext(bench.candidate) as candidate:
+                report.outcomes += judge_whole(bench, candidate, mode, report)
         report.outcomes += judge_layers(bench, scales, report)
         if training:
             report.outcomes += judge_training(bench, steps, report)
     finally:
-        bench.candidate.give_back()
+        bench.close()
     report.seconds = time.perf_counter() - began
     return report
 
@@ -159,6 +164,25 @@ class Bench:
         self.reference.load(weights)
         self.candidate.load(self.pairs.to_ours(weights))
 
+    @contextmanager
+    def fresh(self, port: Any) -> Iterator[Side]:
+        """The port in a new process, where it is named by its place: what ran before must have no say in a graph."""
+        if not isinstance(port, str):
+            yield self.candidate
+            return
+        made = side_of(port, self.candidate.precision)
+        try:
+            made.load(self.pairs.to_ours(self.kept))
+            yield made
+        finally:
+            made.close()
+
+    def close(self) -> None:
+        """Leaves the models as they were, and ends their processes."""
+        self.candidate.give_back()
+        for side in (self.truth, self.reference, self.candidate):
+            side.close()
+
     def to_theirs(self, produced: Arrays, like: Arrays, report: Report) -> dict[str, np.ndarray]:
         """The port's results under the original's names."""
         return self.pairs.to_theirs(_same_names(produced, like, report), like)
@@ -170,6 +194,7 @@ class Bench:
         self.true_run = _attempt(
             "the original in double", lambda: self.truth.run(self.given, self.cotangents, tapped=True)
         )
+        report.notes += doubts(self.truth, self.given, self.kept, self.cotangents, self.true_run, self.seed)
         for given, kept in draws.neighbours(self.given, self.kept, self.precision, self.count, self.seed):
             self.reference.load(kept)
             run = _attempt("the original", lambda given=given: self.reference.run(given, self.cotangents, tapped=True))
@@ -190,13 +215,13 @@ class Bench:
             )
 
 
-def judge_whole(bench: Bench, mode: str, report: Report) -> list[Outcome]:
+def judge_whole(bench: Bench, candidate: Side, mode: str, report: Report) -> list[Outcome]:
     """Forward and every gradient of the whole model."""
     suffix = f" ({mode})" if mode else ""
     ids = (f"forward{suffix}", f"gradients{suffix}")
     began = time.perf_counter()
     try:
-        produced = bench.candidate.run(bench.given, bench.cotangents, mode=mode).arrays
+        produced = candidate.run(bench.given, bench.cotangents, mode=mode).arrays
     except Exception as error:
         said = said_by("the port", error)
         if mode == "graph":

@@ -6,7 +6,8 @@ Everywhere else both models are in evaluation mode, and there a dropout of 0.9 f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,16 @@ def judge_training(bench: Bench, steps: int, report: Report) -> list[Outcome]:
     return outcomes
 
 
+@contextmanager
+def behaving(side: Side, how: str) -> Iterator[None]:
+    """In it a model behaves as `Side.behave` says; before and after as in evaluation."""
+    side.behave(how)
+    try:
+        yield
+    finally:
+        side.behave("eval")
+
+
 def _batches(bench: Bench) -> list[Given]:
     """The arguments, and others like them: every float moved by half of its spread."""
     found = [bench.given]
@@ -56,7 +67,7 @@ def _batches(bench: Bench) -> list[Given]:
 def _after_batches(side: Side, batches: Sequence[Given], cotangents: Arrays) -> dict[str, np.ndarray]:
     """Outputs and gradients of the last batch in training mode without dropout, and what the buffers are then."""
     before = side.weights()
-    with side.training(noisy=False):
+    with behaving(side, "train without dropout"):
         for batch in batches[:-1]:
             side.run(batch, None)
         found = side.run(batches[-1], cotangents).arrays
@@ -127,7 +138,7 @@ def _dropout(bench: Bench, report: Report) -> list[Outcome]:
 def _rate(side: Side, path: str, given: Given) -> tuple[float, float, float]:
     """(share of zeros, its standard error, what is left of 1) of a dropout layer in training."""
     ones = Given(given.shape, [np.ones_like(v) if v.dtype.kind == "f" else v for v in given.arrays], given.names)
-    with side.training(noisy=True):
+    with behaving(side, "train"):
         found = [next(iter(side.run_layer(path, ones, None).values())) for _ in range(RUNS)]
     zeros = [float(np.mean(value == 0)) for value in found]
     left = np.concatenate([np.asarray(value, np.float64)[value != 0] for value in found])
@@ -165,7 +176,7 @@ def _spread(bench: Bench, report: Report) -> list[Outcome]:
 
 def _noisy_runs(side: Side, given: Given) -> dict[str, np.ndarray]:
     before = {name: kept.value for name, kept in side.weights().items()}
-    with side.training(noisy=True):
+    with behaving(side, "train"):
         runs = [side.run(given, None).arrays for _ in range(RUNS)]
     side.load(before)
     return {
@@ -204,13 +215,13 @@ def _steps(bench: Bench, count: int, report: Report) -> list[Outcome]:
         return []
     targets = {name: value for name, value in bench.cotangents.items()}
     rate = _rate_of_learning(bench)
-    truth = bench.truth.steps(bench.given, targets, count, rate)
+    truth = _stepped(bench.truth, bench.given, targets, count, rate)
     runs = []
     for given, kept in draws.neighbours(bench.given, bench.kept, bench.precision, bench.count, bench.seed):
         bench.reference.load(kept)
-        runs.append(bench.reference.steps(given, targets, count, rate))
+        runs.append(_stepped(bench.reference, given, targets, count, rate))
     try:
-        produced = bench.candidate.steps(bench.given, targets, count, rate)
+        produced = _stepped(bench.candidate, bench.given, targets, count, rate)
     except Exception as error:
         return [Outcome("optimizer step", "4", verdict=DIFFER, message=said_by("the port", error), ratio=math.inf)]
     renamed = {}
@@ -233,6 +244,11 @@ def _steps(bench: Bench, count: int, report: Report) -> list[Outcome]:
     numbers = tolerance(bench.precision, "envelope")
     verdicts = judge({"loss": produced["loss"]}, losses, {"loss": truth["loss"]}, numbers, rule="envelope")
     return [outcome_of(f"{count} steps", verdicts, bench)]
+
+
+def _stepped(side: Side, given: Given, targets: Arrays, count: int, rate: float) -> Arrays:
+    with behaving(side, "train without dropout"):
+        return side.steps(given, targets, count, rate)
 
 
 def _rate_of_learning(bench: Bench) -> float:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..case import Arrays
+from ..classes import HALF
+from ..dtypes import widened
 from ..report import facts
 from ..tolerances import Tolerance, tolerance
 from ..verdict import AGREE, DIFFER, TensorVerdict, judge
@@ -112,13 +114,17 @@ def _attempt(sides: Sides | None) -> Arrays | str | None:
         return raised(error)
 
 
-def _verdicts(produced: Arrays | str | None, sides: Sides, allowed: Tolerance) -> tuple[list[TensorVerdict], str]:
+def _verdicts(
+    produced: Arrays | str | None, sides: Sides, allowed: Tolerance, mixed: bool
+) -> tuple[list[TensorVerdict], str]:
     """The verdicts on all tensors, and what the candidate raised."""
     if produced is None:
         return [], ""
-    references = [_get(reference) for reference in sides.references]
+    given = widened if mixed else dict
+    references = [given(_get(reference)) for reference in sides.references]
     problem = produced if isinstance(produced, str) else ""
-    found = judge({} if problem else produced, references, _get(sides.truth), allowed, scales=_get(sides.scales))
+    produced = {} if problem else given(produced)
+    found = judge(produced, references, _get(sides.truth), allowed, scales=_get(sides.scales))
     return found, problem
 
 
@@ -131,9 +137,9 @@ def _worst(verdicts: Sequence[TensorVerdict], kind: str) -> TensorVerdict | None
     return max(mine, key=lambda v: (v.verdict == DIFFER, facts.ordering(v.ratio)), default=None)
 
 
-def _layer(tap: Tap, own: Arrays | str, inherited: Arrays | str | None, allowed: Tolerance) -> Layer:
-    alone, problem = _verdicts(own, tap.own, allowed)
-    free, stopped = _verdicts(inherited, tap.inherited, allowed)
+def _layer(tap: Tap, own: Arrays | str, inherited: Arrays | str | None, allowed: Tolerance, mixed: bool) -> Layer:
+    alone, problem = _verdicts(own, tap.own, allowed, mixed)
+    free, stopped = _verdicts(inherited, tap.inherited, allowed, mixed)
     found = {
         "own": _worst(alone, ""),
         "own_backward": _worst(alone, GRADIENT),
@@ -186,8 +192,9 @@ def localise_layers(
     """
     with around(), np.errstate(all="ignore"):
         produced = [(_attempt(tap.own), _attempt(tap.inherited)) for tap in taps]
+    mixed = precision in HALF and allowed is None
     allowed = allowed or tolerance(precision, "layers")
-    return [_layer(tap, *both, allowed) for tap, both in zip(taps, produced, strict=True)]
+    return [_layer(tap, *both, allowed, mixed) for tap, both in zip(taps, produced, strict=True)]
 
 
 def _as_json(layers: Sequence[Layer]) -> list[dict]:

@@ -9,7 +9,12 @@ from .side import Side
 
 
 def side_of(model: Any, precision: str = "") -> Side:
-    """The side of a model, or of the function without arguments that makes one: told by its class's base classes."""
+    """The side of a model, of the function without arguments that makes one, or of what stands at a place (a string,
+    see `places`), which then runs in a process of its own."""
+    if isinstance(model, str):
+        from .remote import RemoteSide
+
+        return RemoteSide(model, precision)
     made = model
     if isinstance(model, type) or (callable(model) and not _framework(model) and not _takes_arrays(model)):
         made = model()

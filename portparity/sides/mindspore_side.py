@@ -114,6 +114,9 @@ class MindSporeSide:
         """Puts the weights back that the cell came with."""
         self.load(self._before)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def run(
         self, given: Given, cotangents: Mapping[str, np.ndarray] | None, *, mode: str = "pynative", tapped: bool = False
     ) -> Run:
@@ -130,17 +133,12 @@ class MindSporeSide:
         own = {name: value for name, value in self._own(layer, path).items() if "." not in name[len(path) :].strip(".")}
         return self._run(layer, given, cotangents, own, mode)
 
-    @contextmanager
-    def training(self, *, noisy: bool) -> Iterator[None]:
+    def behave(self, how: str) -> None:
         """See `Side`."""
-        self.cell.set_train(True)
+        self.cell.set_train(how != "eval")
         for _, cell in self.cell.cells_and_names():
-            if not noisy and "drop" in type(cell).__name__.lower():
+            if how == "train without dropout" and "drop" in type(cell).__name__.lower():
                 cell.set_train(False)
-        try:
-            yield
-        finally:
-            self.cell.set_train(False)
 
     def steps(self, given: Given, targets: Mapping[str, np.ndarray], count: int, rate: float) -> Arrays:
         """See `Side`."""
@@ -159,11 +157,10 @@ class MindSporeSide:
             return sum(parts[1:], parts[0])
 
         step, losses = ms.value_and_grad(loss, None, trained), []
-        with self.training(noisy=False):
-            for _ in range(count):
-                value, gradients = step()
-                optimizer(gradients)
-                losses.append(to_array(value))
+        for _ in range(count):
+            value, gradients = step()
+            optimizer(gradients)
+            losses.append(to_array(value))
         return {"loss": np.array(losses)} | {f"weight.{name}": to_array(value) for name, value in own.items()}
 
     def _own(self, layer: nn.Cell, path: str) -> dict[str, Parameter]:

@@ -7,7 +7,6 @@ Arrays go in and out by name, under the reference's names: "y..." are outputs, "
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,12 +95,17 @@ class Side(Protocol):
     ) -> Arrays:
         """Runs one layer alone: outputs, gradients of its arguments and of the parameters that are directly its own."""
 
-    def training(self, *, noisy: bool) -> AbstractContextManager:
-        """In it the model is in training mode; its dropout layers only where ``noisy``."""
+    def behave(self, how: str) -> None:
+        """ "eval", "train", or "train without dropout": in training mode, but for its dropout layers."""
 
     def steps(self, given: Given, targets: Mapping[str, np.ndarray], count: int, rate: float) -> Arrays:
-        """``count`` steps of plain gradient descent towards ``targets`` (by output name), in training mode without
-        dropout: "loss" of each step, half of the mean square, and "weight.NAME" after the last."""
+        """``count`` steps of plain gradient descent towards ``targets`` (by output name).
+
+        "loss" of each step, half of the mean square, and "weight.NAME" after the last.
+        """
 
     def give_back(self) -> None:
         """Puts back what the model came with."""
+
+    def close(self) -> None:
+        """Lets go of what it holds."""

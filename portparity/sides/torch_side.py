@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -140,24 +140,19 @@ class TorchSide:
                 found |= {label: to_array(torch.zeros_like(leaf)) for label, leaf in zip(labels, wanted, strict=True)}
         return found
 
-    @contextmanager
-    def training(self, *, noisy: bool) -> Iterator[None]:
+    def behave(self, how: str) -> None:
         """See `Side`."""
-        self.module.train()
+        self.module.train(how != "eval")
         for module in self.module.modules():
-            if not noisy and "drop" in type(module).__name__.lower():
+            if how == "train without dropout" and "drop" in type(module).__name__.lower():
                 module.eval()
-        try:
-            yield
-        finally:
-            self.module.eval()
 
     def steps(self, given: Given, targets: Mapping[str, np.ndarray], count: int, rate: float) -> Arrays:
         """See `Side`."""
         trained = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
         optimizer = torch.optim.SGD(trained.values(), lr=rate)
         losses = []
-        with self._precision(), self.training(noisy=False):
+        with self._precision():
             for _ in range(count):
                 args = put_together(given.shape, [self._tensor(value) for value in given.arrays])
                 shape, tensors = taken_apart(self.called(*args["positional"], **args["named"]), is_tensor)
@@ -176,6 +171,9 @@ class TorchSide:
 
     def give_back(self) -> None:
         """The module is a copy."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _tap(self, calls: list[Call]) -> list[Any]:
         """Hooks that leave behind every call of every layer."""
