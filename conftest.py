@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 APART = ("tests/test_recipes.py", "tests/test_endurance.py")  # long tests that share nothing
 OFTEN = 100  # tests after which a worker is tidied up within a file
 

@@ -143,7 +143,10 @@ setup(
         RECIPES: ["*.yaml"],
         "parity_tests": ["tolerances.toml", "bundles/*/*", "bundles_long/*/*"],
     },
-    entry_points={"console_scripts": ["ms-ddpm = ms_ddpm.cli.__main__:console", "portparity = portparity.cli:main"]},
+    entry_points={
+        "console_scripts": ["ms-ddpm = ms_ddpm.cli.__main__:console", "portparity = portparity.cli:main"],
+        "pytest11": ["portparity = portparity.pytest_plugin"],
+    },
     install_requires=[
         "mindspore>=2.9,<2.12",
         "numpy>=1.26,<2",  # with numpy 2, MindSpore 2.10 raises in places

@@ -112,7 +112,7 @@ def _own_error(known: Record) -> dict[str, float]:
     }
 
 
-def _parse(data: bytes) -> dict[str, np.ndarray]:
+def parsed(data: bytes) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file by name. Raises ValueError where it is none, or of types that numpy lacks."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -163,7 +163,7 @@ def read(folder: Path) -> tuple[dict, Record]:
                 f"{path} is not what was recorded (sha256): cut short on the way, or changed; copy or record it anew"
             )
     try:
-        arrays = _parse(data[DATA])
+        arrays = parsed(data[DATA])
     except ValueError as error:
         raise BundleError(f"{folder / DATA} cannot be read ({reason_of(error)}); record it anew") from None
 

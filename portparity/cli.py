@@ -15,6 +15,8 @@ DESCRIPTION = """Does a port compute what its original computes, and if not, whe
   portparity check original.py:make port.py:make            everything: forward, gradients, layers, training
   portparity check original.py:Net port.py:Net --inputs batch.npz
   portparity bisect original.py:make port.py:make           the layers alone: the first that is wrong, and the joints
+  portparity record original.py:make --output_dir recorded  what the original answers, for a machine without PyTorch
+  portparity check recorded port.py:make                    there: no PyTorch, no original, no inputs
   portparity report runs/parity/results.json                render the pages again
 
 A model is named by its place, FILE.py:NAME or package.module:NAME: a class or a function without arguments that makes
@@ -23,6 +25,8 @@ order, or from an .npz file. Every side runs in a process of its own.
 
 Exit codes: 0 it agrees, 1 it differs, 2 something could not be judged, 3 nothing ran.
 """
+
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "check":
             _what(command)
         command.set_defaults(run=_check if name == "check" else _bisect)
+    does = "write down what the original answers"
+    record = commands.add_parser("record", help=does, description=does)
+    record.add_argument("original", help="FILE.py:NAME or package.module:NAME of a PyTorch module")
+    record.add_argument("--inputs", help='as for check (default: "inputs" there)')
+    record.add_argument("--precision", choices=PRECISIONS, default="float32", help="the port's (default: float32)")
+    record.add_argument("--output_dir", type=Path, required=True, help="where to")
+    record.set_defaults(run=_record)
     report = commands.add_parser("report", help="render the pages again", description="render the pages again")
     report.add_argument("results", type=Path, help="results.json")
     report.add_argument("--output_dir", type=Path, help="default: where results.json lies")
@@ -45,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("original", help="FILE.py:NAME or package.module:NAME of a PyTorch module")
+    parser.add_argument("original", help="FILE.py:NAME or package.module:NAME of a PyTorch module, or a recording")
     parser.add_argument("port", help="the same of its port")
     parser.add_argument(
         "--inputs", help='FILE.py:NAME of a function that gives arguments, or an .npz file (default: "inputs" there)'
@@ -80,6 +91,8 @@ def inputs_of(original: str, named: str | None) -> Any:
                 return dict(file)
         except (OSError, ValueError) as error:
             raise HarnessError(f"{named} cannot be read: {reason_of(error)}") from error
+    if not named and ":" not in original:
+        raise HarnessError(f"{original!r} is no place: expected FILE.py:NAME or package.module:NAME")
     found = loaded(named or f"{original.rpartition(':')[0]}:inputs")
     return found() if callable(found) else found
 
@@ -97,8 +110,10 @@ def _pairs(given: Sequence[str], option: str) -> dict[str, str | None]:
 def _judged(arguments: argparse.Namespace, **options: Any) -> int:
     from .checking import check
 
+    is_recorded = (Path(arguments.original) / "manifest.json").is_file() and not arguments.inputs
+    given = None if is_recorded else inputs_of(arguments.original, arguments.inputs)
     report = check(
-        arguments.original, arguments.port, inputs_of(arguments.original, arguments.inputs),
+        arguments.original, arguments.port, given,
         names=_pairs(arguments.name, "--name"), layers=_pairs(arguments.layer, "--layer"),
         weights="given" if arguments.given_weights else "moved", seed=arguments.seed, **options,
     )  # fmt: skip
@@ -115,6 +130,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _bisect(arguments: argparse.Namespace) -> int:
     return _judged(arguments, modes=(), training=False)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from .checking import record
+
+    given = inputs_of(arguments.original, arguments.inputs)
+    print(record(arguments.original, given, arguments.output_dir, precision=arguments.precision))
+    return AGREE
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -111,6 +111,10 @@ def sources_of(*functions: Callable) -> tuple[Path, ...]:
     """The files in which classes and functions are written: a bundle recorded by other code is stale."""
     found = []
     for function in functions:
+        if isinstance(function, str):  # FILE.py:NAME
+            found.append(Path(function.rpartition(":")[0]).resolve())
+            continue
+        function = function if isinstance(function, type) or inspect.isroutine(function) else type(function)
         with contextlib.suppress(TypeError, OSError):  # a partial, a notebook's cell
             found.append(Path(inspect.getsourcefile(inspect.unwrap(function))).resolve())
     return tuple(sorted({path for path in found if path.is_file()}))

@@ -11,19 +11,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..case import Arrays
-from ..errors import HarnessError
+from ..errors import BundleError, HarnessError
+from ..ports import sources_of
 from ..runner import Outcome
-from ..sides import side_of
+from ..sides import recorded, side_of
 from ..sides.mapping import Pairs, pair, pair_layers
+from ..sides.recorded import Recording
 from ..sides.side import Given, Run, Side
 from ..sides.trees import names as names_of
 from ..sides.trees import taken_apart
+from ..sources import hash_of
 from ..tolerances import Tolerance, tolerance
 from ..verdict import DIFFER, TensorVerdict, judge
 from . import draws, sums
@@ -44,7 +48,7 @@ class LegFailed(HarnessError):
 def check(
     original: Any,
     port: Any,
-    inputs: Mapping[str, Any] | Sequence[Any],
+    inputs: Mapping[str, Any] | Sequence[Any] | None = None,
     *,
     names: Mapping[str, str | None] | None = None,
     layers: Mapping[str, str] | None = None,
@@ -66,7 +70,8 @@ def check(
         original: a PyTorch module, or better a function without arguments that makes one: it is then made again in
             double, so that its tables are true as well. A module given is copied and stays as it is. A string,
             "FILE.py:NAME" or "package.module:NAME", names either, and it then runs in processes of its own; so for
-            the port, whose graph gets a new process.
+            the port, whose graph gets a new process. Or the folder that `record` wrote: then PyTorch is not needed,
+            and inputs and options are those of the recording.
         port: a MindSpore cell, a PyTorch module (``torch.compile``), an ONNX file or session, a function of arrays; or
             a function without arguments that makes one.
         inputs: numpy arrays by argument name, or in order. None, numbers, booleans, tuples and dicts of arrays go too.
@@ -89,20 +94,125 @@ def check(
         HarnessError: parameters that cannot be paired, an original that does not run.
     """
     began = time.perf_counter()
-    bench = Bench.of(original, port, inputs, names, layers, weights, references, seed)
-    report = Report(title or f"{bench.candidate_name} of {bench.original_name}", notes=list(bench.pairs.notes))
+    options = Options(weights, tuple(scales), references, training, steps, seed)
+    candidate = side_of(port)
+    trusted = trusted_of(original, candidate.precision or "float32", inputs, options)
+    report = judged(trusted, candidate, port, names or {}, layers or {}, modes, title)
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def judged(
+    trusted: Trusted,
+    candidate: Side,
+    port: Any,
+    names: Mapping[str, str | None],
+    layers: Mapping[str, str],
+    modes: Sequence[str],
+    title: str = "",
+) -> Report:
+    """The report on ``candidate``, the side of ``port``."""
+    bench = Bench.of(trusted, candidate, port, names, layers)
+    options = trusted.options
+    report = Report(title or f"{bench.candidate_name} of {trusted.name}", notes=[*trusted.notes, *bench.pairs.notes])
     try:
         bench.run_trusted(report)
         for mode in modes if bench.candidate.framework == "mindspore" else ("",):
             with bench.fresh(port) if mode == "graph" else nullcontext(bench.candidate) as candidate:
                 report.outcomes += judge_whole(bench, candidate, mode, report)
-        report.outcomes += judge_layers(bench, scales, report)
-        if training:
-            report.outcomes += judge_training(bench, steps, report)
+        report.outcomes += judge_layers(bench, options.scales, report)
+        if options.training:
+            report.outcomes += judge_training(bench, options.steps, report)
     finally:
         bench.close()
-    report.seconds = time.perf_counter() - began
     return report
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the trusted side is asked; see `check`."""
+
+    weights: str = "moved"
+    scales: tuple[float, ...] = SCALES
+    references: int = REFERENCES
+    training: bool = True
+    steps: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """The original in double and in the port's precision, its arguments, and what it is asked."""
+
+    truth: Side
+    reference: Side
+    given: Given
+    options: Options
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def trusted_of(original: Any, precision: str, inputs: Any, options: Options) -> Trusted:
+    """The trusted side: the original's, run here, or what was recorded of it."""
+    if isinstance(original, str | Path) and (Path(original) / "manifest.json").is_file():
+        return recalled(Path(original), inputs)
+    if inputs is None:
+        raise HarnessError("inputs are missing: numpy arrays by argument name, or in order")
+    reference = _attempt("the original", lambda: side_of(original, precision))
+    truth = _attempt("the original in double", lambda: side_of(original, "float64", reference))
+    return Trusted(truth, reference, given_of(inputs, precision), options, _name(reference, original))
+
+
+def record(
+    original: Any, inputs: Any, folder: str | Path, *, precision: str = "float32", options: Options | None = None
+) -> Path:
+    """Writes what the original answers to everything that `check` asks, for a machine without PyTorch.
+
+        record(TorchNet, {"x": x}, "recorded")   # where PyTorch is
+        check("recorded", MindSporeNet)          # on an Ascend box
+
+    Args:
+        original, inputs: as for `check`.
+        folder: where to.
+        precision: the port's: "float32", "float16" or "bfloat16".
+        options: what is asked.
+
+    Returns:
+        The folder.
+    """
+    asked = trusted_of(original, precision, inputs, options or Options())
+    truth, reference = Recording(asked.truth), Recording(asked.reference)
+    trusted = replace(asked, truth=truth, reference=reference)
+    itself = side_of(original, precision)  # every layer of it has a counterpart in itself, so all is asked
+    judged(trusted, itself, original, {}, {}, ())
+    about = {
+        "options": asdict(trusted.options), "name": asked.name, "given": asked.given,
+        "code": {str(path): hash_of([path]) for path in sources_of(original)},
+    }  # fmt: skip
+    recorded.write(Path(folder), {"truth": truth, "reference": reference}, about)
+    return Path(folder)
+
+
+def recalled(folder: Path, inputs: Any) -> Trusted:
+    """What `record` wrote. Raises BundleError where it is of other code or other inputs."""
+    about, sides, made_with = recorded.read(folder)
+    for file, code in about["code"].items():
+        if Path(file).is_file() and hash_of([Path(file)]) != code:
+            raise BundleError(f"{folder} is stale: {file} has changed since it was recorded; record it anew")
+    given = about["given"]
+    if inputs is not None and not same_given(given, given_of(inputs, sides["reference"].precision)):
+        raise BundleError(f"{folder} was recorded from other inputs; leave them out, or record it anew")
+    options = Options(**{**about["options"], "scales": tuple(about["options"]["scales"])})
+    note = f"the original's answers were recorded with torch {made_with['torch']} and numpy {made_with['numpy']}"
+    return Trusted(sides["truth"], sides["reference"], given, options, about["name"], (note,))
+
+
+def same_given(a: Given, b: Given) -> bool:
+    """Whether two sets of arguments are the same, number for number."""
+    return a.shape == b.shape and all(
+        x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        for x, y in zip(a.arrays, b.arrays, strict=True)
+    )
 
 
 @dataclass
@@ -117,33 +227,30 @@ class Bench:
     kept: dict[str, np.ndarray]
     count: int
     seed: int
-    original_name: str
     candidate_name: str
     cotangents: dict[str, np.ndarray] = field(default_factory=dict)
     true_run: Run | None = None
     reference_runs: list[Run] = field(default_factory=list)
 
     @classmethod
-    def of(cls, original, port, inputs, names, layers, weights, references, seed) -> Bench:
-        """Builds both sides and gives them the same weights."""
-        candidate = side_of(port)
-        precision = candidate.precision or "float32"
-        reference = _attempt("the original", lambda: side_of(original, precision))
-        truth = _attempt("the original in double", lambda: side_of(original, "float64"))
-        kept = reference.weights()
-        pairs = pair(candidate.weights(), kept, names or {}) if candidate.framework != "function" else Pairs({})
-        pair_layers(pairs, candidate.layers(), reference.layers(), layers)
+    def of(cls, trusted: Trusted, candidate: Side, port: Any, names: Mapping, layers: Mapping) -> Bench:
+        """Pairs both sides and gives them the same weights."""
+        options, precision = trusted.options, trusted.reference.precision
+        if (candidate.precision or precision) != precision:
+            raise HarnessError(f"the port is {candidate.precision} and the original {precision}: record it in the same")
+        kept = trusted.reference.weights()
+        pairs = pair(candidate.weights(), kept, names) if candidate.framework != "function" else Pairs({})
+        pair_layers(pairs, candidate.layers(), trusted.reference.layers(), layers)
         drawn = {
             name: value
-            for name, value in draws.weights(kept, precision, seed).items()
+            for name, value in draws.weights(kept, precision, options.seed).items()
             if not kept[name].is_buffer or kept[name].saved
         }
-        if weights == "given":
+        if options.weights == "given":
             drawn = {name: draws.rounded(kept[name].value, precision) for name in drawn}
-        given = given_of(inputs, precision)
         bench = cls(
-            truth, reference, candidate, pairs, given, drawn, references, seed,
-            _name(reference, original), _name(candidate, port),
+            trusted.truth, trusted.reference, candidate, pairs, trusted.given, drawn, options.references, options.seed,
+            _name(candidate, port),
         )  # fmt: skip
         bench.load(drawn)
         return bench

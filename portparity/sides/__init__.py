@@ -8,13 +8,13 @@ from ..errors import HarnessError
 from .side import Side
 
 
-def side_of(model: Any, precision: str = "") -> Side:
+def side_of(model: Any, precision: str = "", beside: Side | None = None) -> Side:
     """The side of a model, of the function without arguments that makes one, or of what stands at a place (a string,
-    see `places`), which then runs in a process of its own."""
+    see `places`), which then runs in a process of its own, or in that of the side ``beside`` it."""
     if isinstance(model, str):
         from .remote import RemoteSide
 
-        return RemoteSide(model, precision)
+        return RemoteSide(model, precision, beside)
     made = model
     if isinstance(model, type) or (callable(model) and not _framework(model) and not _takes_arrays(model)):
         made = model()

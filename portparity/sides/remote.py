@@ -27,53 +27,66 @@ class Raised(Exception):
         self.kind = kind  # the name of the exception's class
 
 
-class RemoteSide:
-    """The side of the model at ``place``, in a process that ends with `close` or with this one.
+class _Worker:
+    """A process and the pipe to it; it ends when the last side in it is closed."""
 
-    Args:
-        place: see `places.loaded`.
-        precision: in which it computes.
-    """
-
-    def __init__(self, place: str, precision: str = ""):
+    def __init__(self):
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.place = place
-        self._process = context.Process(target=_serve, args=(theirs, place, precision), daemon=True)
-        self._process.start()
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        self.sides = 0
         theirs.close()
-        self.framework, self.precision = self._answer()
 
-    def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def ask(self, *question: Any) -> Any:
         try:
-            self._pipe.send((method, args, kwargs))
-        except OSError:
-            raise self._died() from None
-        return self._answer()
-
-    def _answer(self) -> Any:
-        try:
-            kind, value = self._pipe.recv()
+            self.pipe.send(question)
+            kind, value = self.pipe.recv()
         except (EOFError, OSError):
-            raise self._died() from None
+            self.process.join()
+            raise Raised("ProcessDied", f"its process ended with exit code {self.process.exitcode}") from None
         if kind == "HarnessError":
             raise HarnessError(value)
         if kind:
             raise Raised(kind, value)
         return value
 
-    def _died(self) -> Raised:
-        self._process.join()
-        return Raised("ProcessDied", f"its process ended with exit code {self._process.exitcode}")
+    def close(self) -> None:
+        self.sides -= 1
+        if self.sides:
+            return
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)
+        self.pipe.close()
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+
+
+class RemoteSide:
+    """The side of the model at ``place``, in a process that ends with `close` or with this one.
+
+    Args:
+        place: see `places.loaded`.
+        precision: in which it computes.
+        beside: a side in whose process this one is to be.
+    """
+
+    def __init__(self, place: str, precision: str = "", beside: RemoteSide | None = None):
+        self._worker = beside._worker if beside else _Worker()
+        self._worker.sides += 1
+        try:
+            self._number, self.framework, self.precision = self._worker.ask("new", place, precision)
+        except BaseException:
+            self._worker.close()
+            raise
+
+    def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._worker.ask(self._number, method, args, kwargs)
 
     def close(self) -> None:
-        """Ends the process."""
-        with contextlib.suppress(OSError):
-            self._pipe.send(None)
-        self._pipe.close()
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
+        """Ends the process, or leaves it to the other sides in it."""
+        self._worker.close()
 
     def weights(self) -> dict[str, Weight]:
         """See `Side`."""
@@ -115,26 +128,25 @@ class RemoteSide:
         """The model ends with its process."""
 
 
-def _serve(pipe: Connection, place: str, precision: str) -> None:
+def _serve(pipe: Connection) -> None:
     """Answers until it is told to end: (name of what was raised or "", value or text)."""
     from . import side_of
 
-    def answered(action: Any) -> tuple[str, Any]:
-        try:
-            return "", action()
-        except HarnessError as error:
-            return "HarnessError", str(error)
-        except Exception as error:
-            return type(error).__name__, str(error)
-
     made: list[Side] = []
 
-    def build() -> tuple[str, str]:
-        made.append(side_of(loaded(place), precision))
-        return made[0].framework, made[0].precision
+    def answer(question: tuple) -> Any:
+        if question[0] == "new":
+            made.append(side_of(loaded(question[1]), question[2]))
+            return len(made) - 1, made[-1].framework, made[-1].precision
+        number, method, args, kwargs = question
+        return getattr(made[number], method)(*args, **kwargs)
 
-    pipe.send(answered(build))
     with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while made and (asked := pipe.recv()) is not None:
-            method, args, kwargs = asked
-            pipe.send(answered(lambda: getattr(made[0], method)(*args, **kwargs)))  # noqa: B023  it is called at once
+        while (question := pipe.recv()) is not None:
+            try:
+                answered = "", answer(question)
+            except HarnessError as error:
+                answered = "HarnessError", str(error)
+            except Exception as error:
+                answered = type(error).__name__, str(error)
+            pipe.send(answered)

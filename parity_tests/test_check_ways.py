@@ -1,0 +1,138 @@
+"""`portparity.check` on the ways people take: the command, without PyTorch, in pytest, in processes of their own."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from portparity import check, cli
+from portparity.checking import record
+from portparity.errors import BundleError, HarnessError
+from portparity.sides.places import loaded
+
+from .conftest import ROOT
+from .models import small
+
+PLACE = "parity_tests.models.small"
+STILL = {"modes": ("pynative",), "training": False}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    return record(small.Original, small.inputs(), tmp_path_factory.mktemp("ways") / "recorded")
+
+
+def test_the_command_says_what_differs_where_and_exits_with_1(capfd):
+    assert cli.main(["check", f"{PLACE}:Original", f"{PLACE}:FirstPort", "--mode", "pynative"]) == 1
+    said = capfd.readouterr().out
+    assert said.startswith("differ: FirstPort of Original")
+    assert "model > act: own error" in said
+
+
+@pytest.mark.slow
+def test_bisect_tells_the_layers_alone(capfd):
+    assert cli.main(["bisect", f"{PLACE}:Original", f"{PLACE}:Port"]) == 0
+    assert "forward (pynative)" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["check", "nowhere.py:Net", "port.py:Net"], "nowhere.py does not exist"),
+        (["check", "net", "port.py:Net"], "'net' is no place: expected FILE.py:NAME"),
+        (["check", f"{PLACE}:Original", f"{PLACE}:Port", "--name", "a"], "--name a: expected OURS=THEIRS"),
+        (["check", f"{PLACE}:Original", f"{PLACE}:Port", "--inputs", "no.npz"], "no.npz cannot be read"),
+        (["report", "nothing.json"], "nothing.json is no results.json"),
+    ],
+)
+def test_bad_input_is_one_line(argv, words, capsys):
+    assert cli.main(argv) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_name_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(HarnessError, match=f"{PLACE} has no Net; it has: .*Original"):
+        loaded(f"{PLACE}:Net")
+
+
+def test_a_process_that_dies_is_a_finding(capfd):
+    report = check(f"{PLACE}:Original", f"{PLACE}:dies_when_called", small.inputs(), **STILL)
+    assert not report.agrees
+    assert "the port raised ProcessDied: its process ended with exit code 7" in str(report)
+
+
+WITHOUT_TORCH = """
+import importlib.abc, sys
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ImportError("no PyTorch here")
+sys.meta_path.insert(0, NoTorch())
+from portparity import check
+from parity_tests.models.small_port import FirstPort
+report = check(sys.argv[1], FirstPort, modes=("pynative",))
+assert not report.agrees
+print(report.first_culprit)
+"""
+
+
+def test_what_was_recorded_judges_a_port_where_pytorch_is_not(recording):
+    said = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, recording], cwd=ROOT, capture_output=True, text=True)
+    assert said.stdout.strip() == "act", said.stderr[-2000:]
+
+
+def test_a_recording_says_what_the_original_says(recording):
+    assert check(recording, small.Port, modes=("pynative",)).agrees
+    live = check(small.Original, small.FirstPort, small.inputs(), **STILL)
+    recalled = check(recording, small.FirstPort, modes=("pynative",))
+    assert {outcome.id for outcome in live.outcomes} <= {outcome.id for outcome in recalled.outcomes}
+    assert recalled.first_culprit == live.first_culprit == "act"
+
+
+def test_a_recording_of_other_inputs_or_code_is_refused(recording, tmp_path):
+    with pytest.raises(BundleError, match="other inputs"):
+        check(recording, small.Port, {"x": small.inputs()["x"] + 1})
+    copied = shutil.copytree(recording, tmp_path / "copied")
+    (copied / "data.safetensors").write_bytes(b"no")
+    with pytest.raises(BundleError, match="not what was recorded"):
+        check(copied, small.Port)
+    (tmp_path / "net.py").write_text((ROOT / "parity_tests" / "models" / "small.py").read_text())
+    made = record(loaded(f"{tmp_path / 'net.py'}:Original"), small.inputs(), tmp_path / "made")
+    (tmp_path / "net.py").write_text((tmp_path / "net.py").read_text().replace("8, 16", "8, 12"))
+    with pytest.raises(BundleError, match=r"net.py has changed since it was recorded"):
+        check(made, small.Port)
+
+
+def test_a_port_in_another_precision_than_was_recorded_is_refused(recording):
+    with pytest.raises(HarnessError, match="the port is float16 and the original float32"):
+        check(recording, small.in_half)
+
+
+def test_in_pytest_it_is_a_fixture(pytester):
+    pytester.syspathinsert(ROOT)
+    pytester.makepyfile(
+        """
+        import pytest
+        pytest.importorskip("mindspore")
+        from parity_tests.models import small
+
+        def test_right(assert_port):
+            assert_port(small.Original, small.Port, small.inputs(), modes=("pynative",), training=False)
+
+        def test_wrong(assert_port):
+            assert_port(small.Original, small.FirstPort, small.inputs(), modes=("pynative",), training=False)
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "portparity.pytest_plugin")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*differ: FirstPort of Original*", "*the page: *report.html*"])
+
+
+def test_inputs_of_an_npz_file(tmp_path, capfd):
+    np.savez(tmp_path / "batch.npz", **small.inputs())
+    given = cli.inputs_of(f"{PLACE}:Original", str(tmp_path / "batch.npz"))
+    np.testing.assert_array_equal(given["x"], small.inputs()["x"])
