@@ -11,12 +11,23 @@ are imported when first used.
 """
 
 from .case import Case, Computation
-from .checking import Report, check
+from .checking import Report, check, record
 from .runner import Outcome, Record, run
 from .tolerances import Tolerance, tolerance
 from .verdict import TensorVerdict, judge, judge_tensor
 
 __all__ = [
-    "Case", "Computation", "Outcome", "Record", "Report", "TensorVerdict", "Tolerance",
-    "check", "judge", "judge_tensor", "run", "tolerance",
+    "Case",
+    "Computation",
+    "Outcome",
+    "Record",
+    "Report",
+    "TensorVerdict",
+    "Tolerance",
+    "check",
+    "judge",
+    "judge_tensor",
+    "record",
+    "run",
+    "tolerance",
 ]  # fmt: skip
