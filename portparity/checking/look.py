@@ -61,6 +61,7 @@ path.ours { fill: none; stroke: var(--ink); stroke-width: 1.2; vector-effect: no
   border-bottom: 1px solid var(--rule); align-items: end; }
 .over-trees .wide { grid-column: span 2; }
 a.line:hover { background: var(--well); text-decoration: none; }
+.line { scroll-margin: 60px 0 30px; }
 a.line:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
 .line.now { background: var(--well); border-left-color: var(--accent); }
 .line.culprit { border-left-color: var(--bad); }
@@ -96,6 +97,7 @@ a.line:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
   line-height: 29px; }
 .notes li { margin-bottom: 6px; overflow-wrap: anywhere; max-width: 60em; }
 
+@media screen and (min-width: 1021px) { .panel.opened .close { visibility: hidden; } }
 @media screen and (max-width: 1020px) {
   .bench { grid-template-columns: minmax(0, 1fr); }
   .panels { position: static; max-height: none; padding: 0; background: none; }
@@ -115,7 +117,7 @@ a.line:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
   .line .port { grid-row: 2; } .line .errs, .line .idle { grid-row: 1 / span 2; grid-column: 2; }
   .over-trees .port { grid-row: 2; } .over-trees .errs { grid-row: 1 / span 2; grid-column: 2; }
   .line { border-bottom: 1px solid var(--rule); }
-  .legend span { padding: 0 4px; font-size: 11px; }
+  .legend { flex-wrap: nowrap; } .legend span { padding: 0 3px; font-size: 10.5px; white-space: nowrap; }
   .line .name { line-height: 17px; }
   .line .errs i { font-size: 0; height: 22px; }
   .line .errs .over { font-size: 10.5px; line-height: 22px; }
@@ -137,21 +139,31 @@ function filter() {
     line.hidden = (only.checked && !line.dataset.over) || !words.every(word => text.includes(word));
   }
 }
-function go(hash) { const y = scrollY; location.hash = hash; scrollTo(0, y); }
+function go(hash, line) {  // neither the page nor the focus jumps away from the line
+  const y = scrollY;
+  location.hash = hash;
+  scrollTo(0, y);
+  if (line) line.focus({preventScroll: true});
+}
 function mark() {
   lines.forEach(line => line.classList.toggle("now", !!location.hash && line.hash === location.hash));
   const box = document.querySelector(".panels"); if (box) box.scrollTop = 0;
 }
 document.addEventListener("click", event => {
   const link = event.target.closest("a.line, .close, .calls a");
-  if (link) { event.preventDefault(); go(link.getAttribute("href")); }
+  if (!link) return;
+  event.preventDefault();
+  const line = link.matches(".line") ? link : lines.find(other => other.matches(".now"));
+  go(link.getAttribute("href"), line);
 });
 document.addEventListener("keydown", event => {
-  const step = {ArrowDown: 1, ArrowUp: -1, j: 1, k: -1}[event.key], all = shown();
-  if (event.key === "Escape") go("#layers");
-  const at = all.indexOf(document.activeElement);
-  if (!step || at < 0 || !all[at + step]) return;
-  event.preventDefault(); all[at + step].focus(); go(all[at + step].hash);
+  const line = document.activeElement.closest(".line");
+  if (event.key === "Escape") go("#layers", line);
+  const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
+  if (!step || !line) return;
+  event.preventDefault();
+  const all = shown(), next = all[all.indexOf(line) + step];
+  if (next) { next.scrollIntoView({block: "nearest"}); go(next.hash, next); }
 });
 if (find) [find, only].forEach(input => input.addEventListener("input", filter));
 addEventListener("hashchange", mark); mark();

@@ -66,14 +66,16 @@ def summary(report: Report, found: Mapping) -> str:
 
 def page(report: Report, found: Mapping) -> str:
     """The whole page as text, self-contained."""
-    opened = _opened(report)
+    culprits = (report.first_culprit or "").split(JOINT)
+    opened = _opened(report, culprits)
     title = f"{report.title}: {report.verdict}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style.CSS}{look.CSS}</style></head><body>"
         f'<header><div class="eyebrow">{escape(report.title)}</div>{_verdict(report, found, opened)}'
-        f"{_figures(report)}</header><main>{_parts(found)}{_layers(report, opened)}{_rest(report, found)}</main>"
+        f"{_figures(report)}</header>"
+        f"<main>{_parts(found)}{_layers(report, culprits, opened)}{_rest(report, found)}</main>"
         f"<footer>All numbers of its parts are in results.json, format {found['format']}.</footer>"
         f"<script>{look.SCRIPT}</script></body></html>\n"
     )
@@ -145,26 +147,21 @@ def _part(case: Mapping) -> str:
     )
 
 
-def _culprits(report: Report) -> list[str]:
-    return (report.first_culprit or "").split(JOINT)
-
-
-def _opened(report: Report) -> int | None:
+def _opened(report: Report, culprits: Sequence[str]) -> int | None:
     """Which layer's panel stands open at first: the culprit's; of a joint the side that is wrong in the free run."""
-    names = _culprits(report)
-    found = [at for at, layer in enumerate(report.layers) if layer.path in names]
+    found = [at for at, layer in enumerate(report.layers) if layer.path in culprits]
     return min(found, key=lambda at: (not over(report.layers[at].inherited), at), default=None)
 
 
-def _layers(report: Report, opened: int | None) -> str:
+def _layers(report: Report, culprits: Sequence[str], opened: int | None) -> str:
     """Both trees, and beside them the panel of the layer that was clicked."""
     if not report.trees.original:
         return ""
     by_path: dict[str, list[int]] = {}
     for at, layer in enumerate(report.layers):
-        by_path.setdefault(layer.path.partition("#")[0], []).append(at)
-    lines = "".join(_line(report, row, by_path.get(row.port or "", [])) for row in report.trees.rows())
-    panels = "".join(panel(report, at, at == opened) for at in range(len(report.layers)))
+        by_path.setdefault(_owner(layer), []).append(at)
+    lines = "".join(_line(report, row, by_path.get(row.port or "", []), culprits) for row in report.trees.rows())
+    panels = "".join(panel(report, at, by_path[_owner(layer)], at == opened) for at, layer in enumerate(report.layers))
     heads = '<i class="wide">alone</i><i class="wide">free run</i>'
     heads += '<i title="forward">→</i><i title="backward">←</i>' * 2
     return (
@@ -181,6 +178,11 @@ def _layers(report: Report, opened: int | None) -> str:
     )
 
 
+def _owner(layer: Layer) -> str:
+    """The path without the number of the call."""
+    return layer.path.partition("#")[0]
+
+
 def _legend() -> str:
     marks = []
     for most, kind, label in charts.STEPS:
@@ -190,7 +192,7 @@ def _legend() -> str:
     return f'<div class="legend">{"".join(marks)}</div>'
 
 
-def _line(report: Report, row: Row, calls: Sequence[int]) -> str:
+def _line(report: Report, row: Row, calls: Sequence[int], culprits: Sequence[str]) -> str:
     """A pair, with the largest errors of all its calls; it leads to the panel of the first call that is wrong."""
     layers = [report.layers[at] for at in calls]
     path = row.original if row.port is None else row.port
@@ -198,8 +200,7 @@ def _line(report: Report, row: Row, calls: Sequence[int]) -> str:
     names = _name(row.original, report.trees.original, "original", "no counterpart in the original")
     names += _name(row.port, report.trees.port, "port", "no counterpart in the port")
     why = _why_not(report, row, layers)
-    culprits = _culprits(report)
-    mark = [layer.path for layer in layers if layer.path in culprits] if culprits != [""] else []
+    mark = any(layer.path in culprits for layer in layers)
     chip = ""
     if mark:
         said = f"the joint {' → '.join(culprits)}" if len(culprits) > 1 else "first culprit"
@@ -245,7 +246,7 @@ def _largest(layers: Sequence[Layer], name: str) -> float | None:
 def _rest(report: Report, found: Mapping) -> str:
     """Notes, and what the numbers depend on."""
     notes = "".join(f"<li>{escape(note)}" for note in report.notes)
-    told = found["environment"] | {"command": found["command"]}
+    told = found["environment"] | {"command": found["command"].replace("\n", "; ")}
     rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in told.items())
     shown = f'<h2>Notes</h2><ul class="notes">{notes}</ul>' if notes else "<h2>Notes</h2><p>None.</p>"
     return (

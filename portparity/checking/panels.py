@@ -29,7 +29,7 @@ def shade(ratio: float) -> str:
 
 def short(ratio: float) -> str:
     """A ratio in five letters at most: 0.42, 1.004, 5e4, ∞. What is beyond the limit never reads as 1.00."""
-    if math.isinf(ratio := facts.ordering(ratio)) or 1e-3 <= ratio < 1e4:
+    if math.isinf(ratio := facts.ordering(ratio)) or 1e-3 <= ratio < 1000:
         return f"{ratio:.4g}" if 1 < ratio < 1.005 else words.ratio(ratio)
     return re.sub("e([+-])0?", lambda sign: "e" + sign[1].strip("+"), f"{ratio:.0e}") if ratio else "0"
 
@@ -62,8 +62,8 @@ def command_of(report: Report, path: str = "") -> str:
     return f"report = portparity.check({', '.join(names)}, inputs)\nprint({said})"
 
 
-def panel(report: Report, number: int, opened: bool) -> str:
-    """The panel of ``report.layers[number]``."""
+def panel(report: Report, number: int, calls: Sequence[int], opened: bool) -> str:
+    """The panel of ``report.layers[number]``; ``calls``: the numbers of all calls of the same layer, its own too."""
     layer = report.layers[number]
     path = layer.path.partition("#")[0]
     other = report.trees.pairs.get(path, "")
@@ -73,10 +73,10 @@ def panel(report: Report, number: int, opened: bool) -> str:
     left_out = report.left_out.get(layer.path)
     message += f'<p class="said">Not tried alone: {escape(left_out)}</p>' if left_out else ""
     return (
-        f'<article class="panel{" opened" if opened else ""}" id="layer-{number}" tabindex="-1">'
+        f'<article class="panel{" opened" if opened else ""}" id="layer-{number}">'
         f'<header><h3>{escape(layer.path)}</h3><a class="close" href="#layers" aria-label="close">×</a></header>'
         f'<p class="soft">{escape(classes[0])}, in the original <code>{escape(other)}</code> {escape(classes[1])}'
-        f"{_calls(report, path, number)}</p>{message}"
+        f"{_calls(calls, number)}</p>{message}"
         f'<div class="four">{_heads()}{cells(errors)}</div>{_worst(layer)}'
         f"{_tensors('Alone, on what the original’s layer was given', layer.alone)}"
         f"{_tensors('In the free run', layer.free)}"
@@ -89,13 +89,12 @@ def _heads() -> str:
     return f'<span class="errs heads">{"".join(f"<i>{title}</i>" for title in TITLES)}</span>'
 
 
-def _calls(report: Report, path: str, number: int) -> str:
+def _calls(calls: Sequence[int], number: int) -> str:
     """Links to the other calls of the same layer, where there are more."""
-    same = [at for at, layer in enumerate(report.layers) if layer.path.partition("#")[0] == path]
-    if len(same) < 2:
+    if len(calls) < 2:
         return ""
-    links = [f"<b>{n}</b>" if at == number else f'<a href="#layer-{at}">{n}</a>' for n, at in enumerate(same, 1)]
-    return f"; call {' '.join(links)}"
+    links = [f"<b>{n}</b>" if at == number else f'<a href="#layer-{at}">{n}</a>' for n, at in enumerate(calls, 1)]
+    return f'; <span class="calls">call {" ".join(links)}</span>'
 
 
 def _worst(layer: Layer) -> str:
@@ -104,16 +103,21 @@ def _worst(layer: Layer) -> str:
     failing = [tensor for name, tensor in measured.items() if over(getattr(layer, name))]
     largest = sorted(measured.values(), key=lambda tensor: facts.ordering(tensor.ratio))[-1:]
     tables = []
-    for tensor in map(TensorVerdict.as_json, failing or largest):
+    for tensor in map(_plain, failing or largest):
         if facts.was_measured(tensor):
             tables.append(f'<div class="worst">{sections.values(tensor)}{sections.errors(tensor)}</div>')
     return f"<h4>The worst value</h4>{''.join(tables)}" if tables else ""
 
 
+def _plain(verdict: TensorVerdict) -> dict:
+    """What ``as_json`` gives, without its deep copies: there are thousands of tensors."""
+    return {key: value for key, value in vars(verdict).items() if value is not None}
+
+
 def _tensors(title: str, verdicts: Sequence[TensorVerdict]) -> str:
     if not verdicts:
         return ""
-    table = sections.tensors({"tensors": [verdict.as_json() for verdict in verdicts]}, most=len(verdicts))
+    table = sections.tensors({"tensors": list(map(_plain, verdicts))}, most=len(verdicts))
     wrong = sum(verdict.verdict == DIFFER for verdict in verdicts)
     count = words.plural(len(verdicts), "tensor") + (f", {wrong} beyond the bound" if wrong else "")
     head = f'<summary>{title}<span class="soft">{count}</span></summary>'
