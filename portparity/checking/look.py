@@ -15,7 +15,8 @@ section { margin-top: 40px; }
 .part[data-v=broken] .dot { background: var(--hb); }
 .part .say { color: var(--soft); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .part[open] .say { white-space: normal; overflow-wrap: anywhere; }
-.part .n { text-align: right; } .part[data-v=differ] .n { color: var(--bad); font-weight: 600; }
+.part summary .n { text-align: right; }
+.part:not([data-v=agree]) summary .n { color: var(--bad); font-weight: 600; }
 .bar { position: relative; height: 8px; background: var(--well); border-radius: 4px; }
 .bar i { position: absolute; inset: 0 auto 0 0; border-radius: 4px; }
 .bar::after { content: ""; position: absolute; left: 50%; top: -4px; bottom: -4px; width: 0;

@@ -139,10 +139,11 @@ def _part(case: Mapping) -> str:
     bar = f'<i class="{charts.step_of(case)}" style="width:{width:.1f}%"></i>'
     number = "broken" if case["verdict"] == BROKEN else short(ratio)
     message = case["message"] or f"{words.plural(len(case['tensors']), 'array')}"
+    more = '<p class="links"><a href="#layers">layer by layer</a></p>' if case["layers"] else ""
     return (
         f'<details class="part" data-v="{case["verdict"]}"><summary><span class="dot"></span>'
         f'<span>{escape(case["id"])}</span><span class="bar">{bar}</span><span class="n">{number}</span>'
-        f'<span class="say">{escape(message)}</span></summary><div class="inside">{sections.tensors(case)}'
+        f'<span class="say">{escape(message)}</span></summary><div class="inside">{sections.tensors(case)}{more}'
         f'<pre class="command">{escape(case["reproduce"])}</pre></div></details>'
     )
 
