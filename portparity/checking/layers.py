@@ -13,7 +13,8 @@ from ..localise import Sides, Tap, between, localise_layers
 from ..runner import Outcome
 from ..sides.side import Call, Given
 from ..verdict import AGREE, DIFFER
-from . import draws, sums
+from . import draws, histograms, sums
+from .trees import Trees
 from .words import said_by
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def judge_layers(bench: Bench, scales: Sequence[float], report: Report) -> list[Outcome]:
     """Fills ``report.layers`` and ``report.left_out``; the verdict is of the layers' own errors and of the joints."""
     began = time.perf_counter()
+    report.trees = Trees(bench.reference.layers(), bench.candidate.layers(), dict(bench.pairs.layers))
     if not bench.pairs.layers:
         return []
     try:
@@ -47,6 +49,7 @@ def judge_layers(bench: Bench, scales: Sequence[float], report: Report) -> list[
             report.left_out[mine] = why_not
         if tap is not None:
             report.layers += localise_layers([tap], precision=bench.precision, allowed=bench.allowed)
+            report.histograms[mine] = histograms.of_layer(tap)
     return [_verdict(bench, report, time.perf_counter() - began)]
 
 

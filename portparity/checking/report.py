@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import HarnessError
 from ..localise import Layer, between, first_culprit, told
 from ..runner import BROKEN, Outcome
 from ..verdict import AGREE, DIFFER
+from .histograms import Histogram
+from .trees import Trees
 
 
 @dataclass
@@ -21,6 +24,9 @@ class Report:
         layers: every layer with its own and its inherited error, forward and backward.
         left_out: layers that were not looked at, and why.
         notes: what a reader must know: guesses, and what could not be judged.
+        trees: the layers of both models, and which is which.
+        histograms: of what each layer was given and gave, by its path.
+        command: what gives this report again; two lines of Python where it is empty.
     """
 
     title: str
@@ -29,6 +35,9 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    trees: Trees = field(default_factory=Trees, repr=False)
+    histograms: dict[str, list[Histogram]] = field(default_factory=dict, repr=False)
+    command: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -62,6 +71,15 @@ class Report:
             lines.append(f"  {len(self.left_out)} layers not looked at alone: {_some(self.left_out)}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def about(self, path: str) -> str:
+        """What is known of one of the port's layers, in words. Raises HarnessError where there is none at ``path``."""
+        found = [layer for layer in self.layers if layer.path == path]
+        if not found:
+            raise HarnessError(
+                f"no layer {path!r} was looked at" + (f": {why}" if (why := self.left_out.get(path)) else "")
+            )
+        return told(found)
 
     def write(self, folder: str | Path) -> Path:
         """Writes results.json, junit.xml, summary.md and report.html; returns the folder."""

@@ -61,7 +61,7 @@ class Layer:
     """What was found out about one layer. Every error is a ratio to its bound, and fails above 1.
 
     ``received`` is the error of the layer's input in the free run. ``worst`` holds, under the name of each error, the
-    verdict on the tensor that decides it.
+    verdict on the tensor that decides it; ``alone`` and ``free`` hold those on every tensor of the two runs.
     """
 
     path: str
@@ -73,6 +73,8 @@ class Layer:
     received: float | None = None
     message: str = ""
     worst: dict[str, TensorVerdict] = field(default_factory=dict, repr=False)
+    alone: list[TensorVerdict] = field(default_factory=list, repr=False)
+    free: list[TensorVerdict] = field(default_factory=list, repr=False)
 
     @property
     def verdict(self) -> str:
@@ -147,7 +149,7 @@ def _layer(tap: Tap, own: Arrays | str, inherited: Arrays | str | None, allowed:
         "inherited_backward": _worst(free, GRADIENT),
         "received": _worst(free, ENTERING),
     }
-    layer = Layer(tap.name, tap.name.count(".") if tap.depth is None else tap.depth)
+    layer = Layer(tap.name, tap.name.count(".") if tap.depth is None else tap.depth, alone=alone, free=free)
     layer.worst = {name: verdict for name, verdict in found.items() if verdict is not None}
     for name, verdict in layer.worst.items():
         setattr(layer, name, math.inf if math.isnan(verdict.ratio) else verdict.ratio)

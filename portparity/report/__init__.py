@@ -6,7 +6,7 @@ and `html` lay it out, the last with `sections`, `charts`, `svg` and `style`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..files import write_atomically
@@ -18,20 +18,23 @@ __all__ = ["exit_code", "html", "junit", "load", "markdown", "results", "save", 
 RENDERERS = {"junit.xml": junit.render, "summary.md": markdown.summary, "report.html": html.page}
 
 
-def write(found: Mapping, directory: str | Path) -> list[Path]:
+def write(
+    found: Mapping, directory: str | Path, renderers: Mapping[str, Callable[[Mapping], str]] = RENDERERS
+) -> list[Path]:
     """Writes results.json and everything that is rendered from it.
 
     Args:
         found: as `results` makes it or `load` reads it.
         directory: made where it is missing.
+        renderers: what makes each file of it, by name.
 
     Returns:
         The files, results.json first.
     """
     directory = Path(directory)
     # an undecodable byte in a message must not cost the report
-    pages = {name: render(found).encode("utf-8", "replace") for name, render in RENDERERS.items()}
+    pages = {name: render(found).encode("utf-8", "replace") for name, render in renderers.items()}
     save(directory / "results.json", found)
     for name, page in pages.items():
         write_atomically(directory / name, page)
-    return [directory / name for name in ("results.json", *RENDERERS)]
+    return [directory / name for name in ("results.json", *renderers)]

@@ -18,7 +18,7 @@ def numbers(*cells: str) -> str:
     return "".join(f'<td class="n">{escape(cell)}' for cell in cells)
 
 
-def _values(tensor: Mapping) -> str:
+def values(tensor: Mapping) -> str:
     """What each side has at the worst index, and how far it is from float64."""
     rows = [f'<tr><td class="label">{side}{numbers(*found)}' for side, *found in words.values(tensor)]
     where = f"at <code>{escape(tensor['name'])}{words.index(tensor['index'])}</code>"
@@ -26,7 +26,7 @@ def _values(tensor: Mapping) -> str:
     return f"<div><table>{head}{''.join(rows)}</table></div>" if rows else ""
 
 
-def _errors(tensor: Mapping) -> str:
+def errors(tensor: Mapping) -> str:
     """The errors beside what is allowed and what the reference errs itself."""
     rows = [f'<tr><td class="label">{name}{numbers(*found)}' for name, found in words.errors(tensor)]
     rows += [f"<tr><td>ulp{numbers(words.count(tensor['ulp']))}"] if tensor["ulp"] else []
@@ -49,7 +49,7 @@ def _tree(layers: Sequence[Mapping], side: str, title: str) -> str:
 
 def _failure(case: Mapping, number: int, is_open: bool) -> str:
     tensor = facts.worst_tensor(case)
-    found = _values(tensor) + _errors(tensor) if tensor and facts.was_measured(tensor) else ""
+    found = values(tensor) + errors(tensor) if tensor and facts.was_measured(tensor) else ""
     trees = _tree(case["layers"], facts.FORWARD, "forward, to the first layer whose own error fails")
     trees += _tree(case["layers"], facts.BACKWARD, "backward, to the first layer whose own error fails")
     about = f"{words.tier(case['tier'])}, {case['mode']}, {case['precision']}"
@@ -142,11 +142,11 @@ def kill_matrix(mutants: Mapping | None) -> str:
     )
 
 
-def _tensors(case: Mapping) -> str:
+def tensors(case: Mapping, most: int = SHOWN_TENSORS) -> str:
     """The worst tensors of a case."""
-    tensors = facts.ranked(case)
+    ranked = facts.ranked(case)
     rows = []
-    for tensor in tensors[:SHOWN_TENSORS]:
+    for tensor in ranked[:most]:
         over = ' class="over"' if tensor["verdict"] == DIFFER else ""
         row = f"<tr{over}><td>{escape(tensor['name'])}{numbers(words.ratio(tensor['ratio']))}"
         if facts.was_measured(tensor):
@@ -158,7 +158,7 @@ def _tensors(case: Mapping) -> str:
     if not rows:
         return ""
     head = "".join(f'<th class="n">{h}' for h in ("ratio", "rms", "allowed", "largest", "allowed", "ulp", "at"))
-    rest = len(tensors) - len(rows)
+    rest = len(ranked) - len(rows)
     more = f'<p class="soft">and {words.plural(rest, "tensor")} with smaller ratios</p>' if rest else ""
     return f'<div class="scroll"><table><tr><th>tensor{head}{"".join(rows)}</table></div>{more}'
 
@@ -180,7 +180,7 @@ def _row(number: int, case: Mapping) -> str:
     return (
         f'<details class="row" id="c{number}" data-v="{case["verdict"]}" data-t="{escape(case["tier"])}" {order}>'
         f"<summary><i></i><code>{escape(case['id'])}</code>{spans}</summary>"
-        f'<div class="inside">{message}{_tensors(case)}'
+        f'<div class="inside">{message}{tensors(case)}'
         f'<pre class="command">{escape(case["reproduce"])}</pre></div></details>'
     )
 
