@@ -24,8 +24,11 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 @functools.cache
 def start() -> None:
     """Says where MindSpore runs, once; whoever has legs of his own may have said it before."""
-    if ms.get_context("device_target") != device():
-        ms.set_device(device())
+    try:
+        ms.set_device(device())  # also where it is that already: it must be said before the first kernel, or never
+    except RuntimeError:  # a kernel has run
+        if ms.get_context("device_target") != device():
+            raise
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 

@@ -220,6 +220,18 @@ MISFITS = {  # name: (operator, of the convolutions (c) or of the kernels (k), s
         lambda k: k.norm("group_silu_sum", 4, False), ((2, 4, 4, 8), (4, 2), (8,), (1, 8)),
         r"must be \(batch, channels\)",
     ),
+    "time": (lambda k: k.norm("rms_silu_time", 3, False), ((2, 4, 4, 8), (8,), (2, 8)), r"\(batch, 2 x channels\)"),
+    "residual": (lambda k: k.norm("rms", 2, True), ((2, 4, 4, 8), (8,), (2, 4, 4, 4)), "shaped like its image"),
+    "bias": (lambda k: k.norm("group_silu", 3, False), ((2, 4, 4, 8), (4, 2), (4,)), "image and bias differ"),
+    "conv_bias": (lambda c: c.conv(3, 1, True), ((1, 4, 4, 3), (5, 3, 3, 3), (4,)), "weights and bias differ"),
+    "transposed_bias": (
+        lambda c: c.conv_transpose(3, 2, 0, (0, 0), True), ((1, 4, 4, 3), (3, 5, 3, 3), (3,)), "weights and bias differ"
+    ),
+    "dense_bias": (lambda k: k.linear(), ((2, 4), (3, 4), (4,)), "weights and bias differ"),
+    "memory": (lambda k: k.attention(False, True), ((1, 4, 4, 24), (2, 2, 4, 3)), "memory and channels do not fit"),
+    "linear_memory": (lambda k: k.attention(True, True), ((1, 4, 4, 24), (2, 2, 3, 4)), "memory and channels"),
+    "moments": (lambda k: k.adam(1), ((10,), (5,), (6,), (2, 3), (2, 3)), "not as long as the weights"),
+    "gradients": (lambda k: k.adam(1), ((10,), (6,), (6,), (2, 2), (2, 3)), "gradients and weights differ"),
     "sizes": (lambda k: k.concat(), ((1, 4, 4, 2), (1, 4, 5, 2)), "of one size can be joined"),
     "gain": (lambda k: k.norm("rms", 2, False), ((1, 4, 4, 8), (1, 4, 1, 1)), "gain differ in channels"),
     "heads": (lambda k: k.attention(True, False), ((1, 4, 4, 24), (3,)), "attention of 3 heads"),

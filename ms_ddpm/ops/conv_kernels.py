@@ -49,6 +49,7 @@ def conv(kernel: int, stride: int, bias: bool, padding: int | None = None) -> op
 
     def shape(x, w, b=None):
         expect(x[3] == w[1], "a convolution's image and weights differ in channels", x, w)
+        expect(b is None or tuple(b) == (w[0],), "a convolution's weights and bias differ in channels", w, b or ())
         fits = not exact or x[1] % stride == x[2] % stride == 0
         expect(fits, f"a convolution of stride {stride} needs sides divisible by it", x)
         height, width = (_side(side, kernel, stride, padding) for side in x[1:3])
@@ -88,6 +89,8 @@ def conv_transpose(kernel: int, stride: int, padding: int, more: tuple[int, int]
 
     def shape(x, w, b=None):
         expect(x[3] == w[0], "a transposed convolution's image and weights differ in channels", x, w)
+        fits = b is None or tuple(b) == (w[1],)
+        expect(fits, "a transposed convolution's weights and bias differ in channels", w, b or ())
         sides = (x[1], more[0]), (x[2], more[1])
         height, width = ((side - 1) * stride - 2 * padding + kernel + extra for side, extra in sides)
         expect(min(height, width) > 0, f"an image that a padding of {padding} leaves nothing of", x)

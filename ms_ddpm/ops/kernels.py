@@ -226,18 +226,32 @@ def _first(*shapes):
     return shapes[0]
 
 
-def _normalised(x, gain, *others):
-    expect(x[-1] == math.prod(gain), "a norm's image and gain differ in channels", x, gain)
-    return x
+def _normalised(kind: str, residual: bool) -> Callable:
+    """The shape function of the norm ``kind``: all that its kernel reads and writes must be as large as it thinks."""
+
+    def shape(x, gain, *others):
+        batch, channels = x[0], x[-1]
+        expect(channels == math.prod(gain), "a norm's image and gain differ in channels", x, gain)
+        if residual:
+            *others, added = others
+            expect(tuple(added) == tuple(x), "what is added to a norm must be shaped like its image", x, added)
+        if kind.endswith("_sum"):
+            *others, added = others
+            words = "what is added before a norm must be (batch, channels)"
+            expect(tuple(added) == (batch, channels), words, x, added)
+        if kind.endswith("_time"):
+            *others, of_time = others
+            words = "a norm's scale and shift must be (batch, 2 x channels)"
+            expect(tuple(of_time) == (batch, 2 * channels), words, x, of_time)
+        for bias in others:
+            expect(math.prod(bias) == channels, "a norm's image and bias differ in channels", x, bias)
+        return x
+
+    return shape
 
 
 def _all_but_last(*shapes):
     return shapes[:-1]
-
-
-def _normalised_sum(x, gain, bias, added, *others):
-    expect(tuple(added) == (x[0], x[-1]), "what is added before a norm must be (batch, channels)", x, added)
-    return _normalised(x, gain)
 
 
 @functools.cache
@@ -277,8 +291,7 @@ def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
             return dx, dgain, dbias, dscale_shift, dout
 
         bprop = bprop4_add if residual else bprop4
-    shape = _normalised_sum if kind.endswith("_sum") else _normalised
-    return operator(f"{kind}_add" if residual else kind, shape, bprop=bprop)
+    return operator(f"{kind}_add" if residual else kind, _normalised(kind, residual), bprop=bprop)
 
 
 @functools.cache
@@ -292,6 +305,10 @@ def attention(linear: bool, memory: bool) -> ops.Custom:
     def shape(qkv, memory):
         heads = memory[1] if len(memory) > 1 else memory[0]
         expect(qkv[-1] % (3 * heads) == 0, f"attention of {heads} heads cannot be cut from channels", qkv)
+        if len(memory) > 1:
+            side = memory[2] if linear else memory[3]
+            fits = memory[0] == 2 and 3 * heads * side == qkv[-1]
+            expect(fits, "attention's memory and channels do not fit together", qkv, memory)
         return (*qkv[:-1], qkv[-1] // 3)
 
     if memory:
@@ -346,6 +363,7 @@ def linear() -> ops.Custom:
 
     def shape(x, w, b):
         expect(x[1] == w[1], "a dense layer's input and weights differ in width", x, w)
+        expect(tuple(b) == (w[0],), "a dense layer's weights and bias differ in width", w, b)
         return (x[0], w[0])
 
     return operator("linear", shape, bprop=bprop)
@@ -386,6 +404,10 @@ def adam(count: int) -> ops.Custom:
     """(scalars (10,), m, v, ``count`` gradients, ``count`` weights) -> (m, v, weights): see csrc/kernels.cpp."""
 
     def shape(scalars, m, v, *arrays):
+        gradients, weights = arrays[:count], arrays[count:]
+        sizes = [math.prod(weight) for weight in weights]
+        expect(sizes == [math.prod(gradient) for gradient in gradients], "Adam's gradients and weights differ", *arrays)
+        expect(tuple(m) == tuple(v) == (sum(sizes),), "Adam's moments are not as long as the weights together", m, v)
         return (m, v, *arrays[count:])
 
     return operator("adam", shape, 2 + count, kind=str(count))

@@ -185,7 +185,7 @@ def _listed(names: Iterable[str]) -> str:
 def pair_layers(
     pairs: Pairs, ours: Mapping[str, str], theirs: Mapping[str, str], given: Mapping[str, str] | None = None
 ) -> None:
-    """Adds the layers: those that keep paired weights, those around them, and those of the same path or place.
+    """Adds the layers: those in which the same paired weights are, and those of the same path or place.
 
     Args:
         pairs: of the weights; ``layers`` is written.
@@ -200,20 +200,35 @@ def pair_layers(
             found[mine] = other
         return free
 
-    owners = [(a.rpartition(".")[0], b.rpartition(".")[0]) for a, b in pairs.weights.items()]
-    for mine, other in owners:
+    for mine, other in _of_the_same_weights(pairs.weights, ours, theirs):
         add(mine, other)
-    for mine, other in owners:  # and what is around them, as long as it is called alike
-        while mine and other:
-            mine, other = mine.rpartition(".")[0], other.rpartition(".")[0]
-            if mine.rpartition(".")[2] == other.rpartition(".")[2] or ours.get(mine) == theirs.get(other):
-                add(mine, other)
     for mine in ours:
         add(mine, mine)
     for parent, other in list(found.items()):
         _pair_children(parent, other, ours, theirs, add)
     found.pop("", None)
     pairs.layers = {mine: found[mine] for mine in ours if mine in found}
+
+
+def _of_the_same_weights(
+    weights: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Layers in which exactly the same paired weights are; of several around one another, the innermost first."""
+
+    def grouped(layers: Mapping[str, str], names: Mapping[str, str]) -> dict[frozenset[str], list[str]]:
+        groups: dict[frozenset[str], list[str]] = {}
+        for path in filter(None, layers):
+            inside = frozenset(other for name, other in names.items() if name.startswith(f"{path}."))
+            if inside:
+                groups.setdefault(inside, []).append(path)
+        return groups
+
+    others = grouped(theirs, {other: other for other in weights.values()})
+    return [
+        pair
+        for inside, mine in grouped(ours, weights).items()
+        for pair in zip(reversed(mine), reversed(others.get(inside, ())), strict=False)
+    ]
 
 
 def _pair_children(parent: str, other: str, ours: Mapping[str, str], theirs: Mapping[str, str], add) -> None:
