@@ -180,8 +180,8 @@ def _schedule(name: str, kind, output_channels: int = 1, **options):
 NEW = {"self_condition": True, "learned_variance": True, "dropout": 0.1, "random_fourier_features": True}
 OLD = {"norm": "group", "downsample": "conv", "learned_sinusoidal_cond": True}
 RECIPES: dict[str, Callable[[], None]] = {
-    # Everything that can be switched on, in as few graphs as it fits into; these are what CI compiles. Of one stage where
-    # another recipe has two: that of 2022 here, that of 2.3 below.
+    # Everything that can be switched on, in as few graphs as it fits into; these are what CI compiles. Of one stage
+    # where another recipe has two: that of 2022 here, that of 2.3 below.
     "A training, 2.3 layout": lambda: _train(_diffusion(NEW, (1,)), weight_decay=0.01),
     "A sampling, 2.3 layout": lambda: _sample(_diffusion(NEW), "p_sample"),
     "A training, 2022 layout, O2": lambda: _train(
