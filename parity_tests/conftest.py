@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,18 +21,20 @@ def _no_stray_files(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def outcomes():
-    """case -> its Outcome; the first case of a computation runs it for the others."""
+    """(case, its computation's cases) -> its Outcome; the first case of a computation runs it for the others.
+
+    ``around`` is a context of the candidate's leg, whose outcomes are others.
+    """
     from parity_tests.cases import LONG
     from portparity.bundles import known_or_run
     from portparity.runner import run
 
     found = {}
 
-    def outcome_of(case, members):
-        if case.id not in found:
-            found.update(
-                {outcome.id: outcome for outcome in run(members, recorded=lambda made: known_or_run(made, LONG))}
-            )
-        return found[case.id]
+    def outcome_of(case, members, around=nullcontext):
+        if (case.id, around) not in found:
+            made = run(members, recorded=lambda made: known_or_run(made, LONG), around=around)
+            found.update({(outcome.id, around): outcome for outcome in made})
+        return found[case.id, around]
 
     return outcome_of

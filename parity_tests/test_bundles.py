@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from parity_tests import cli
 from parity_tests.cases import LONG, LONG_SET, SMALL, SMALL_SET, all_cases, select
 from portparity import bundles, sources
 from portparity.errors import BundleError, NothingRan
@@ -84,8 +85,6 @@ def test_the_long_set_is_committed_and_whole():
 
 
 def test_the_long_set_is_recorded_anew_where_it_is_read(monkeypatch, tmp_path):
-    from parity_tests import cli
-
     monkeypatch.setattr("parity_tests.cases.LONG_SET", (NAME,))
     monkeypatch.setattr("parity_tests.cases.LONG", tmp_path)
     assert cli.main(["record", "--long"]) == 0
@@ -185,7 +184,7 @@ def test_without_pytorch_and_without_a_bundle_nothing_ran(tmp_path):
     assert "--bundle" in found.stderr
 
 
-def test_what_a_device_computed_is_compared_with_what_another_did(tmp_path):
+def test_what_a_device_computed_is_compared_with_what_another_did(tmp_path, monkeypatch):
     """record --framework mindspore from PyTorch's inputs, then compare; and a wrong device is found."""
     case = "step/ddim-pred_v-plain-eta1"
     device, pytorch = tmp_path / "device", SMALL
@@ -193,7 +192,8 @@ def test_what_a_device_computed_is_compared_with_what_another_did(tmp_path):
         "record", "--framework", "mindspore", "--bundle", pytorch, "--case", case, "--output_dir", device, cwd=tmp_path
     )
     assert made.returncode == 0, made.stderr[-2000:]
-    assert parity("compare", device, pytorch, cwd=tmp_path).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compare", str(device), str(pytorch)]) == 0
     folder = bundles.folder_of(case, device)
     manifest, known = bundles.read(folder)
     known.references[0]["x_next[t=500]"][0, 0, 0, 0] += 1e-3

@@ -28,7 +28,8 @@ def batch_of_six(rng: np.random.Generator, unet: Mapping) -> Arrays:
 @pytest.fixture(scope="module")
 def case():
     spec = {"unet": UNET, "diffusion": {"image_size": 8, "objective": "pred_noise"}, "self_cond": False}
-    made = computation("training/two_workers", "loss", spec, partial(batch_of_six, unet=UNET), rule="layers")
+    inputs = partial(batch_of_six, unet=UNET)
+    made = computation("training/two_workers", "loss", spec, inputs, rule="layers", mode="pynative")  # that of one
     return Case(
         "training/two_workers", "4", replace(made, candidates={"workers": distributed.leg(spec), **made.candidates})
     )

@@ -203,7 +203,11 @@ def test_a_fault_is_found_in_its_innermost_layer(fault):
     assert [layer.path for layer in before if layer.own > 1 or (layer.inherited or 0) > 1] == []
 
 
-MINDSPORE_FAULTS = [("ups.0.resample", False), ("downs.0.attn.norm", False), ("downs.0.resample", True)]
+MINDSPORE_FAULTS = [
+    pytest.param("ups.0.resample", False, marks=pytest.mark.slow),  # forward, as the next, and in a layer as the last
+    ("downs.0.attn.norm", False),
+    ("downs.0.resample", True),
+]
 
 
 @pytest.mark.parametrize(("path", "backward"), MINDSPORE_FAULTS)
@@ -256,10 +260,9 @@ def test_a_fault_with_the_kernels_is_found_in_its_innermost_layer(fault):
 
 def test_a_case_of_the_kernels_is_bisected_with_them():
     needs_kernels()
-    for kernels in (False, True):
-        layers = localise(network_computation("tiny_2_3", "pynative", kernels=kernels))
-        assert culprit(layers) is None
-        assert any(layer.own is None for layer in layers) == kernels
+    layers = localise(network_computation("tiny_2_3", "pynative", kernels=True))
+    assert culprit(layers) is None
+    assert any(layer.own is None for layer in layers)
 
 
 class WrongSiLU(torch.autograd.Function):

@@ -21,10 +21,11 @@ from parity_tests.mutants import (
     kill_matrix,
     why_not,
 )
-from parity_tests.mutants.found import already_found
+from parity_tests.mutants.found import FEW, VARIANTS, already
 from parity_tests.mutants.variants import KINDS
 from portparity.mutants.editing import edit, swap
 from portparity.rivals import OURS, RULES
+from portparity.sources import hash_of
 
 from .conftest import ROOT, RUN_ALL
 
@@ -35,7 +36,7 @@ bench = functools.cache(Bench)
 def test_a_mutant_is_killed_at_its_place(mutant):
     if reason := why_not(mutant):
         pytest.skip(reason)
-    if not RUN_ALL and mutant.framework == "torch" and mutant.name in already_found():
+    if not RUN_ALL and mutant.name in already(mutant.framework):
         with mutant.apply():  # raises where it no longer fits the source
             return
     finding = examine(mutant, bench(mutant.framework), first_tier_only=True)
@@ -45,26 +46,56 @@ def test_a_mutant_is_killed_at_its_place(mutant):
 
 def test_what_was_found_counts_while_the_code_is_what_it_was(monkeypatch, tmp_path):
     monkeypatch.setattr(found, "FILE", tmp_path / "found.json")
-    monkeypatch.setattr(found, "code", lambda: {"code": "this"})
-    found.keep(["b", "a"])
-    assert found.already_found.__wrapped__() == {"a", "b"}
-    monkeypatch.setattr(found, "code", lambda: {"code": "other"})
-    assert found.already_found.__wrapped__() == frozenset()
+    monkeypatch.setattr(found, "code", lambda framework: {"code": framework})
+    found.keep({"torch": ["b", "a"], "mindspore": ["c"]})
+    assert already.__wrapped__("torch") == {"a", "b"}
+    assert already.__wrapped__("mindspore") == {"c"}
+    monkeypatch.setattr(found, "code", lambda framework: {"code": framework.replace("mindspore", "other")})
+    assert already.__wrapped__("torch") == {"a", "b"}
+    assert already.__wrapped__("mindspore") == frozenset()
+
+
+OF_TORCH = (
+    "torch_ref/systems/score/sde.py", "portparity/verdict.py", "parity_tests/cases.py",
+    "parity_tests/systems/latent/mutants.py", "parity_tests/systems/score/oracle/nets.py",
+)  # fmt: skip
+OF_MINDSPORE = (
+    "ms_ddpm/nn/norms.py", "ms_ddpm/ops/csrc/kernels.cpp", "ms_ddpm/ops/csrc/simd.h", "portparity/on_mindspore.py",
+    "parity_tests/systems/core/on_mindspore/nets.py", "parity_tests/systems/core/mutants/kernels.py",
+    "parity_tests/orchestration/draws.py",
+)  # fmt: skip
 
 
 def test_the_code_that_decides_is_all_that_has_a_say(monkeypatch, tmp_path):
-    """A change of torch_ref, of the checks and of the mutants each makes every mutant run again."""
-    for folder in ("torch_ref", "parity_tests", "portparity"):
+    """A change of torch_ref, of the checks or of a mutant makes every mutant run again, one of ms_ddpm its own."""
+    for folder in ("torch_ref", "parity_tests", "portparity", "ms_ddpm"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("bundles", "__pycache__"))
+    shutil.copy(ROOT / "setup.py", tmp_path)
     monkeypatch.setattr(trusted, "ROOT", tmp_path)
-    as_it_is = found.code.__wrapped__()
-    assert as_it_is == found.code()
-    of_a_system = [f"parity_tests/systems/{name}.py" for name in ("latent/mutants", "score/oracle/nets", "score/names")]
-    for place in ("torch_ref/systems/score/sde.py", "portparity/verdict.py", "parity_tests/cases.py", *of_a_system):
+
+    of_texts = {}
+
+    def of(places):  # what `hash_of` says, file by file, so that each is parsed once
+        files = [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+        for file in files:
+            if (key := (file, file.read_text())) not in of_texts:
+                of_texts[key] = hash_of([file])
+        return [of_texts[file, file.read_text()] for file in files]
+
+    def now():
+        found.code.cache_clear()
+        return found.code("torch"), found.code("mindspore")
+
+    monkeypatch.setattr(found, "hash_of", of)
+    torch, mindspore = now()
+    for place in (*OF_TORCH, *OF_MINDSPORE):
         text = (tmp_path / place).read_text()
         (tmp_path / place).write_text(f"{text}\nCHANGED = 1\n")
-        assert found.code.__wrapped__() != as_it_is, place
+        assert (now()[0] == torch) == (place in OF_MINDSPORE), place
+        assert now()[1] != mindspore, place
         (tmp_path / place).write_text(text)
+    assert now() == (torch, mindspore)
+    found.code.cache_clear()
 
 
 def test_there_are_enough_mutants_and_each_says_where_it_is_known_from():
@@ -87,9 +118,11 @@ def test_what_a_mutant_quotes_stands_in_the_page():
     assert quoted >= {"mindspore", "peers", "verdict"}
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(100, marks=pytest.mark.slow)])
 def test_clean_variants_raise_no_alarm_and_rivals_do(count):
     """Every kind is among twenty; the kill matrix and ``--all`` run a hundred."""
+    if not RUN_ALL and VARIANTS in already("mindspore"):
+        return
     alarms, ours = count_alarms(clean_variants(count), progress=False)
     assert not ours, "\n".join(ours)
     assert alarms[OURS] == 0

@@ -3,9 +3,12 @@
 import pytest
 
 from ms_ddpm import runtime
+from parity_tests.mutants.found import already
 from parity_tests.mutants.orchestration import ORCHESTRATION
 from parity_tests.orchestration import CHECKS, prepare
 from parity_tests.orchestration.training import check_fixtures_differ
+
+from .conftest import RUN_ALL
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,6 +31,9 @@ def test_in_the_runs_whatever_can_be_confused_differs():
 
 @pytest.mark.parametrize("mutant", ORCHESTRATION, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_found_by_its_check(mutant, tmp_path):
+    if not RUN_ALL and mutant.name in already("mindspore"):
+        with mutant.apply():  # raises where it no longer fits the source
+            return
     with runtime.execution_mode(1), mutant.apply(), pytest.raises(AssertionError):  # nothing is compiled: cheap
         CHECKS[mutant.check](tmp_path)
 

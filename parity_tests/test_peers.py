@@ -13,7 +13,6 @@ import pytest
 from parity_tests import oracle, peers
 from parity_tests.systems.core import peers as tier
 from portparity import run
-from portparity.runner import record
 from portparity.verdict import AGREE, DIFFER, ulp_distance
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,28 +25,22 @@ DIFFUSERS = [c.computation for c in CASES if c.id.startswith("peers/diffusers/")
 
 @pytest.fixture(scope="module")
 def judged():
-    """(case, candidate) -> its Outcome; a computation's trusted side runs once for both candidates."""
-    known, found = {}, {}
+    """case -> the Outcome of torch_ref; a computation runs once for its cases."""
+    found = {}
 
-    def recorded(computation):
-        if computation not in known:
-            known[computation] = record(computation)
-        return known[computation]
-
-    def outcome_of(case, candidate):
-        if (case.id, candidate) not in found:
-            outcomes = run(MEMBERS[case.computation], candidate, recorded=recorded)
-            found.update({(outcome.id, candidate): outcome for outcome in outcomes})
-        return found[case.id, candidate]
+    def outcome_of(case):
+        if case.id not in found:
+            found.update({outcome.id: outcome for outcome in run(MEMBERS[case.computation], "torch")})
+        return found[case.id]
 
     return outcome_of
 
 
-@pytest.mark.parametrize("candidate", ["torch", "mindspore"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_agrees(case, candidate, judged):
-    pytest.importorskip(candidate)
-    outcome = judged(case, candidate)
+def test_torch_ref_agrees(case, judged):
+    """MindSpore's side of the same cases is in test_cases.py."""
+    pytest.importorskip("torch")
+    outcome = judged(case)
     assert outcome.verdict == AGREE, outcome.message
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Every test, in an environment of its own.
-#   bash scripts/test.sh          # what CI runs: about 15 minutes on two cores
-#   bash scripts/test.sh --all    # and what takes longer: many kills, long runs, thousands of damaged inputs; then the
-#                                 # wheel, in every Python that is found (scripts/check_wheel.sh)
+#   bash scripts/test.sh          # what CI runs: about ten minutes on two cores
+#   bash scripts/test.sh --all    # and what takes longer: many kills, long runs, thousands of damaged inputs, every
+#                                 # graph of the checks, every mutant; then the wheel, in every Python that is found
+#                                 # (scripts/check_wheel.sh)
 #   bash scripts/test.sh -k data  # anything pytest takes
 # VENV chooses the environment's directory, PYTHON the interpreter, TEST_WORKERS the processes (default 2; each takes
 # up to 3 GB).

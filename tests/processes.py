@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -50,19 +50,25 @@ def _run(command: list[str], folder: str, environment: Mapping[str, str], said: 
     runpy.run_path(command[0], run_name="__main__")
 
 
+def begun(name: str, *args, said: tuple[str, str] = (os.devnull, os.devnull)) -> ForkServerProcess:
+    """Starts scripts/NAME.py with ``args``; what it says goes to the files ``said``."""
+    command = [str(ROOT / "scripts" / f"{name}.py"), *map(str, args)]
+    process = _context().Process(target=_run, args=(command, os.getcwd(), dict(os.environ), list(said)))
+    process.start()
+    return process
+
+
 def script(name: str, *args, timeout: float = 300) -> subprocess.CompletedProcess:
     """Runs scripts/NAME.py with ``args``; what `subprocess.run` gives, as text."""
-    command = [str(ROOT / "scripts" / f"{name}.py"), *map(str, args)]
     with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder, "out"), Path(folder, "err")]
-        process = _context().Process(target=_run, args=(command, os.getcwd(), dict(os.environ), list(map(str, said))))
-        process.start()
+        said = Path(folder, "out"), Path(folder, "err")
+        process = begun(name, *args, said=tuple(map(str, said)))
         process.join(timeout)
         if process.is_alive():
             process.kill()
-            raise subprocess.TimeoutExpired(command, timeout)
+            raise subprocess.TimeoutExpired([name, *args], timeout)
         out, err = (path.read_text() for path in said)
-    return subprocess.CompletedProcess(command, process.exitcode, out, err)
+    return subprocess.CompletedProcess([name, *args], process.exitcode, out, err)
 
 
 def imported(place: str) -> ModuleType:

@@ -101,9 +101,8 @@ def test_a_command_is_its_script_by_another_name(name):
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith(f"usage: ms-ddpm {name} ")
     assert not re.findall(rf"python scripts/|\b(?:{'|'.join(COMMANDS)})\.py", shown.stdout)
-    place = ROOT / "scripts" / f"{name}.py"
-    if place.exists():
-        clone = subprocess.run([sys.executable, str(place), "--help"], capture_output=True, text=True).stdout
+    if (ROOT / "scripts" / f"{name}.py").exists():
+        clone = script(name, "--help").stdout
         options = re.compile(r"^  (--[\w-]+)", re.MULTILINE)
         assert options.findall(shown.stdout) == options.findall(clone)
         assert clone.startswith(f"usage: {name}.py ")

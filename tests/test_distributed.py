@@ -26,6 +26,9 @@ from .test_cli import TINY, refused
 
 STEPS, EVERY = 12, 6
 RUN = [*TINY, "--dim_mults", "1", "--flip", "--train_num_steps", str(STEPS), "--save_and_sample_every", str(EVERY)]
+# Only what two workers compute is compiled, in the fixture `two`; of how a job goes on and ends PyNative shows as much.
+PYNATIVE = ["--mode", 1]
+ENDLESS = ["--train_num_steps", 4000, "--save_and_sample_every", 4000]
 MSRUN = str(Path(sys.executable).with_name("msrun"))
 
 
@@ -108,11 +111,12 @@ def assert_same_run(ours, theirs, tolerance):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """A run of two workers that nothing disturbed."""
+    """A run of two workers that nothing disturbed for `STEPS` steps; then worker 1 alone was told to stop."""
     folder = tmp_path_factory.mktemp("distributed") / "two"
-    job = Job(folder, "--log_every", 1)
-    code, said = job.wait()
-    assert code == 0, said[-3000:]
+    job = Job(folder, "--log_every", 1, *ENDLESS[:2], "--keep_checkpoint_max", 0)
+    job.reach(STEPS + 1)
+    os.kill(job.worker(1), signal.SIGTERM)
+    _, said = job.wait()
     return folder, said
 
 
@@ -120,22 +124,23 @@ def test_two_workers_train_as_one_with_twice_the_batches(two, tmp_path):
     """The same images, flips, draws; gradients and weights differ by the order of a sum."""
     folder, _ = two
     alone = tmp_path / "alone"
-    options = ["--log_every", 1, "--gradient_accumulate_every", 2]
+    options = [*PYNATIVE, "--log_every", 1, "--gradient_accumulate_every", 2]
     assert script("train", *RUN, *options, "--output_dir", alone).returncode == 0
     assert_same_run(arrays(folder), arrays(alone), 2e-6)
-    for ours, theirs in zip(log_of(folder), log_of(alone), strict=True):
+    for ours, theirs in zip(log_of(folder)[:STEPS], log_of(alone), strict=True):
         for key in ("loss", "grad_norm"):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-5)
-    one_image_each = tmp_path / "half"
-    assert script("train", *RUN, "--log_every", 1, "--output_dir", one_image_each).returncode == 0
-    assert log_of(one_image_each)[0]["loss"] != pytest.approx(log_of(folder)[0]["loss"], rel=1e-3)
+    half = tmp_path / "half"
+    one = [*PYNATIVE, "--train_num_steps", 1, "--save_and_sample_every", 1]
+    assert script("train", *RUN, *one, "--output_dir", half).returncode == 0
+    assert log_of(half)[0]["loss"] != pytest.approx(log_of(folder)[0]["loss"], rel=1e-3)
 
 
 def test_worker_0_alone_writes(two):
     folder, said = two
     assert sorted(os.listdir(folder)) == [".lock", "checkpoints", "config.yaml", "log.jsonl", "samples"]
-    assert [record["step"] for record in log_of(folder)] == list(range(1, STEPS + 1))
-    assert said.count("trained to step") == 2  # in worker 0's log and, by msrun, on the terminal
+    assert [record["step"] for record in log_of(folder)[:STEPS]] == list(range(1, STEPS + 1))
+    assert said.count("stopped at step") == 2  # in worker 0's log and, by msrun, on the terminal
     assert "2 workers" in said
 
 
@@ -143,7 +148,7 @@ def test_worker_0_alone_writes(two):
 def test_a_run_goes_on_with_another_number_of_workers(two, tmp_path, workers):
     """From step 6 of two workers; with 1 worker and twice the batches it is the run that two had finished."""
     folder = tmp_path / "resumed"
-    options = ["--resume", two[0] / "checkpoints" / checkpoint.step_name(EVERY)]
+    options = [*PYNATIVE, "--resume", two[0] / "checkpoints" / checkpoint.step_name(EVERY)]
     if workers == 1:
         result = script("train", *RUN, *options, "--gradient_accumulate_every", 2, "--output_dir", folder)
         assert result.returncode == 0, result.stderr
@@ -159,7 +164,7 @@ def test_a_run_goes_on_with_another_number_of_workers(two, tmp_path, workers):
 def test_a_lost_worker_ends_the_job_with_a_message_and_a_checkpoint(two, tmp_path):
     """kill -9 of worker 1 between two checkpoints; the run that is continued is the run that lost nobody."""
     folder = tmp_path / "lost"
-    options = ["--log_every", 1, "--train_num_steps", 4000, "--save_and_sample_every", 4000]
+    options = [*PYNATIVE, "--log_every", 1, *ENDLESS]
     job = Job(folder, *options)
     job.reach(3)
     os.kill(job.worker(1), signal.SIGKILL)
@@ -171,24 +176,41 @@ def test_a_lost_worker_ends_the_job_with_a_message_and_a_checkpoint(two, tmp_pat
     done = [record["step"] for record in log_of(folder)]
     assert step in (done[-1], done[-1] + 1), "the checkpoint is of the last step that all workers did"
     last = str(step + 3)
-    ends = [*options[:2], "--train_num_steps", last, "--save_and_sample_every", last, "--gradient_accumulate_every", 2]
+    ends = [
+        *PYNATIVE,
+        "--log_every",
+        1,
+        "--train_num_steps",
+        last,
+        "--save_and_sample_every",
+        last,
+        "--gradient_accumulate_every",
+        2,
+    ]
     for name, args in (("lost", ()), ("never-lost", ())):
         result = script("train", *RUN, *ends, *args, "--output_dir", tmp_path / name)
         assert result.returncode == 0, result.stderr
     assert_same_run(arrays(folder, int(last)), arrays(tmp_path / "never-lost", int(last)), 1e-5)
 
 
-@pytest.mark.parametrize("whom", ["worker 1", pytest.param("msrun", marks=pytest.mark.slow)])
-def test_sigterm_stops_all_workers_after_the_same_step_with_a_checkpoint(tmp_path, whom):
-    folder = tmp_path / "stopped"
-    job = Job(folder, "--log_every", 1, "--train_num_steps", 4000, "--save_and_sample_every", 4000)
-    job.reach(3)
-    os.kill(job.worker(1) if whom == "worker 1" else job.process.pid, signal.SIGTERM)
-    _, said = job.wait()
-    (step,) = checkpoint.steps(folder / "checkpoints")
+def stopped_together(folder, said):
+    step = checkpoint.steps(folder / "checkpoints")[-1]
     assert f"stopped at step {step}; the same command continues from there" in said
     assert log_of(folder)[-1]["step"] == step
     assert "was lost" not in said
+    return step
+
+
+def test_sigterm_to_a_worker_stops_all_after_the_same_step_with_a_checkpoint(two):
+    assert stopped_together(*two) > STEPS
+
+
+@pytest.mark.slow
+def test_sigterm_to_msrun_does_too(tmp_path):
+    job = Job(tmp_path / "stopped", "--log_every", 1, *ENDLESS)
+    job.reach(3)
+    os.kill(job.process.pid, signal.SIGTERM)
+    stopped_together(job.folder, job.wait()[1])
 
 
 @pytest.mark.slow

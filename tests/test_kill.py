@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from typing import NamedTuple
 
@@ -14,25 +12,22 @@ import pytest
 from ms_ddpm import checkpoint
 from parity_tests.conftest import RUN_ALL
 
-from .conftest import ROOT
+from .processes import begun, script
 from .test_cli import TINY
 
-STEPS, EVERY = 120 if RUN_ALL else 32, 4  # with --all a run is killed more often, in compilation too
+STEPS, EVERY = 120 if RUN_ALL else 24, 4  # with --all a run is killed more often, in compilation too
 MODE = () if RUN_ALL else ("--mode", "1")
-COMMAND = [
-    sys.executable, str(ROOT / "scripts" / "train.py"), *TINY, "--train_num_steps", str(STEPS),
-    "--save_and_sample_every", str(EVERY), "--keep_checkpoint_max", "2", *MODE,
+OPTIONS = [
+    *TINY, "--train_num_steps", STEPS, "--save_and_sample_every", EVERY, "--keep_checkpoint_max", 2, *MODE,
 ]  # fmt: skip
 
 
 def start(folder):
-    return subprocess.Popen(
-        [*COMMAND, "--output_dir", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return begun("train", *OPTIONS, "--output_dir", folder)
 
 
 def finish(folder):
-    result = subprocess.run([*COMMAND, "--output_dir", str(folder)], capture_output=True, text=True, timeout=600)
+    result = script("train", *OPTIONS, "--output_dir", folder, timeout=600)
     assert result.returncode == 0, result.stderr[-2000:]
 
 
@@ -58,10 +53,11 @@ def whole(tmp_path_factory):
     launched = time.monotonic()
     process = start(folder)
     while not checkpoint.steps(folder / "checkpoints"):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.02)
     began = time.monotonic()
-    assert process.wait(timeout=600) == 0
+    process.join(600)
+    assert process.exitcode == 0
     seconds = time.monotonic() - began
     best = (folder / "checkpoints" / "best").read_text()
     return Whole(final_arrays(folder), set(os.listdir(folder / "samples")), best, began - launched, seconds)
@@ -76,12 +72,13 @@ def names(folder):
 
 def kill_when(process, due):
     """Kills as soon as ``due()``; whether the process was still there to be killed."""
-    while process.poll() is None:
+    while process.is_alive():
         if due():
             process.kill()
             break
         time.sleep(0.001)
-    return process.wait() == -9
+    process.join()
+    return process.exitcode == -9
 
 
 def in_a_save(process, run, rng, whole):

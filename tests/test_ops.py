@@ -173,23 +173,23 @@ def test_sums_by_products_are_those_of_the_arrays(mindspore):
 
 
 def test_a_vector_is_split_into_as_many_pieces_as_any_network_has_parameters(mindspore):
-    """2,000 of different sizes, in one graph."""
+    """1,000 of different sizes, in one graph: Stable Diffusion's has 686."""
     from mindspore import Tensor, ops
 
     from ms_ddpm.devices.runtime import compiled
     from ms_ddpm.ops.split import AT_ONCE, Pieces
 
-    sizes = tuple(1 + 7 * i % 5 for i in range(2000))
+    sizes = tuple(1 + 7 * i % 5 for i in range(1000))
     assert len(sizes) > AT_ONCE
     pieces = Pieces(sizes)
 
     def some(flat):
         parts = pieces(flat)
-        return ops.concat((parts[1999], parts[640], parts[63], parts[0]))
+        return ops.concat((parts[999], parts[640], parts[63], parts[0]))
 
     flat = np.arange(sum(sizes), dtype=np.float32)
     parts = np.split(flat, np.cumsum(sizes)[:-1])
-    expected = np.concatenate([parts[i] for i in (1999, 640, 63, 0)])
+    expected = np.concatenate([parts[i] for i in (999, 640, 63, 0)])
     np.testing.assert_array_equal(compiled(some)(Tensor(flat)).asnumpy(), expected)
 
 
@@ -207,6 +207,7 @@ def test_more_groups_than_one_operator_takes_are_split_in_turn(mindspore):
     np.testing.assert_array_equal(np.concatenate([p.asnumpy() for p in found]), flat)
 
 
+@pytest.mark.slow  # of MindSpore alone: no change here makes it pass or fail
 def test_one_split_by_many_sizes_is_still_too_deep(mindspore):
     """When this fails, `ms_ddpm.ops.split` can go."""
     from mindspore import Tensor

@@ -46,6 +46,7 @@ def test_it_trains_goes_on_and_is_sampled(installed, tmp_path):
              "--ema_update_every", 1]  # fmt: skip
     said = run(installed, "train.py", *asked, "--train_num_steps", 100)
     assert "flow: 1872 training images (2,)" in said
+    asked += ["--mode", 1]  # of what goes on and is drawn nothing is compiled
     assert "resuming at step 100" in run(installed, "train.py", *asked, "--train_num_steps", 200)
     assert "arms was 3, now 4" in run(installed, "train.py", *asked, "--arms", 4, "--train_num_steps", 300, code=2)
     losses = [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -54,7 +55,7 @@ def test_it_trains_goes_on_and_is_sampled(installed, tmp_path):
     assert (state["config"]["system"], state["config"]["arms"]) == ("flow", 3)
     with Image.open(folder / "samples/step-00000200.png") as picture, Image.open(folder / "samples/real.png") as real:
         assert picture.size == real.size
-    said = run(installed, "sample.py", "--checkpoint", folder, "--num", 300, "--sampling_steps", 5)
+    said = run(installed, "sample.py", "--checkpoint", folder, "--num", 300, "--sampling_steps", 5, "--mode", 1)
     with np.load(folder / "samples-200" / "points.npz") as kept:
         points = kept["points"]
     assert points.shape == (300, 2)

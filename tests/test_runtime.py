@@ -41,6 +41,7 @@ def python(code, **env):
     return result.stdout.strip()
 
 
+@pytest.mark.slow  # that it is applied is tested below; that it is needed is of MindSpore alone
 @pytest.mark.skipif(not runtime._has_avx512(), reason="no AVX-512 here, so no trap")
 def test_onednn_cap_is_still_needed_and_works():
     """20 times faster here means 60 in a network; asked for only 5, so a busy machine does not fail it."""

@@ -27,11 +27,12 @@ def compilations(mindspore):
 
 @pytest.fixture(scope="module")
 def diffusion(mindspore):
-    from ms_ddpm import GaussianDiffusion, Unet
+    from ms_ddpm import GaussianDiffusion
 
-    def make(**unet):
-        network = Unet(8, dim_mults=(1,), channels=1, attn_heads=1, attn_dim_head=4, rng=0, use_kernels=False, **unet)
-        return GaussianDiffusion(network, image_size=8, timesteps=8)
+    from .small import SmallNet
+
+    def make(**options):
+        return GaussianDiffusion(SmallNet(**options), image_size=8, timesteps=8)
 
     return make
 

@@ -163,7 +163,9 @@ def test_real_digits_are_taken_for_what_they_are_and_wrong_labels_are_noticed(tm
 
 
 def test_a_conditional_run_draws_its_classes_and_is_judged(run, tmp_path):
-    result = script("sample", "--checkpoint", run, "--num", 70, "--output_dir", tmp_path, "--gif", "--denoise")
+    result = script(
+        "sample", "--checkpoint", run, "--num", 70, "--output_dir", tmp_path, "--gif", "--denoise", "--mode", 1
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert {"grid.png", "samples.npz", "samples.gif", "classes.png", "class-3.png", "embedding.png"} <= {
         path.name for path in tmp_path.iterdir()
@@ -260,7 +262,7 @@ def test_what_cannot_be_drawn_leaves_no_folder(run):
 
 
 def test_the_end_and_the_correctors_noise_can_be_set(run, tmp_path):
-    options = ["--num", 2, "--sampler", "pc", "--eps", 0.01, "--snr", 0.1, "--output_dir", tmp_path]
+    options = ["--num", 2, "--sampler", "pc", "--eps", 0.01, "--snr", 0.1, "--output_dir", tmp_path, "--mode", 1]
     result = script("sample", "--checkpoint", run, *options)
     assert result.returncode == 0, result.stderr[-2000:]
     assert (tmp_path / "samples.npz").exists()
