@@ -14,11 +14,14 @@ OFTEN = 100  # tests after which a worker is tidied up within a file
 
 
 def pytest_itemcollected(item):
-    """A file's tests run together, the harness's cases by what they compile (the scale of an input is none of it)."""
+    """A file's tests run together, the harness's cases by what they compile and what is the truth of both modes.
+
+    The scale of an input is none of it.
+    """
     given = item.callspec.params if hasattr(item, "callspec") else {}
     group = item.nodeid.split("::")[0]
     if hasattr(given.get("case"), "computation"):
-        group = re.sub(r"-scale[\d.]+", "", given["case"].computation.key)
+        group = re.sub(r"-scale[\d.]+|-graph$|-pynative$", "", given["case"].computation.key)
     elif hasattr(given.get("mutant"), "place"):
         group = f"mutant {given['mutant'].name}"
     elif group in APART:
