@@ -13,6 +13,7 @@ from ms_ddpm.cli import Parser, command_line
 from ms_ddpm.errors import UserError, reason_of
 from portparity import classes
 from portparity.errors import AGREE, DIFFER, HarnessError, NothingRan
+from portparity.files import write_atomically
 
 DESCRIPTION = """Does MindSpore compute what PyTorch computes, and if not, where does it stop?
 
@@ -328,8 +329,10 @@ def run_mutants(options: argparse.Namespace) -> int:
         [], candidate="mutants", reference="torch", environment=environment(options), mutants=matrix,
         command=command_line("parity", ["mutants"]), seconds=time.perf_counter() - began,
     )  # fmt: skip
-    written = report.write(found, options.output_dir)
-    print(report.markdown.kill_matrix(matrix))
+    page = report.markdown.kill_matrix(matrix)
+    written = [*report.write(found, options.output_dir), options.output_dir / "kill_matrix.md"]
+    write_atomically(written[-1], f"{page}\n".encode())
+    print(page)
     print("\n" + "  ".join(str(path) for path in written))
     return AGREE if is_good(matrix) else DIFFER
 

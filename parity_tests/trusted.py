@@ -18,7 +18,8 @@ def of_systems(wanted: Callable[[str], bool]) -> tuple[str, ...]:
 
 TRUSTED = (
     "torch_ref", "portparity/dtypes.py", "portparity/on_torch.py", "portparity/rounded_products.py",
-    "parity_tests/oracle", "parity_tests/backends/on_torch.py", "parity_tests/backends/shared_torch.py", "parity_tests/backends/on_numpy.py",
+    "parity_tests/oracle", "parity_tests/backends/on_torch.py", "parity_tests/backends/shared_torch.py",
+    "parity_tests/backends/on_numpy.py",
     "parity_tests/systems/__init__.py", *of_systems(lambda part: part not in NOT_TRUSTED),
 )  # fmt: skip
 SOURCES = tuple(ROOT / place for place in TRUSTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,6 +118,7 @@ def _judged(arguments: argparse.Namespace, **options: Any) -> int:
         names=_pairs(arguments.name, "--name"), layers=_pairs(arguments.layer, "--layer"),
         weights="given" if arguments.given_weights else "moved", seed=arguments.seed, **options,
     )  # fmt: skip
+    report.command = arguments.line
     print(report)
     if arguments.output_dir:
         print(f"the page: {report.write(arguments.output_dir) / 'report.html'}")
@@ -151,7 +153,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `portparity`; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = build_parser().parse_args(argv, argparse.Namespace(line=shlex.join(["portparity", *argv])))
     try:
         return arguments.run(arguments)
     except HarnessError as error:
