@@ -24,6 +24,7 @@ from ..runner import Outcome
 from ..sides import recorded, side_of
 from ..sides.mapping import Pairs, pair, pair_layers
 from ..sides.recorded import Recording
+from ..sides.remote import Raised
 from ..sides.side import Given, Run, Side
 from ..sides.trees import names as names_of
 from ..sides.trees import taken_apart
@@ -123,6 +124,8 @@ def judged(
         report.outcomes += judge_layers(bench, options.scales, report)
         if options.training:
             report.outcomes += judge_training(bench, options.steps, report)
+    except Raised as error:  # its process is gone, and what it was asked in was no try of its own
+        report.notes.append(f"nothing more was judged: {said_by('the port', error)}")
     finally:
         bench.close()
     return report
