@@ -35,6 +35,12 @@ REFERENCES = 9  # runs of the original: with nine of them K = 4 raises no alarm,
 SCALES = (0.02, 1.0, 30.0)  # of what layers are given: at one of them each of a layer's constants shows
 
 
+FORWARD_ONLY = (
+    "it only computes forward: outputs are judged, with the original's weights as they are; gradients, layers and "
+    "training are not"
+)
+
+
 class LegFailed(HarnessError):
     """The original did not run, or did not in double."""
 
@@ -92,7 +98,7 @@ def check(
         for mode in modes if bench.candidate.framework == "mindspore" else ("",):
             report.outcomes += judge_whole(bench, mode, report)
         report.outcomes += judge_layers(bench, scales, report)
-        if training:
+        if training and not bench.candidate.forward_only:
             report.outcomes += judge_training(bench, steps, report)
     finally:
         bench.candidate.give_back()
@@ -126,8 +132,11 @@ class Bench:
         reference = _attempt("the original", lambda: side_of(original, precision))
         truth = _attempt("the original in double", lambda: side_of(original, "float64"))
         kept = reference.weights()
-        pairs = pair(candidate.weights(), kept, names or {}) if candidate.framework != "function" else Pairs({})
-        pair_layers(pairs, candidate.layers(), reference.layers(), layers)
+        if candidate.forward_only:
+            pairs, weights = Pairs({}, notes=[FORWARD_ONLY]), "given"
+        else:
+            pairs = pair(candidate.weights(), kept, names or {})
+            pair_layers(pairs, candidate.layers(), reference.layers(), layers)
         drawn = {
             name: value
             for name, value in draws.weights(kept, precision, seed).items()
@@ -196,17 +205,20 @@ def judge_whole(bench: Bench, mode: str, report: Report) -> list[Outcome]:
     ids = (f"forward{suffix}", f"gradients{suffix}")
     began = time.perf_counter()
     try:
-        produced = bench.candidate.run(bench.given, bench.cotangents, mode=mode).arrays
+        cotangents = None if bench.candidate.forward_only else bench.cotangents
+        produced = bench.candidate.run(bench.given, cotangents, mode=mode).arrays
     except Exception as error:
         said = said_by("the port", error)
         if mode == "graph":
             report.notes.append(f"as a graph {said}; what is said here is of PyNative")
             return []
         return [Outcome(ids[0], "3", mode or "pynative", bench.precision, "layers", DIFFER, said, float("inf"))]
-    truth = bench.true_run.arrays
+    truth, *references = (
+        {name: value for name, value in run.arrays.items() if cotangents or not name.startswith("grad.")}
+        for run in (bench.true_run, *bench.reference_runs)
+    )
     produced = bench.to_theirs(produced, truth, report)
     scales = sums.scaled(truth, sums.of_model(bench.true_run.calls, truth))
-    references = [run.arrays for run in bench.reference_runs]
     verdicts = judge(produced, references, truth, bench.allowed, rule="layers", scales=scales)
     share = (time.perf_counter() - began) / 2
     parts = [[v for v in verdicts if v.name.startswith("grad.") == backward] for backward in (False, True)]

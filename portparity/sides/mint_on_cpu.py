@@ -467,8 +467,8 @@ FUNCTIONS: dict[ModuleType, dict[str, Callable]] = {
         "hardtanh": _hardtanh, "relu6": _relu6, "dropout": _dropout, "conv1d": _conv1d, "conv2d": _conv2d,
         "conv3d": _conv3d, "conv_transpose2d": _conv_transpose2d, "interpolate": _interpolate,
         "layer_norm": _layer_norm, "batch_norm": _batch_norm, "embedding": _embedding, "avg_pool2d": _avg_pool2d,
-        "adaptive_avg_pool2d": _adaptive_avg_pool2d, "max_pool2d": _max_pool2d, "mse_loss": _mse_loss, "l1_loss": _l1_loss,
-        "cross_entropy": _cross_entropy,
+        "adaptive_avg_pool2d": _adaptive_avg_pool2d, "max_pool2d": _max_pool2d, "mse_loss": _mse_loss,
+        "l1_loss": _l1_loss, "cross_entropy": _cross_entropy,
     },
 }  # fmt: skip
 
@@ -553,9 +553,23 @@ def _repeat(self, *repeats):
     return ops.tile(self, _size(repeats))
 
 
+def _nonzero(self, *, as_tuple=False):
+    found = ops.cast(ops.nonzero(self), ms.int64)
+    return tuple(found[:, i] for i in range(found.shape[1])) if as_tuple else found
+
+
+def _clone(self):
+    return self.copy()
+
+
+def _fill_masked_in_place(self, mask, value):
+    return self.copy_(ops.masked_fill(self, mask, value))
+
+
 METHODS: dict[str, Callable] = {
     "normal_": _normal_in_place, "uniform_": _uniform_in_place, "fill_": _fill_in_place, "zero_": _zero_in_place,
-    "repeat": _repeat,
+    "repeat": _repeat, "nonzero": _nonzero, "clone": _clone, "masked_fill_": _fill_masked_in_place,
+    "repeat_interleave": _repeat_interleave,
 }  # fmt: skip
 
 
