@@ -104,6 +104,28 @@ OF_MINDSPORE = (
     _ms("mint.expm1 near 0", "mint.expm1", "1 is subtracted from exp(x): no digit is left where the function is for",
         SAME, _torch_function(lambda torch, a: torch.expm1(a)),
         _mindspore_function(lambda ms, a: ms.mint.expm1(a)), 1e-3 * x(5, 12), known=True),
+    _ms("mint.log1p near 0", "mint.log1p", "1 is added before the logarithm: no digit is left near 0", SAME,
+        _torch_function(lambda torch, a: torch.log1p(a)),
+        _mindspore_function(lambda ms, a: ms.mint.log1p(a)), 1e-4 * x(5, 12)),
+    _ms("nn.Mish of large numbers", "nn.Mish, ops.mish", "exp(x) overflows: from 45 on it is NaN", SAME, _torch("Mish"),
+        _cell("Mish"), 30 * x(5, 12)),
+    _ms("nn.LogSigmoid of large numbers", "nn.LogSigmoid, ops.logsigmoid", "exp(-x) overflows: -inf and NaN gradients",
+        SAME, _torch("LogSigmoid"), _cell("LogSigmoid"), 60 * x(5, 12)),
+    _ms("mint.cumprod's gradient at 0", "mint.cumprod", "its gradient divides by what was multiplied: NaN",
+        SAME, _torch_function(lambda torch, a: torch.cumprod(a, 1)),
+        _mindspore_function(lambda ms, a: ms.mint.cumprod(a, 1)), np.round(x(5, 12))),
+    _ms("x ** 0's gradient at 0", "Tensor.__pow__, ops.pow", "0 times 0 ** -1 is NaN; the derivative of 1 is 0", SAME,
+        _torch_function(lambda torch, a: a**0), _mindspore_function(lambda ms, a: a**0), np.round(x(5, 12))),
+    _ms("ops.norm's gradient at 0", "ops.norm", "0 / 0 is NaN; PyTorch's is 0, a subgradient", SAME,
+        _torch_function(lambda torch, a: torch.norm(torch.relu(a), dim=1)),
+        _mindspore_function(lambda ms, a: ms.ops.norm(ms.ops.relu(a), dim=1)),
+        np.concatenate([x(3, 4), -np.abs(x(2, 4))])),
+    _ms("nn.RReLU in evaluation", "nn.RReLU", "slopes are drawn in evaluation as well, where they are to be the mean",
+        "the paper that its documentation names", _torch("RReLU"), _cell("RReLU"), x(8, 20)),
+    _ms("nn.Upsample, bicubic with corners", "nn.Upsample, ops.interpolate(mode='bicubic')",
+        "its kernel comes from a table of 1,024 entries", SAME,
+        _torch("Upsample", size=(11, 5), mode="bicubic", align_corners=True),
+        _cell("Upsample", size=(11, 5), mode="bicubic", align_corners=True), x(2, 3, 8, 8)),
 )  # fmt: skip
 
 
@@ -172,8 +194,6 @@ MASK = np.where(np.arange(7) < 5, 0, -1e4).astype(np.float32)[None, None].repeat
 OF_MINDONE = (
     _chain("KDPM2DiscreteScheduler", "diffusers/schedulers/scheduling_k_dpm_2_discrete.py:303",
            "lerp towards log(0) by 0.5 gives NaN where PyTorch's gives -inf: the last step is NaN", PORTED, known=True),
-    _chain("KDPM2AncestralDiscreteScheduler", "diffusers/schedulers/scheduling_k_dpm_2_ancestral_discrete.py:311",
-           "the same, in another file", PORTED),
     _chain("UniPCMultistepScheduler", "diffusers/schedulers/scheduling_unipc_multistep.py:770, 777, 905, 913",
            "einsum k,bkc...->bc... became a product that broadcasts over the height of the image", PORTED,
            solver_order=3),
@@ -199,10 +219,38 @@ OF_MINDONE = (
                    downscale_freq_shift=0),
         "diffusers/models/embeddings.py, get_timestep_embedding",
         "frequencies by MindSpore's exp, which is 138 units off, times a time of up to 1,000", PORTED, known=True),
+    _of_mindone(
+        _diffusers("FirDownsample2D", (x(2, 8, 4, 4),), ".models.downsampling", channels=8, use_conv=True,
+                   out_channels=8),
+        "diffusers/models/downsampling.py:243", "mint.nn.funtional: it cannot run", PORTED),
     _optimizer("adamw", "AdamW", "nn.AdamWeightDecay, which has no bias correction", "its name, and PyTorch's AdamW",
                True, weight_decay=1e-2),
     _optimizer("adam", "Adam", "nn.Adam, which adds eps before the bias correction", "its name, and PyTorch's Adam",
                True, weight_decay=0.0),
+)  # fmt: skip
+
+
+# --- mindcv, by which mindone's optimizers are made ------------------------------------------------------------------
+
+
+def _nadam() -> Callable:
+    def stepped(weight: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+        import mindspore as ms
+
+        kept = ms.Parameter(ms.Tensor(weight), name="weight")
+        optimizer = _of("mindcv.optim.nadam", "NAdam")([kept], learning_rate=2e-3)
+        for gradient in gradients:
+            optimizer((ms.Tensor(gradient),))
+        return kept.asnumpy()
+
+    return stepped
+
+
+OF_MINDCV = (
+    Bug(Pair("mindcv NAdam", "mindcv", _step_of_torch("NAdam", lr=2e-3, momentum_decay=4e-3), _nadam,
+             (x(4, 5), x(20, 4, 5))),
+        "mindcv 0.3.0, optim/nadam.py, NAdam.construct", "the number of the step, global_step, is never counted up: "
+        "the momentum's schedule stands still", "the schedule of the paper that it names"),
 )  # fmt: skip
 
 
@@ -255,4 +303,4 @@ OF_LVYUFENG = (
               _average_of_port, x(15, 4)),
 )  # fmt: skip
 
-BUGS: tuple[Bug, ...] = (*OF_MINDSPORE, *OF_MINDONE, *OF_LVYUFENG)
+BUGS: tuple[Bug, ...] = (*OF_MINDSPORE, *OF_MINDONE, *OF_MINDCV, *OF_LVYUFENG)

@@ -27,7 +27,7 @@ from .pairs import MINDONE, PAIRS, Pair
 FOUND = Path(__file__).with_name("found.json")
 PACKAGES = ("mindspore", "torch", "numpy", "mindone", "diffusers", "transformers", "timm", "onnx", "onnxruntime")
 LIMIT = 580  # seconds for one pair
-AT_ONCE = 8  # pairs in one process: importing everything takes longer than most of them
+AT_ONCE = 5  # pairs in one process: importing everything takes longer than most of them
 
 
 def judged(pair: Pair) -> Report:

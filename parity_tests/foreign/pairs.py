@@ -275,7 +275,8 @@ def _exported(name: str, make: Made, *inputs: np.ndarray) -> Pair:
 
 
 def _compile(name: str, make: Made, inputs: Any) -> Pair:
-    return Pair(f"{name} compiled", COMPILE, make, _compiled(make), inputs)
+    """Without the parts in training mode: each would be compiled anew, for minutes."""
+    return Pair(f"{name} compiled", COMPILE, make, _compiled(make), inputs, {"training": False})
 
 
 VIT = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
