@@ -42,6 +42,12 @@ REFERENCES = 9  # runs of the original: with nine of them K = 4 raises no alarm,
 SCALES = (0.02, 1.0, 30.0)  # of what layers are given: at one of them each of a layer's constants shows
 
 
+FORWARD_ONLY = (
+    "it only computes forward: outputs are judged, with the original's weights as they are; gradients, layers and "
+    "training are not"
+)
+
+
 class LegFailed(HarnessError):
     """The original did not run, or did not in double."""
 
@@ -122,7 +128,7 @@ def judged(
             with bench.fresh(port) if mode == "graph" else nullcontext(bench.candidate) as candidate:
                 report.outcomes += judge_whole(bench, candidate, mode, report)
         report.outcomes += judge_layers(bench, options.scales, report)
-        if options.training:
+        if options.training and not bench.candidate.forward_only:
             report.outcomes += judge_training(bench, options.steps, report)
     except Raised as error:  # its process is gone, and what it was asked in was no try of its own
         report.notes.append(f"nothing more was judged: {said_by('the port', error)}")
@@ -241,15 +247,18 @@ class Bench:
         options, precision = trusted.options, trusted.reference.precision
         if (candidate.precision or precision) != precision:
             raise HarnessError(f"the port is {candidate.precision} and the original {precision}: record it in the same")
-        kept = trusted.reference.weights()
-        pairs = pair(candidate.weights(), kept, names) if candidate.framework != "function" else Pairs({})
-        pair_layers(pairs, candidate.layers(), trusted.reference.layers(), layers)
+        kept, as_they_are = trusted.reference.weights(), options.weights == "given"
+        if candidate.forward_only:
+            pairs, as_they_are = Pairs({}, notes=[FORWARD_ONLY]), True
+        else:
+            pairs = pair(candidate.weights(), kept, names)
+            pair_layers(pairs, candidate.layers(), trusted.reference.layers(), layers)
         drawn = {
             name: value
             for name, value in draws.weights(kept, precision, options.seed).items()
             if not kept[name].is_buffer or kept[name].saved
         }
-        if options.weights == "given":
+        if as_they_are:
             drawn = {name: draws.rounded(kept[name].value, precision) for name in drawn}
         bench = cls(
             trusted.truth, trusted.reference, candidate, pairs, trusted.given, drawn, options.references, options.seed,
@@ -331,17 +340,20 @@ def judge_whole(bench: Bench, candidate: Side, mode: str, report: Report) -> lis
     ids = (f"forward{suffix}", f"gradients{suffix}")
     began = time.perf_counter()
     try:
-        produced = candidate.run(bench.given, bench.cotangents, mode=mode).arrays
+        cotangents = None if candidate.forward_only else bench.cotangents
+        produced = candidate.run(bench.given, cotangents, mode=mode).arrays
     except Exception as error:
         said = said_by("the port", error)
         if mode == "graph":
             report.notes.append(f"as a graph {said}; what is said here is of PyNative")
             return []
         return [Outcome(ids[0], "3", mode or "pynative", bench.precision, "layers", DIFFER, said, float("inf"))]
-    truth = bench.true_run.arrays
+    truth, *references = (
+        {name: value for name, value in run.arrays.items() if cotangents or not name.startswith("grad.")}
+        for run in (bench.true_run, *bench.reference_runs)
+    )
     produced = bench.to_theirs(produced, truth, report)
     scales = sums.scaled(truth, sums.of_model(bench.true_run.calls, truth))
-    references = [run.arrays for run in bench.reference_runs]
     verdicts = judge(produced, references, truth, bench.allowed, rule="layers", scales=scales)
     share = (time.perf_counter() - began) / 2
     parts = [[v for v in verdicts if v.name.startswith("grad.") == backward] for backward in (False, True)]

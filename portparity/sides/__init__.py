@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 from ..errors import HarnessError
@@ -11,7 +13,7 @@ from .side import Side
 def side_of(model: Any, precision: str = "", beside: Side | None = None) -> Side:
     """The side of a model, of the function without arguments that makes one, or of what stands at a place (a string,
     see `places`), which then runs in a process of its own, or in that of the side ``beside`` it."""
-    if isinstance(model, str):
+    if isinstance(model, str) and not model.endswith(".onnx"):
         from .remote import RemoteSide
 
         return RemoteSide(model, precision, beside)
@@ -27,15 +29,36 @@ def side_of(model: Any, precision: str = "", beside: Side | None = None) -> Side
         from .mindspore_side import MindSporeSide
 
         return MindSporeSide(made, precision)
-    raise HarnessError(f"a {type(made).__name__} is no model that is known here: a PyTorch module, a MindSpore cell")
+    if framework == "onnx":
+        from .forward_side import OnnxSide
+
+        return OnnxSide(made)
+    if callable(made):
+        from .forward_side import ForwardSide
+
+        return ForwardSide(made)
+    raise HarnessError(
+        f"a {type(made).__name__} is no model that is known here: a PyTorch module, a MindSpore cell, an ONNX file or "
+        "session, a function of arrays"
+    )
 
 
 def _framework(model: Any) -> str:
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
     if "torch.nn.modules.module.Module" in bases:
         return "torch"
-    return "mindspore" if "mindspore.nn.cell.Cell" in bases else ""
+    if "mindspore.nn.cell.Cell" in bases:
+        return "mindspore"
+    is_session = any(base.startswith("onnxruntime.") and base.endswith(".InferenceSession") for base in bases)
+    return "onnx" if is_session or (isinstance(model, (str, Path)) and str(model).endswith(".onnx")) else ""
 
 
 def _takes_arrays(function: Any) -> bool:
+    """Whether it cannot be called without arguments: then it makes no model, it is one."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # written in C
+        return False
     return False

@@ -60,6 +60,7 @@ class MindSporeSide:
     """
 
     framework = "mindspore"
+    forward_only = False
 
     def __init__(self, port: Any, precision: str = ""):
         start()

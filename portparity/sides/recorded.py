@@ -69,6 +69,8 @@ def _hash(value: Any) -> str:
 class _Known:
     """A side whose questions have names: by what is asked, what is loaded, and how it behaves."""
 
+    forward_only = False
+
     def __init__(self, framework: str, precision: str):
         self.framework = framework
         self.precision = precision

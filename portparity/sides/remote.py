@@ -76,7 +76,8 @@ class RemoteSide:
         self._worker = beside._worker if beside else _Worker()
         self._worker.sides += 1
         try:
-            self._number, self.framework, self.precision = self._worker.ask("new", place, precision)
+            about = self._worker.ask("new", place, precision)
+            self._number, self.framework, self.precision, self.forward_only = about
         except BaseException:
             self._worker.close()
             raise
@@ -137,7 +138,7 @@ def _serve(pipe: Connection) -> None:
     def answer(question: tuple) -> Any:
         if question[0] == "new":
             made.append(side_of(loaded(question[1]), question[2]))
-            return len(made) - 1, made[-1].framework, made[-1].precision
+            return len(made) - 1, made[-1].framework, made[-1].precision, made[-1].forward_only
         number, method, args, kwargs = question
         return getattr(made[number], method)(*args, **kwargs)
 

@@ -69,6 +69,7 @@ class Side(Protocol):
 
     framework: str
     precision: str
+    forward_only: bool  # no weights, no layers, no gradients
 
     def weights(self) -> dict[str, Weight]:
         """Everything it keeps, by its own names."""

@@ -39,19 +39,23 @@ class TorchSide:
     """A module, or the function that makes one: in double it is then made in double, tables included.
 
     Args:
-        original: a Module, which is copied, or a function without arguments that makes one.
+        original: a Module, which is copied, or a function without arguments that makes one. One that went through
+            ``torch.compile`` runs compiled as a whole; its weights are those of the module inside.
         precision: in which it computes. "float64": throughout, whatever the module itself says.
-        compiled: by ``torch.compile``.
     """
 
     framework = "torch"
+    forward_only = False
 
-    def __init__(self, original: Any, precision: str = "float32", *, compiled: bool = False):
+    def __init__(self, original: Any, precision: str = "float32"):
         self.precision = precision
         with self._precision():
-            made = copy.deepcopy(original) if isinstance(original, torch.nn.Module) else original()
-            self.module = made.to(DTYPES[precision]).eval()
-        self.called = torch.compile(self.module) if compiled else self.module
+            made = original if isinstance(original, torch.nn.Module) else original()
+            inside = getattr(made, "_orig_mod", made)
+            self.compiled = inside is not made
+            inside = copy.deepcopy(inside) if made is original else inside
+            self.module = inside.to(DTYPES[precision]).eval()
+        self.called = type(made)(self.module, made.dynamo_ctx) if self.compiled else self.module
 
     def _precision(self) -> AbstractContextManager:
         return double() if self.precision == "float64" else nullcontext()
@@ -73,8 +77,9 @@ class TorchSide:
         return found
 
     def layers(self) -> dict[str, str]:
-        """Class names by path."""
-        return {path: type(module).__name__ for path, module in self.module.named_modules()}
+        """Class names by path; of a compiled module, whose layers are compiled together, its own."""
+        there = self.module.named_modules() if not self.compiled else [("", self.module)]
+        return {path: type(module).__name__ for path, module in there}
 
     def argument_names(self, path: str = "") -> list[str]:
         """The names of forward's arguments."""
