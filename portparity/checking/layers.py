@@ -20,7 +20,7 @@ from .words import said_by
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .check import Bench
+    from .bench import Bench
     from .report import Report
 
 

@@ -22,7 +22,7 @@ from . import draws, sums
 from .words import said_by
 
 if TYPE_CHECKING:
-    from .check import Bench
+    from .bench import Bench
     from .report import Report
 
 BATCHES = 3  # after which running statistics are compared: one would not tell a momentum from its complement
@@ -80,7 +80,7 @@ def _after_batches(side: Side, batches: Sequence[Given], cotangents: Arrays) -> 
 
 
 def _statistics(bench: Bench, report: Report) -> list[Outcome]:
-    from .check import outcome_of
+    from .whole import outcome_of
 
     batches = _batches(bench)
     bench.load(bench.kept)
@@ -209,7 +209,7 @@ def _other_spread(mine: np.ndarray, theirs: np.ndarray) -> str:
 
 def _steps(bench: Bench, count: int, report: Report) -> list[Outcome]:
     """The weights after an optimizer's step, and over more of them the loss in its envelope."""
-    from .check import outcome_of
+    from .whole import outcome_of
 
     if not count or not any(kept.trainable for kept in bench.reference.weights().values()):
         return []
