@@ -39,6 +39,19 @@ SMALL_SET = named("SMALL_SET")  # what parity_tests/bundles holds: some of every
 LONG_SET = named("LONG_SET")  # bundles_long: PyTorch's side takes a minute, and the tests need not wait for it
 
 
+def absent_peers(seed: int = 0) -> dict[str, list[Case]]:
+    """The cases of libraries that are not installed, by why they do not run."""
+    from .peers import installed
+
+    found: dict[str, list[Case]] = {}
+    for module in parts("peers"):
+        for packages, make in module.PEERS.items():
+            if missing := [package for package in packages if not installed(package)]:
+                reason = f"{' and '.join(missing)} not installed (pip install {' '.join(missing)})"
+                found.setdefault(reason, []).extend(make(seed))
+    return found
+
+
 def all_cases(tiers: Sequence[str] = (), seed: int = 0) -> list[Case]:
     """Every case of ``tiers`` (default: all), in order; ``seed`` gives other inputs."""
     unknown = [tier for tier in tiers if tier not in TIERS]

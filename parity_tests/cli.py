@@ -131,11 +131,28 @@ def chosen(options: argparse.Namespace) -> list:
     return cases
 
 
-def here(cases: list, candidate: str) -> tuple[list, dict[str, list[str]]]:
+def absent(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The selected checks of libraries that are not installed, by why."""
+    from .cases import absent_peers, matches
+
+    if options.tier and "peers" not in options.tier:
+        return {}
+    found = {}
+    for reason, cases in absent_peers(options.seed).items():
+        of_mode = [case for case in cases if options.mode in (None, case.mode)]
+        ids = [c.id for c in of_mode if not options.case or any(matches(c, pattern) for pattern in options.case)]
+        found |= {reason: ids} if ids else {}
+    return found
+
+
+def here(
+    cases: list, candidate: str, not_installed: dict[str, list[str]] | None = None
+) -> tuple[list, dict[str, list[str]]]:
     """Those of ``cases`` that can run on this machine; says how many cannot, and why."""
     from portparity.runner import possible
 
     found, left_out = possible(cases, candidate)
+    left_out |= not_installed or {}
     for reason, ids in left_out.items():
         print(f"{len(ids)} {'check is' if len(ids) == 1 else 'checks are'} left out: {reason}")
     if not found:
@@ -239,7 +256,7 @@ def run_check(options: argparse.Namespace) -> int:
         start(options, options.candidate)
     else:
         start(options, "torch", options.candidate)
-    cases, left_out = here(cases, options.candidate)
+    cases, left_out = here(cases, options.candidate, {} if options.bundle else absent(options))
     outcomes = run(cases, options.candidate, recorded=recorded, on_outcome=_teller(options))
     if not options.bundle:
         _localise(outcomes, cases, options.candidate)

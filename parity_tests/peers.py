@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 
 from portparity.backends import installed as is_there
-from portparity.case import Arrays
+from portparity.case import Arrays, Case
 
 MODULES = {
     "diffusers": "diffusers",
@@ -26,6 +26,13 @@ MODULES = {
 def installed(package: str) -> bool:
     """Whether ``package`` (a key of `MODULES`) can be imported, and PyTorch with it."""
     return all(is_there(name) for name in ("torch", MODULES[package]))
+
+
+def of_installed(peers: Mapping[tuple[str, ...], Callable], seed: int) -> Iterator[Case]:
+    """The cases of those packages that are all here; ``peers``: packages -> what makes their cases."""
+    for packages, make in peers.items():
+        if all(map(installed, packages)):
+            yield from make(seed)
 
 
 def missing_peers() -> list[str]:

@@ -401,3 +401,15 @@ def test_peers_that_are_installed_are_compared():
     here = {"published"} | ({"diffusers"} if importlib.util.find_spec("diffusers") else set())
     assert here <= families
     assert len({case.id for case in CASES}) == len(CASES)
+
+
+def test_checks_of_what_is_not_installed_are_left_out_by_name_and_counted(monkeypatch):
+    from parity_tests import cli
+
+    monkeypatch.setattr(peers, "installed", lambda package: package != "diffusers")
+    options = cli.build_parser().parse_args(["check", "--tier", "peers", "--case", "peers/diffusers/ddim-*"])
+    ((reason, ids),) = cli.absent(options).items()
+    assert reason == "diffusers not installed (pip install diffusers)"
+    assert len(ids) > 3
+    assert all(name.startswith("peers/diffusers/ddim-") for name in ids)
+    assert cli.absent(cli.build_parser().parse_args(["check", "--tier", "0"])) == {}

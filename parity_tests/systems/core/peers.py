@@ -17,7 +17,7 @@ import numpy as np
 
 from parity_tests import oracle
 from parity_tests.make import cases, computation
-from parity_tests.peers import installed, lucidrains
+from parity_tests.peers import lucidrains, of_installed
 from portparity.arrays import normal, perturbed
 from portparity.backends import backend, leg
 from portparity.case import Arrays, Case, Computation, Leg
@@ -391,9 +391,9 @@ def lucidrains_cases(seed: int = 0) -> Iterator[Case]:
 
 
 def tier_peers(seed: int = 0) -> Iterator[Case]:
-    """Published values, and the libraries that are installed; `parity_tests.peers.missing_peers` names the others."""
+    """Published values, and the libraries that are installed; `parity_tests.cases.absent_peers` has the others'."""
     yield from published_cases()
-    if installed("diffusers"):
-        yield from diffusers_cases(seed)
-    if installed("denoising-diffusion-pytorch") and installed("ema-pytorch"):
-        yield from lucidrains_cases(seed)
+    yield from of_installed(PEERS, seed)
+
+
+PEERS = {("diffusers",): diffusers_cases, ("denoising-diffusion-pytorch", "ema-pytorch"): lucidrains_cases}

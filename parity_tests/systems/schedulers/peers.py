@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from parity_tests.make import cases
-from parity_tests.peers import installed
+from parity_tests.peers import of_installed
 from parity_tests.systems.core.peers import (
     CHAIN_TOLERANCES,
     DDIM_VARIANCES,
@@ -128,5 +128,7 @@ def diffusers_cases(seed: int = 0) -> Iterator[Case]:
 def tier_peers(seed: int = 0) -> Iterator[Case]:
     """Published values, and diffusers where it is installed."""
     yield from published_cases()
-    if installed("diffusers"):
-        yield from diffusers_cases(seed)
+    yield from of_installed(PEERS, seed)
+
+
+PEERS = {("diffusers",): diffusers_cases}
