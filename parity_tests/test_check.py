@@ -127,6 +127,15 @@ def test_a_truth_that_is_not_its_own_derivative_is_said(original):
     assert any("is not the derivative of its values" in note for note in report.notes), report
 
 
+def test_a_port_that_stops_is_told_once():
+    def construct(self, tokens, t, mask=None, scale=1.0):
+        raise ValueError("no masks here")
+
+    report = check(sentence.Sentence, sentence.with_fault(construct=construct), sentence.inputs(), **PYNATIVE)
+    assert [outcome.id for outcome in report.outcomes] == ["forward (pynative)"]
+    assert "the port raised ValueError: no masks here" in str(report)
+
+
 def test_a_result_in_half_precision_differs():
     report = check(sentence.Sentence, sentence.with_fault(narrow=True), sentence.inputs(), **STILL)
     assert "y.logits: dtype float16, expected float32" in str(report)

@@ -58,7 +58,11 @@ def test_recorded_and_checked_again(printed):
 
 
 def test_another_framework_pair_is_judged(printed):
-    assert printed[3].startswith("agree")
+    assert printed[4].startswith("agree")
+
+
+def test_a_function_of_tensors_is_judged(printed):
+    assert printed[3].split() == ["agree"]
 
 
 def test_the_chinese_page_has_the_same_code():

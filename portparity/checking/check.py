@@ -129,6 +129,8 @@ def judged(
         for mode in modes if bench.candidate.framework == "mindspore" else ("",):
             with bench.fresh(port) if mode == "graph" else nullcontext(bench.candidate) as candidate:
                 report.outcomes += judge_whole(bench, candidate, mode, report)
+        if report.outcomes and all("raised" in outcome.message for outcome in report.outcomes):
+            return report
         report.outcomes += judge_layers(bench, options.scales, report)
         if options.training and not bench.candidate.forward_only:
             report.outcomes += judge_training(bench, options.steps, report)

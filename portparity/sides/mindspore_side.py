@@ -98,7 +98,7 @@ class MindSporeSide:
 
     def argument_names(self, path: str = "") -> list[str]:
         """The names of construct's arguments."""
-        return list(inspect.signature(type(self._layer(path)).construct).parameters)[1:]
+        return list(_signature(self._layer(path)).parameters)
 
     def _layer(self, path: str) -> nn.Cell:
         return dict(self.cell.cells_and_names())[path]
@@ -303,7 +303,8 @@ def _caller(layer: nn.Cell, shape: Shape, mode: str) -> Callable:
     """``layer`` as a function of tensors alone. A graph is given its arguments by position: it knows no trees."""
     content = shape["dict"]
     positional, named = content["positional"]["tuple"], content["named"]["dict"]
-    if mode == "graph" and not any(set(part) - {"tensor", "literal"} for part in (*positional, *named.values())):
+    in_order = mode == "graph" or hasattr(layer, "called_as")
+    if in_order and not any(set(part) - {"tensor", "literal"} for part in (*positional, *named.values())):
         return _by_position(layer, positional, named)
 
     def call(*leaves: Tensor) -> Any:
@@ -313,8 +314,16 @@ def _caller(layer: nn.Cell, shape: Shape, mode: str) -> Callable:
     return call
 
 
+def _signature(layer: nn.Cell) -> inspect.Signature:
+    """Of construct, or of the function that the cell stands for, see `functions`."""
+    if hasattr(layer, "called_as"):
+        return inspect.signature(layer.called_as)
+    found = inspect.signature(type(layer).construct)
+    return found.replace(parameters=list(found.parameters.values())[1:])
+
+
 def _by_position(layer: nn.Cell, positional: list[Shape], named: Mapping[str, Shape]) -> Callable:
-    parameters = list(inspect.signature(type(layer).construct).parameters.values())[1 + len(positional) :]
+    parameters = list(_signature(layer).parameters.values())[len(positional) :]
     while parameters and parameters[-1].name not in named:
         parameters.pop()
     parts = [*positional, *(named.get(p.name, {"literal": p.default}) for p in parameters)]
