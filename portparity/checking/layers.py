@@ -15,7 +15,7 @@ from ..sides.side import Call, Given
 from ..verdict import AGREE, DIFFER
 from . import draws, histograms, sums
 from .trees import Trees
-from .words import said_by
+from .words import bar, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def judge_layers(bench: Bench, scales: Sequence[float], report: Report) -> list[
     ours = {theirs: mine for mine, theirs in bench.pairs.layers.items()}
     of_candidate = {call.name: call for call in free.calls} if free else {}
     of_references = [{call.name: call for call in run.calls} for run in bench.reference_runs]
-    for true in sorted(bench.true_run.calls, key=lambda call: call.order):
+    for true in bar(sorted(bench.true_run.calls, key=lambda call: call.order), "layers"):
         if true.path not in ours:
             report.left_out[true.name] = "no counterpart in the port"
             continue

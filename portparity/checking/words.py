@@ -1,6 +1,23 @@
-"""What an exception says, in one line."""
+"""What a check says while it runs, and what an exception says, in one line."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def bar(items: Sequence[Item], what: str) -> Iterable[Item]:
+    """``items``, with a bar on a terminal where tqdm is installed."""
+    if not sys.stderr.isatty():
+        return items
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return items
+    return tqdm(items, desc=what, leave=False)
 
 
 def said_by(who: str, error: BaseException) -> str:
