@@ -45,7 +45,7 @@ def absent_peers(seed: int = 0) -> dict[str, list[Case]]:
 
     found: dict[str, list[Case]] = {}
     for module in parts("peers"):
-        for packages, make in module.PEERS.items():
+        for packages, make in module.LIBRARIES.items():
             if missing := [package for package in packages if not installed(package)]:
                 reason = f"{' and '.join(missing)} not installed (pip install {' '.join(missing)})"
                 found.setdefault(reason, []).extend(make(seed))

@@ -13,8 +13,13 @@ from .conftest import ROOT
 HOME = ROOT / "portparity"
 FILES = sorted(HOME.rglob("*.py"))
 OURS = {"ms_ddpm", "torch_ref", "parity_tests", "ms_ddpm_bench", "scripts", "tests"}
-FOREIGN = {"numpy", "tomllib", "tomli", "safetensors", "tqdm", "matplotlib", "torch", "mindspore"}
-OF_A_FRAMEWORK = {"on_torch.py", "rounded_products.py", "on_mindspore.py", "classifier.py"}  # imported where a leg runs
+FOREIGN = {
+    "numpy", "tomllib", "tomli", "safetensors", "tqdm", "matplotlib", "torch", "mindspore", "onnxruntime", "pytest",
+}  # fmt: skip
+OF_A_FRAMEWORK = {  # imported where a leg runs
+    "on_torch.py", "rounded_products.py", "on_mindspore.py", "classifier.py", "double.py", "torch_side.py",
+    "mindspore_side.py", "mint_on_cpu.py", "pytest_plugin.py",
+}  # fmt: skip
 DIFFUSION = re.compile(r"unet|ddpm|ddim|score|diffusion|latent|sampler|torch_ref|parity_tests", re.IGNORECASE)
 
 

@@ -393,7 +393,7 @@ def lucidrains_cases(seed: int = 0) -> Iterator[Case]:
 def tier_peers(seed: int = 0) -> Iterator[Case]:
     """Published values, and the libraries that are installed; `parity_tests.cases.absent_peers` has the others'."""
     yield from published_cases()
-    yield from of_installed(PEERS, seed)
+    yield from of_installed(LIBRARIES, seed)
 
 
-PEERS = {("diffusers",): diffusers_cases, ("denoising-diffusion-pytorch", "ema-pytorch"): lucidrains_cases}
+LIBRARIES = {("diffusers",): diffusers_cases, ("denoising-diffusion-pytorch", "ema-pytorch"): lucidrains_cases}

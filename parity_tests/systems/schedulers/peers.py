@@ -128,7 +128,7 @@ def diffusers_cases(seed: int = 0) -> Iterator[Case]:
 def tier_peers(seed: int = 0) -> Iterator[Case]:
     """Published values, and diffusers where it is installed."""
     yield from published_cases()
-    yield from of_installed(PEERS, seed)
+    yield from of_installed(LIBRARIES, seed)
 
 
-PEERS = {("diffusers",): diffusers_cases}
+LIBRARIES = {("diffusers",): diffusers_cases}
