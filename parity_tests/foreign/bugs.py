@@ -261,8 +261,9 @@ def _lvyufeng(name: str, cause: str, intent: str, original: Callable, port: Call
     return Bug(pair, "ddm/denoising_diffusion_pytorch.py, ported", cause, intent, True)
 
 
-def _cosine_abar(numbers: Any, cos: Callable, pi: float) -> Any:
-    return cos((numbers + 0.008) / 1.008 * pi / 2) ** 2
+def _betas(cos: Callable, steps: Any) -> Any:
+    abar = cos((steps + 0.008) / 1.008 * np.pi / 2) ** 2
+    return 1 - abar[1:] / abar[:-1]
 
 
 def _clipped_away(ms: Any, x_t: Any, noise: Any) -> Any:
@@ -293,11 +294,9 @@ OF_LVYUFENG = (
     _lvyufeng("P2 weights", "(b, 1, 1, 1) times (b,) is (b, 1, 1, b): every image gets the mean weight",
               "a weight for each image", lambda torch, loss, weight: (loss * weight).mean(),
               lambda ms, loss, weight: (loss.reshape(-1, 1, 1, 1) * weight).mean(), np.abs(x(5)), np.abs(x(6))[:5]),
-    _lvyufeng("cosine schedule", "computed in float32", "in double, as the original's",
-              lambda torch, steps: 1 - _cosine_abar(steps[1:], torch.cos, np.pi) / _cosine_abar(
-                  steps[:-1], torch.cos, np.pi),
-              lambda ms, steps: 1 - _cosine_abar(steps[1:], ms.ops.cos, np.pi) / _cosine_abar(
-                  steps[:-1], ms.ops.cos, np.pi), (np.arange(0, 200) / 1000).astype(np.float32)),
+    _lvyufeng("cosine schedule", "computed in float32", "in double and rounded once, as the original's",
+              lambda torch, steps: _betas(torch.cos, steps.double()).float(),
+              lambda ms, steps: _betas(ms.ops.cos, steps), (np.arange(0, 200) / 1000).astype(np.float32)),
     _lvyufeng("EMA's calls", "it acts at calls 10, 20, 30", "at 1, 11, 21: ema-pytorch", _average_of_torch,
               _average_of_port, x(15, 4)),
 )  # fmt: skip
