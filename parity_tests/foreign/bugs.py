@@ -15,7 +15,6 @@ import numpy as np
 from .pairs import MINDONE, MINDSPORE, MINT, Made, Pair, _cell, _diffusers, _of, _torch, x
 
 LVYUFENG = "denoising-diffusion-mindspore"
-KNOWN, NEW = "known", "new"
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,10 @@ PROBABLE = (1 / (1 + np.exp(-x(5, 12)))).astype(np.float32)
 OTHER = x(12, 5).T.copy()
 OF_MINDSPORE = (
     _ms("nn.SeLU", "nn.SeLU", "its gradient is another one where x < 0", SAME, _torch("SELU"), _cell("SeLU"), x(5, 12)),
-    _ms("nn.KLDivLoss", "nn.KLDivLoss", "the gradient of the target is another one", SAME, _torch("KLDivLoss"),
+    _ms("nn.KLDivLoss", "nn.KLDivLoss", "the gradient of the target is 0", SAME, _torch("KLDivLoss"),
         _cell("KLDivLoss"), x(5, 12), PROBABLE),
-    _ms("nn.Upsample, bicubic", "nn.Upsample, ops.interpolate(mode='bicubic')", "another cubic kernel", SAME,
+    _ms("nn.Upsample, bicubic", "nn.Upsample, ops.interpolate(mode='bicubic')",
+        "a = -0.5, renormalised at the edges, where it is -0.75 with corners and in PyTorch", SAME,
         _torch("Upsample", size=(13, 11), mode="bicubic"), _cell("Upsample", size=(13, 11), mode="bicubic"),
         x(2, 3, 8, 8)),
     _ms("nn.Conv2dTranspose, output_padding", "nn/layer/conv.py, Conv2dTranspose._conv2d_transpose_pad",
@@ -95,7 +95,7 @@ OF_MINDSPORE = (
     _ms("nn.ReLU of NaN", "nn.ReLU, ops.relu", "a NaN becomes 0: a run that has diverged goes on", "max(0, x)",
         _torch("ReLU"), _cell("ReLU"), WITH_NAN, known=True),
     _ms("mint.maximum of NaN", "mint.maximum", "a NaN is lost",
-        "its documentation: if one element is a NaN, the NaN is returned",
+        "if one of the elements being compared is a NaN, then that element is returned",
         _torch_function(lambda torch, a, b: torch.maximum(a, b)),
         _mindspore_function(lambda ms, a, b: ms.mint.maximum(a, b)), WITH_NAN, OTHER, known=True),
     _ms("mint.clamp of NaN", "mint.clamp", "a NaN becomes a bound", "its formula leaves x where no bound is passed",
@@ -122,7 +122,7 @@ OF_MINDSPORE = (
     _ms("nn.RReLU in evaluation", "nn.RReLU", "slopes are drawn in evaluation as well, where they are to be the mean",
         "the paper that its documentation names", _torch("RReLU"), _cell("RReLU"), x(8, 20)),
     _ms("nn.Upsample, bicubic with corners", "nn.Upsample, ops.interpolate(mode='bicubic')",
-        "its kernel comes from a table of 1,024 entries", SAME,
+        "its weights are rounded to those of a table", SAME,
         _torch("Upsample", size=(11, 5), mode="bicubic", align_corners=True),
         _cell("Upsample", size=(11, 5), mode="bicubic", align_corners=True), x(2, 3, 8, 8)),
 )  # fmt: skip
