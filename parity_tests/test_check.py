@@ -116,6 +116,15 @@ def test_the_models_given_are_left_as_they_were():
     np.testing.assert_array_equal(port.bn.moving_mean.asnumpy(), mean)
 
 
+def test_mindspores_words_for_a_weight_are_known():
+    def prelu():
+        return sentence.ms_nn.PReLU(3)
+
+    given = (np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32),)
+    report = check(lambda: torch.nn.PReLU(3), prelu, given, **STILL)
+    assert report.agrees, str(report)
+
+
 def test_what_cannot_be_paired_is_one_line_with_suggestions():
     class Other(sentence.Port):
         def __init__(self):
