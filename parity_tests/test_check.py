@@ -65,6 +65,40 @@ def test_a_gradient_that_is_stopped_is_named_as_an_edge():
     assert report.first_culprit == "v -> act"
 
 
+def test_an_argument_by_place_in_the_port_and_by_name_in_the_original_is_no_difference():
+    """As in transformers and its port: a layer's mask is a keyword there."""
+    from torch import nn
+
+    class Scale(nn.Module):
+        def forward(self, x, factor):
+            return x * factor
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.scale = nn.Linear(4, 4), Scale()
+
+        def forward(self, x, factor):
+            return self.scale(self.dense(x), factor=factor)
+
+    class PortOfScale(sentence.ms_nn.Cell):
+        def construct(self, x, factor):
+            return x * factor
+
+    class Placed(sentence.ms_nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.scale = sentence.ms_nn.Dense(4, 4), PortOfScale()
+
+        def construct(self, x, factor):
+            return self.scale(self.dense(x), factor)
+
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal((3, 4)).astype(np.float32) for name in ("x", "factor")}
+    report = check(Named, Placed, given, **STILL)
+    assert report.agrees, str(report)
+
+
 def test_a_parameter_that_is_frozen_is_missed_by_name():
     report = check(sentence.Sentence, sentence.with_fault(frozen=True), sentence.inputs(), **PYNATIVE)
     assert "grad.weight.out.bias: missing in the candidate" in str(report)
@@ -80,6 +114,15 @@ def test_the_models_given_are_left_as_they_were():
     assert all(torch.equal(value, before[name]) for name, value in original.state_dict().items())
     np.testing.assert_array_equal(port.out.weight.asnumpy(), weight)
     np.testing.assert_array_equal(port.bn.moving_mean.asnumpy(), mean)
+
+
+def test_mindspores_words_for_a_weight_are_known():
+    def prelu():
+        return sentence.ms_nn.PReLU(3)
+
+    given = (np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32),)
+    report = check(lambda: torch.nn.PReLU(3), prelu, given, **STILL)
+    assert report.agrees, str(report)
 
 
 def test_what_cannot_be_paired_is_one_line_with_suggestions():

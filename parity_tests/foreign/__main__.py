@@ -6,6 +6,7 @@ import argparse
 import json
 
 from .judging import all_known, judge_again, one
+from .page import write
 
 
 def main() -> None:
@@ -20,6 +21,8 @@ def main() -> None:
             print(json.dumps({"name": name, **one(name, all_known())}), flush=True)
     elif args.what == "judge":
         judge_again(args.names or [pair.name for pair in all_known()])
+    if args.output:
+        write(args.output)
 
 
 if __name__ == "__main__":

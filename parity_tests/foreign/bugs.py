@@ -15,7 +15,6 @@ import numpy as np
 from .pairs import MINDONE, MINDSPORE, MINT, Made, Pair, _cell, _diffusers, _of, _torch, x
 
 LVYUFENG = "denoising-diffusion-mindspore"
-KNOWN, NEW = "known", "new"
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,10 @@ PROBABLE = (1 / (1 + np.exp(-x(5, 12)))).astype(np.float32)
 OTHER = x(12, 5).T.copy()
 OF_MINDSPORE = (
     _ms("nn.SeLU", "nn.SeLU", "its gradient is another one where x < 0", SAME, _torch("SELU"), _cell("SeLU"), x(5, 12)),
-    _ms("nn.KLDivLoss", "nn.KLDivLoss", "the gradient of the target is another one", SAME, _torch("KLDivLoss"),
+    _ms("nn.KLDivLoss", "nn.KLDivLoss", "the gradient of the target is 0", SAME, _torch("KLDivLoss"),
         _cell("KLDivLoss"), x(5, 12), PROBABLE),
-    _ms("nn.Upsample, bicubic", "nn.Upsample, ops.interpolate(mode='bicubic')", "another cubic kernel", SAME,
+    _ms("nn.Upsample, bicubic", "nn.Upsample, ops.interpolate(mode='bicubic')",
+        "a = -0.5, renormalised at the edges, where it is -0.75 with corners and in PyTorch", SAME,
         _torch("Upsample", size=(13, 11), mode="bicubic"), _cell("Upsample", size=(13, 11), mode="bicubic"),
         x(2, 3, 8, 8)),
     _ms("nn.Conv2dTranspose, output_padding", "nn/layer/conv.py, Conv2dTranspose._conv2d_transpose_pad",
@@ -95,7 +95,7 @@ OF_MINDSPORE = (
     _ms("nn.ReLU of NaN", "nn.ReLU, ops.relu", "a NaN becomes 0: a run that has diverged goes on", "max(0, x)",
         _torch("ReLU"), _cell("ReLU"), WITH_NAN, known=True),
     _ms("mint.maximum of NaN", "mint.maximum", "a NaN is lost",
-        "its documentation: if one element is a NaN, the NaN is returned",
+        "if one of the elements being compared is a NaN, then that element is returned",
         _torch_function(lambda torch, a, b: torch.maximum(a, b)),
         _mindspore_function(lambda ms, a, b: ms.mint.maximum(a, b)), WITH_NAN, OTHER, known=True),
     _ms("mint.clamp of NaN", "mint.clamp", "a NaN becomes a bound", "its formula leaves x where no bound is passed",
@@ -117,13 +117,12 @@ OF_MINDSPORE = (
     _ms("x ** 0's gradient at 0", "Tensor.__pow__, ops.pow", "0 times 0 ** -1 is NaN; the derivative of 1 is 0", SAME,
         _torch_function(lambda torch, a: a**0), _mindspore_function(lambda ms, a: a**0), np.round(x(5, 12))),
     _ms("ops.norm's gradient at 0", "ops.norm", "0 / 0 is NaN; PyTorch's is 0, a subgradient", SAME,
-        _torch_function(lambda torch, a: torch.norm(torch.relu(a), dim=1)),
-        _mindspore_function(lambda ms, a: ms.ops.norm(ms.ops.relu(a), dim=1)),
-        np.concatenate([x(3, 4), -np.abs(x(2, 4))])),
+        _torch_function(lambda torch, a: torch.norm(a * 0, dim=1)),
+        _mindspore_function(lambda ms, a: ms.ops.norm(a * 0, dim=1)), x(5, 12)),
     _ms("nn.RReLU in evaluation", "nn.RReLU", "slopes are drawn in evaluation as well, where they are to be the mean",
         "the paper that its documentation names", _torch("RReLU"), _cell("RReLU"), x(8, 20)),
     _ms("nn.Upsample, bicubic with corners", "nn.Upsample, ops.interpolate(mode='bicubic')",
-        "its kernel comes from a table of 1,024 entries", SAME,
+        "its weights are rounded to those of a table", SAME,
         _torch("Upsample", size=(11, 5), mode="bicubic", align_corners=True),
         _cell("Upsample", size=(11, 5), mode="bicubic", align_corners=True), x(2, 3, 8, 8)),
 )  # fmt: skip
@@ -262,8 +261,9 @@ def _lvyufeng(name: str, cause: str, intent: str, original: Callable, port: Call
     return Bug(pair, "ddm/denoising_diffusion_pytorch.py, ported", cause, intent, True)
 
 
-def _cosine_abar(numbers: Any, cos: Callable, pi: float) -> Any:
-    return cos((numbers + 0.008) / 1.008 * pi / 2) ** 2
+def _betas(cos: Callable, steps: Any) -> Any:
+    abar = cos((steps + 0.008) / 1.008 * np.pi / 2) ** 2
+    return 1 - abar[1:] / abar[:-1]
 
 
 def _clipped_away(ms: Any, x_t: Any, noise: Any) -> Any:
@@ -294,11 +294,9 @@ OF_LVYUFENG = (
     _lvyufeng("P2 weights", "(b, 1, 1, 1) times (b,) is (b, 1, 1, b): every image gets the mean weight",
               "a weight for each image", lambda torch, loss, weight: (loss * weight).mean(),
               lambda ms, loss, weight: (loss.reshape(-1, 1, 1, 1) * weight).mean(), np.abs(x(5)), np.abs(x(6))[:5]),
-    _lvyufeng("cosine schedule", "computed in float32", "in double, as the original's",
-              lambda torch, steps: 1 - _cosine_abar(steps[1:], torch.cos, np.pi) / _cosine_abar(
-                  steps[:-1], torch.cos, np.pi),
-              lambda ms, steps: 1 - _cosine_abar(steps[1:], ms.ops.cos, np.pi) / _cosine_abar(
-                  steps[:-1], ms.ops.cos, np.pi), (np.arange(0, 200) / 1000).astype(np.float32)),
+    _lvyufeng("cosine schedule", "computed in float32", "in double and rounded once, as the original's",
+              lambda torch, steps: _betas(torch.cos, steps.double()).float(),
+              lambda ms, steps: _betas(ms.ops.cos, steps), (np.arange(0, 200) / 1000).astype(np.float32)),
     _lvyufeng("EMA's calls", "it acts at calls 10, 20, 30", "at 1, 11, 21: ema-pytorch", _average_of_torch,
               _average_of_port, x(15, 4)),
 )  # fmt: skip

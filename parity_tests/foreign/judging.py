@@ -98,14 +98,14 @@ def all_known() -> tuple[Pair, ...]:
 
 
 def judge_again(chosen: Iterable[str]) -> None:
-    """Judges the pairs of these names and writes what is found: several in one process, what does not agree alone."""
-    names = list(chosen)
+    """Judges the pairs of these names and writes what is found: several in a process, right ones that differ alone."""
+    names, right = list(chosen), {pair.name for pair in PAIRS}
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]
         found = _in_a_process(some) if len(some) > 1 else {}
         for name in some:
             record = found.get(name)
-            if record is None or record["verdict"] != AGREE:
+            if record is None or (name in right and record["verdict"] != AGREE):
                 record = _in_a_process([name]).get(name)
             _keep(name, record)
             print(f"{record['verdict']:7} {name}", flush=True)

@@ -82,8 +82,9 @@ def _tap(
     """One layer as all sides compute it; or why it cannot be tried alone."""
     inherited = None
     if candidate is not None and true.outputs:
-        runs = [_free(call) for call in references]
-        inherited = Sides(_only(_free(candidate), runs[0]), runs, _free(true))
+        mine_free = _free(candidate)
+        runs = [_both_have(_free(call), mine_free) for call in references]
+        inherited = Sides(_only(mine_free, runs[0]), runs, _both_have(_free(true), mine_free))
     own, why_not = _alone(bench, mine, true, references[0], scales)
     if own is None:
         own = Sides({}, [{}], {})
@@ -94,6 +95,11 @@ def _free(call: Call) -> dict[str, np.ndarray]:
     entered = dict(zip(call.given.names, call.given.arrays, strict=True)) if call.given else {}
     floats = {f"input.{name}": value for name, value in entered.items() if value.dtype.kind == "f"}
     return floats | call.outputs | call.gradients
+
+
+def _both_have(arrays: Arrays, candidate: Arrays) -> dict[str, np.ndarray]:
+    """Without arguments that the port's layer is not given under that name: by place and not by name, or not at all."""
+    return {name: value for name, value in arrays.items() if name in candidate or not name.startswith("input.")}
 
 
 def _only(arrays: Arrays, like: Arrays) -> dict[str, np.ndarray]:

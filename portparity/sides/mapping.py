@@ -18,7 +18,7 @@ from .side import Weight
 
 CONVENTIONS = {
     "gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var",
-    "embedding_table": "weight",
+    "embedding_table": "weight", "w": "weight",  # of nn.Embedding and nn.PReLU
 }  # fmt: skip
 TRANSPOSED = ".T"  # at the end of a name: the port keeps the matrix the other way round
 

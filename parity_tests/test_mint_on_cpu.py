@@ -1,0 +1,128 @@
+"""`mint_on_cpu`: what it puts in mint's place computes what PyTorch computes, and goes again."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as theirs
+from mindspore import mint
+
+from portparity import check
+from portparity.sides.mint_on_cpu import mint_on_cpu
+
+RNG = np.random.default_rng(0)
+F = mint.nn.functional
+
+
+def array(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+IMAGE, MATRIX, VOLUME = array(2, 4, 6, 6), array(4, 6), array(1, 2, 4, 5, 5)
+FUNCTIONS = {
+    "stack": (lambda a: torch.stack([a, 2 * a], 1), lambda a: mint.stack([a, 2 * a], 1), [MATRIX]),
+    "cumsum": (lambda a: a.cumsum(1), lambda a: mint.cumsum(a, 1), [MATRIX]),
+    "einsum": (
+        lambda a, b: torch.einsum("bchw,dc->bdhw", a, b), lambda a, b: mint.einsum("bchw,dc->bdhw", a, b),
+        [IMAGE, array(3, 4)],
+    ),
+    "var": (lambda a: a.var(1), lambda a: mint.var(a, 1), [MATRIX]),
+    "norm": (lambda a: torch.linalg.vector_norm(a, dim=1), lambda a: mint.linalg.vector_norm(a, dim=1), [MATRIX]),
+    "normalize": (theirs.normalize, lambda a: F.normalize(a), [MATRIX]),
+    "roll": (lambda a: a.roll((1, -2), (0, 1)), lambda a: mint.roll(a, (1, -2), (0, 1)), [MATRIX]),
+    "pad": (lambda a: theirs.pad(a, (1, 2, 0, 1), value=3.0), lambda a: F.pad(a, (1, 2, 0, 1), value=3.0), [IMAGE]),
+    "reflect": (
+        lambda a: theirs.pad(a, (1, 2, 2, 1), mode="reflect"), lambda a: F.pad(a, (1, 2, 2, 1), mode="reflect"),
+        [IMAGE],
+    ),
+    "gelu": (theirs.gelu, lambda a: F.gelu(a), [MATRIX]),
+    "elu": (theirs.elu, lambda a: F.elu(a), [MATRIX]),
+    "conv1d": (
+        lambda a, w: theirs.conv1d(a, w, stride=2, padding=1), lambda a, w: F.conv1d(a, w, stride=2, padding=1),
+        [array(2, 3, 8), array(5, 3, 3)],
+    ),
+    "conv2d": (
+        lambda a, w: theirs.conv2d(a, w, stride=2, padding=(1, 0), groups=2),
+        lambda a, w: F.conv2d(a, w, stride=2, padding=(1, 0), groups=2), [IMAGE, array(6, 2, 3, 3)],
+    ),
+    "conv3d": (
+        lambda a, w, b: theirs.conv3d(a, w, b, stride=(1, 2, 2), padding=1),
+        lambda a, w, b: F.conv3d(a, w, b, stride=(1, 2, 2), padding=1), [VOLUME, array(3, 2, 3, 3, 3), array(3)],
+    ),
+    "conv_transpose2d": (
+        lambda a, w: theirs.conv_transpose2d(a, w, stride=2, padding=1),
+        lambda a, w: F.conv_transpose2d(a, w, stride=2, padding=1), [IMAGE, array(4, 3, 4, 4)],
+    ),
+    "nearest": (
+        lambda a: theirs.interpolate(a, size=(9, 4)), lambda a: F.interpolate(a, size=(9, 4), mode="nearest"), [IMAGE],
+    ),
+    "layer_norm": (lambda a: theirs.layer_norm(a, (6,)), lambda a: F.layer_norm(a, (6,)), [MATRIX]),
+    "max_pool2d": (lambda a: theirs.max_pool2d(a, 3, 2, 1), lambda a: F.max_pool2d(a, 3, 2, 1), [IMAGE]),
+    "avg_pool2d": (lambda a: theirs.avg_pool2d(a, 2), lambda a: F.avg_pool2d(a, 2), [IMAGE]),
+    "linspace": (lambda a: a * torch.linspace(0, 1, 6), lambda a: a * mint.linspace(0, 1, 6), [MATRIX]),
+    "arange": (lambda a: a + torch.arange(1, 7), lambda a: a + mint.arange(1, 7), [MATRIX]),
+}  # fmt: skip
+
+
+class Theirs(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *given):
+        return self.function(*given)
+
+
+class Ours(ms.nn.Cell):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def construct(self, *given):
+        return self.function(*given)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_function_computes_what_pytorch_computes(name):
+    original, port, given = FUNCTIONS[name]
+    with mint_on_cpu():
+        report = check(lambda: Theirs(original), lambda: Ours(port), given, modes=("pynative",), training=False)
+    assert report.agrees, str(report)
+
+
+LAYERS = {
+    "Conv2d": ((4, 6, 3), {"padding": 1, "padding_mode": "reflect"}, IMAGE),
+    "LayerNorm": ((6,), {}, MATRIX),
+    "BatchNorm2d": ((4,), {}, IMAGE),
+    "Embedding": ((7, 5), {"padding_idx": 2}, np.array([[1, 2, 3], [2, 0, 6]])),
+    "Dropout": ((0.4,), {}, array(20, 30)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_each_layer_computes_and_trains_as_pytorchs(name):
+    args, kwargs, given = LAYERS[name]
+    with mint_on_cpu():
+        report = check(
+            lambda: getattr(torch.nn, name)(*args, **kwargs), lambda: getattr(mint.nn, name)(*args, **kwargs), (given,),
+            modes=("pynative",),
+        )  # fmt: skip
+    assert report.agrees, str(report)
+
+
+def test_outside_everything_is_as_it_was():
+    before = (mint.stack, F.conv2d, mint.nn.Conv2d.construct, ms.Tensor.zero_)
+    with mint_on_cpu():
+        assert all(now is not then for now, then in zip(_now(), before, strict=True))
+    assert _now() == before
+
+
+def _now():
+    return mint.stack, F.conv2d, mint.nn.Conv2d.construct, ms.Tensor.zero_
+
+
+@pytest.mark.parametrize("function", [lambda a: mint.stack([a]), lambda a: mint.cumsum(a, 0), lambda a: F.gelu(a)])
+def test_it_is_still_needed(function):
+    """When this fails a newer MindSpore has that function on the CPU: take it out."""
+    with pytest.raises(RuntimeError):
+        function(ms.Tensor(MATRIX)).asnumpy()
