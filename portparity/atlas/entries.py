@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a line for each operator
 """The table of operators: a line for each, what MindSpore is asked, what PyTorch is asked, and of which arguments.
 
 PyTorch's expression in double gives the truth. An expression is what a reader could type: the reproducers show it.

@@ -34,7 +34,7 @@ def bits(x: np.ndarray, dtype: str) -> np.ndarray:
     """Floats as ordered integers."""
     if dtype != "bfloat16":
         return ordered_bits(x.astype(dtype))
-    return ordered_bits((np.ascontiguousarray(x, np.float32).view(np.uint32) >> 16).astype(np.uint16))
+    return ordered_bits((np.array(x, np.float32, order="C").view(np.uint32) >> 16).astype(np.uint16))
 
 
 def distance(a: np.ndarray, b: np.ndarray, dtype: str) -> np.ndarray:
@@ -47,7 +47,8 @@ def _rms(x: np.ndarray) -> float:
     return peak * float(np.sqrt(np.mean((x / peak) ** 2))) if peak > 0 else 0.0
 
 
-def _units(x: np.ndarray, truth: np.ndarray, dtype: str) -> float:
+def units(x: np.ndarray, truth: np.ndarray, dtype: str) -> float:
+    """rms of the error over rms of the truth, in roundings."""
     size = _rms(truth)
     return _rms(x - truth) / size / UNIT[dtype] if size else 0.0 if _rms(x) == 0 else float("inf")
 
@@ -59,8 +60,9 @@ def _name(value: float) -> str:
 def measure(ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray, dtype: str, special: bool = False) -> Found:
     """Compares MindSpore's ``ours`` with PyTorch's ``theirs`` in ``dtype`` and with PyTorch's float64 ``truth``.
 
-    ``special``: whether a choice counts that is none of rounding: the sign of a zero, the slope at a corner. Where PyTorch itself is not near the truth (it overflows where float64
-    does not), nothing is held against MindSpore but being further off.
+    ``special``: whether a choice counts that is none of rounding: the sign of a zero, the slope at a corner. Where
+    PyTorch itself is not near the truth (it overflows where float64 does not), nothing is held against MindSpore but
+    being further off.
     """
     if ours.shape != theirs.shape:
         return Found(problem=f"shape {ours.shape}, PyTorch's {theirs.shape}")
@@ -93,10 +95,10 @@ def measure(ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray, dtype: str,
             found.problem = f"{_name(ours[found.at])} where the truth is {_name(right[found.at])}"
         flushed = (ours == 0) & (right != 0) & (abs(right) < NEARLY * SMALLEST[dtype]) & (theirs != 0)
         found.flushed = bool(flushed.any())
-        clean = settled & np.isfinite(ours) & np.isfinite(right) & np.isfinite(theirs) & ~flushed
+        clean = settled & np.isfinite(ours) & np.isfinite(right) & np.isfinite(theirs) & ~flushed & ~wrong
         far, their_far = np.where(clean, far, 0), np.where(clean, their_far, 0)
         found.index = int(np.argmax(far))
         found.ulp, found.torch_ulp = float(far[found.index]), float(np.max(their_far))
         ours, theirs, truth = (np.where(clean, a.astype(np.float64), 0.0) for a in (ours, theirs, truth))
-        found.units, found.torch_units = _units(ours, truth, dtype), _units(theirs, truth, dtype)
+        found.units, found.torch_units = units(ours, truth, dtype), units(theirs, truth, dtype)
     return found

@@ -6,6 +6,9 @@ from . import values
 from .entries import Entry
 from .rows import Row
 
+BY_KIND = " if a.dtype.kind == 'f' else torch.from_numpy(a)"
+ROUND = "{0} = torch.from_numpy({0}).bfloat16().float().numpy()"
+ANSWERS = {"MindSpore": "ours", "PyTorch": "theirs", "float64": "truth"}
 REPEATED = 64  # one number many times: vectors take another way through a kernel than what is left over
 
 
@@ -27,31 +30,44 @@ def text(row: Row, entry: Entry | None = None) -> str:
     theirs = [f"def g({names}): return {entry.torch}"]
     graph = "ms.jit(f)" if row.mode == "graph" else "f"
     given = ", ".join(f"Tensor({n}){cast if values.is_float(a) else ''}" for n, a in entry.arguments.items())
-    of_torch = f"[torch.from_numpy(a).to(t) if a.dtype.kind == 'f' else torch.from_numpy(a) for a in ({names},)]"
+    whole = any(not values.is_float(a) for a in entry.arguments.values())
+    of_torch = f"[torch.from_numpy(a).to(t){BY_KIND if whole else ''} for a in ({names},)]"
+    leaves = f"[v.requires_grad_(){' if v.is_floating_point() else v' if whole else ''} for v in a]"
     as_float = ".float()" if half else ""
     if row.part.startswith("grad"):
         wanted = list(entry.arguments).index(row.part.split()[-1]) if " " in row.part else 0
-        pull = "ops.GradOperation(get_all=True, sens_param=True)"
-        graph = f"ms.jit(lambda *a: {pull}(f)(*a))" if row.mode == "graph" else f"{pull}(f)"
-        shape = f"np.asarray({row.cotangent})" if row.cotangent else "np.float32(1)"
+        pull = "pull = ops.GradOperation(get_all=True, sens_param=True)"
+        ours += [pull, f"def h({names}, c): return pull(f)({names}, c)"]
+        graph = "ms.jit(h)" if row.mode == "graph" else "h"
+        shape = row.cotangent or "np.float32(1)"
         lines = [
-            f"c = {shape}.astype(np.{'float16' if row.dtype == 'float16' else 'float32'})",
-            f"ours = {graph}({given}, Tensor(c){cast})[{wanted}]{as_float}.asnumpy()",
+            f"c = np.asarray({shape}).astype(np.{'float16' if row.dtype == 'float16' else 'float32'})",
+            *([ROUND.format("c")] if row.dtype == "bfloat16" else []),
+            *_called(graph, f"({given}, Tensor(c){cast})[{wanted}]{as_float}.asnumpy()", row.calls),
             "def gradient(t):",
             f"    a = {of_torch}",
-            f"    return torch.autograd.grad(g(*[v.requires_grad_() if v.is_floating_point() else v for v in a]), "
-            f"a[{wanted}], torch.from_numpy(c).to(t))[0].double().numpy()",
+            f"    return torch.autograd.grad(g(*{leaves}), a[{wanted}], torch.from_numpy(c).to(t))[0].double().numpy()",
             f"theirs, truth = gradient(torch.{row.dtype}), gradient(torch.float64)",
         ]
     else:
         lines = [
-            f"ours = {graph}({given}){as_float}.asnumpy()",
+            *_called(graph, f"({given}){as_float}.asnumpy()", row.calls),
             f"theirs, truth = (g(*{of_torch}).double().numpy() for t in (torch.{row.dtype}, torch.float64))",
         ]
-    last = [f'print("MindSpore", ours.flat[{row.at}], "PyTorch", theirs.flat[{row.at}], "float64", truth.flat[{row.at}])']
+    shown = (f'"{who}", {name}.flat[{row.at}]' for who, name in ANSWERS.items())
+    last = [f"print({', '.join(shown)})"]
+    if row.calls > 1:
+        last.append(f'print("MindSpore, first call", first.flat[{row.at}])')
     if row.part.startswith("shape") or not row.truth:
         last = ['print("MindSpore", ours, "PyTorch", theirs)']
     return "\n".join([*head, *made, *layer, *ours, *theirs, *lines, *last]) + "\n"
+
+
+def _called(function: str, rest: str, calls: int) -> list[str]:
+    """The line that calls MindSpore, or those that call it more than once."""
+    if calls == 1:
+        return [f"ours = {function}{rest}"]
+    return [f"call = {function}", f"first = call{rest}", f"ours = [call{rest} for _ in range({calls - 1})][-1]"]
 
 
 def _arguments(row: Row, entry: Entry) -> list[str]:
@@ -67,13 +83,14 @@ def _arguments(row: Row, entry: Entry) -> list[str]:
             number = f"np.{number.lstrip('-')} * {-1 if number[0] == '-' else 1}" if "n" in number else number
             lines.append(f"{name} = np.full({REPEATED}, {number}, np.{kind})")
         return lines
+    halves = [ROUND.format(n) for n, a in entry.arguments.items() if row.dtype == "bfloat16" and values.is_float(a)]
     texts = values.structured_texts(entry.arguments, row.dtype)
     region = row.region or values.ORDINARY
     lines = []
     for name, (made, *changes) in texts[region].items():
         lines.append(f"{name} = {made}")
         lines += [change.replace("x", name, 1) for change in changes]
-    return lines
+    return lines + halves
 
 
 def _words(row: Row) -> str:
@@ -84,6 +101,7 @@ def _words(row: Row) -> str:
     head += ["from torch.nn import functional as F"] if "F." in row.theirs else []
     if row.mode == "graph":
         before, last = ["@ms.jit", "def asked():", *(f"    {line}" for line in before), f"    return {last}"], "asked()"
-    return "\n".join(
-        [*head, *before, f'print("MindSpore", {last})', *their_before, f'print("PyTorch", {their_last})']
-    ) + "\n"
+    return (
+        "\n".join([*head, *before, f'print("MindSpore", {last})', *their_before, f'print("PyTorch", {their_last})'])
+        + "\n"
+    )

@@ -43,6 +43,7 @@ class Row:
     truth: str = ""
     ours: str = ""  # expressions
     theirs: str = ""
+    calls: int = 1  # after how many it shows
     is_words: bool = False  # of `differences`: the expressions need no arguments
     region: str = ""  # which arguments ``where`` is about
     at: int = 0  # place of the worst in the result, flat; 0 where one number is given many times

@@ -32,10 +32,8 @@ def jobs_of(
     chosen = [e for e in operators if _is_chosen(e.name, only)]
     asked = [d for d in questions if _is_chosen(d.operator, only)]
     # graphs run what PyNative runs; in the other precisions that is not compiled again
-    found = [
-        {"entry": asdict(e), "dtype": d, "modes": [m for m in modes if d == "float32" or m == "pynative" or len(modes) == 1]}
-        for e in chosen for d in dtypes
-    ]  # fmt: skip
+    few = {dtype: modes if dtype == "float32" or len(modes) == 1 else ("pynative",) for dtype in dtypes}
+    found = [{"entry": asdict(e), "dtype": d, "modes": list(few[d])} for e in chosen for d in dtypes]
     found += [{"difference": asdict(d), "modes": list(modes)} for d in asked]
     return [{**job, "skip": []} for job in found]
 
