@@ -34,7 +34,8 @@ def bits(x: np.ndarray, dtype: str) -> np.ndarray:
     """Floats as ordered integers."""
     if dtype != "bfloat16":
         return ordered_bits(x.astype(dtype))
-    return ordered_bits((np.array(x, np.float32, order="C").view(np.uint32) >> 16).astype(np.uint16))
+    halves = np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32) >> 16
+    return ordered_bits(halves.astype(np.uint16)).reshape(x.shape)
 
 
 def distance(a: np.ndarray, b: np.ndarray, dtype: str) -> np.ndarray:

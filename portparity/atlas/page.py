@@ -172,7 +172,8 @@ def _worst(found: Sequence[Row]) -> str:
     return (
         f'<section id="worst"><h2>The {min(SHOWN, len(lines))} worst in float32</h2><p class="lead">Crashes, wrong '
         "results, and then how many times as far off as PyTorch. Operators that show the same numbers are one line; it "
-        f'leads to its row and a reproducer.</p><div class="scroll"><table class="worst">{heads}{"".join(lines)}</table></div>'
+        f'leads to its row and a reproducer.</p><div class="scroll"><table class="worst">{heads}'
+        f'{"".join(lines)}</table></div>'
         "</section>"
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from .rows import Row
 DTYPES = ("float32", "float16", "bfloat16")
 MODES = ("pynative", "graph")
 PATIENCE = 120  # seconds for one step, which takes a tenth of one
+FAULT = "fault"  # it ended by an exception, or without saying all
 ENDINGS = 6  # processes that one operator may end before it is left
 
 
@@ -104,8 +105,9 @@ def _one_process(todo: list[dict], found: list[Row], total: int, progress: Calla
                 process.wait()
         if at is None:
             return []
-        if at < 0:
-            raise HarnessError(f"the atlas' process does not start: {log.read_text(errors='replace').strip()[-300:]}")
+        if at < 0 or ending == FAULT:  # what is wrong with the atlas itself is no operator's fault
+            said = log.read_text(errors="replace").strip().splitlines() or ["it says nothing"]
+            raise HarnessError(f"the atlas' own process failed ({_name(todo[max(at, 0)])}, {step}): {said[-1]}")
     job = todo[at]
     found.append(_ended(job, step, ending))
     job["skip"].append(step)
@@ -134,7 +136,7 @@ def _follow(process, lines, todo, found, total, progress) -> tuple[int | None, s
             if not step:
                 progress(total - len(todo) + at, total, _name(todo[at]))
         if ended is not None and not whole:
-            return at, step, f"ended the process with signal {-ended}" if ended < 0 else f"ended it with {ended}"
+            return at, step, f"ended the process with signal {-ended}" if ended < 0 else FAULT
         if time.monotonic() - last > PATIENCE:
             return at, step, f"did not come back in {PATIENCE} s"
         if not whole:

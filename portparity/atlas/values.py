@@ -68,9 +68,10 @@ def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         if dtype != "bfloat16":
             return x.astype(dtype)
-        bits = np.array(x, np.float32, order="C").view(np.uint32).astype(np.uint64)
-        even = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-        return np.where(np.isfinite(x), even.astype(np.uint32).view(np.float32), x.astype(np.float32))
+        whole = x.astype(np.float32).reshape(-1)
+        bits = whole.view(np.uint32).astype(np.uint64)
+        even = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+        return np.where(np.isfinite(whole), even, whole).reshape(x.shape)
 
 
 def _elementwise(domain: str, region: str, dtype: str, rng: np.random.Generator, place: int, count: int) -> np.ndarray:
