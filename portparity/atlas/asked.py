@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .entries import Entry
-from .values import cotangent, is_float
+from .values import ORDINARY, cotangent, is_float
 
 FILE = """import mindspore as ms
 import numpy as np
@@ -130,15 +130,20 @@ class Torch:
 
 
 def truths(torch: Torch, entry: Entry, given: Mapping[str, Mapping[str, np.ndarray]], dtype: str) -> dict:
-    """Region -> (theirs, truth) of "y" and of each gradient; a region that PyTorch refuses is left out."""
+    """Region -> (theirs, truth) of "y" and of each gradient; what but ordinary numbers PyTorch refuses is left out."""
     found = {}
     for region, arrays in given.items():
         made = {}
-        for precision in (dtype, "float64"):
-            results = {"y": torch.forward(entry, arrays, precision)}
-            if entry.gradient:
-                pulled = cotangent(results["y"].shape, 0, dtype)
-                results |= {f"grad {n}": g for n, g in torch.gradient(entry, arrays, pulled, precision).items()}
-            made[precision] = results
+        try:
+            for precision in (dtype, "float64"):
+                results = {"y": torch.forward(entry, arrays, precision)}
+                if entry.gradient:
+                    pulled = cotangent(results["y"].shape, 0, dtype)
+                    results |= {f"grad {n}": g for n, g in torch.gradient(entry, arrays, pulled, precision).items()}
+                made[precision] = results
+        except RuntimeError:
+            if region == ORDINARY:
+                raise
+            continue
         found[region] = {part: (made[dtype][part], made["float64"][part]) for part in made[dtype]}
     return found

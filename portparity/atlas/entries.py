@@ -40,6 +40,9 @@ def _entries(text: str, **more) -> list[Entry]:
         given = {key.strip(): value.strip() for key, value in pairs.items()}
         if not ours:
             ours = f"{name}({', '.join(given)})" if not layer else f"layer({', '.join(given)})"
+        if "//" in ours:  # whole numbers
+            found.append(Entry(name, ours, theirs, given, gradient=False))
+            continue
         found.append(Entry(name, ours, theirs, given, *layer, **more))
     return found
 
@@ -177,7 +180,7 @@ ops.var | ops.var(x, axis=-1, ddof=1) | torch.var(x, -1) | x: normal 8 256
 mint.var | mint.var(x, dim=-1) | torch.var(x, -1) | x: normal 8 256
 ops.std | ops.std(x, axis=-1, ddof=1) | torch.std(x, -1) | x: normal 8 256
 mint.std | mint.std(x, dim=-1) | torch.std(x, -1) | x: normal 8 256
-ops.var_mean | ops.var_mean(x, axis=-1, ddof=1) | torch.var_mean(x, -1) | x: normal 8 256
+ops.var_mean (variance) | ops.var_mean(x, axis=-1, ddof=1)[0] | torch.var_mean(x, -1)[0] | x: normal 8 256
 ops.norm | ops.norm(x, dim=-1) | torch.linalg.norm(x, dim=-1) | x: normal 8 256
 mint.norm | mint.norm(x, p=2, dim=-1) | torch.norm(x, p=2, dim=-1) | x: normal 8 256
 ops.vector_norm | ops.vector_norm(x, axis=-1) | torch.linalg.vector_norm(x, dim=-1) | x: normal 8 256

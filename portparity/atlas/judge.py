@@ -41,6 +41,7 @@ def rows_of(
         known = truths(torch, entry, given, dtype)
     except Exception as error:  # PyTorch has no such kernel in this precision: nothing to stand beside
         return [_row(entry, dtype, "both", "y", rows.UNSUPPORTED, said=f"not in PyTorch: {first_line(error)}")]
+    given = {region: given[region] for region in known}
     found, answers = [], {}
     for mode in modes:
         try:

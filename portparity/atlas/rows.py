@@ -13,7 +13,7 @@ VERDICTS = {  # in the order in which one wants to know of them
     WRONG: "ordinary numbers come out wrong, not only imprecise",
     DIFFERS: "another meaning: NaN, Inf, ties, signs, defaults, shapes, modes",
     IMPRECISE: "more than 4 units off, and more than 4 times as far as PyTorch",
-    UNSUPPORTED: "raises on the CPU",
+    UNSUPPORTED: "raises on the CPU; where it is PyTorch that raises, the row says so",
     AGREES: "as near to the float64 value as PyTorch, within those 4",
 }
 
