@@ -161,6 +161,7 @@ def _worst(found: Sequence[Row]) -> str:
         verdict = list(rows.VERDICTS).index(row.verdict)
         names = ", ".join(f"<code>{escape(name)}</code>" for name in offender.names[:3])
         names += f" and {len(offender.names) - 3} more" if len(offender.names) > 3 else ""
+        names += f" ({offender.mode})" if offender.mode else ""
         lines.append(
             f'<tr><td><a href="#r{numbers[id(row)]}">{names}</a><td>{escape(part(row))}'
             f'<td><span class="v v{verdict}">{row.verdict}</span>'

@@ -14,7 +14,7 @@ VERDICTS = {  # in the order in which one wants to know of them
     DIFFERS: "another meaning: NaN, Inf, ties, signs, defaults, shapes, modes",
     IMPRECISE: "more than 4 units off, and more than 4 times as far as PyTorch",
     UNSUPPORTED: "raises on the CPU; where it is PyTorch that raises, the row says so",
-    AGREES: "as near to the float64 value as PyTorch, within those 4",
+    AGREES: "within 4 units of the float64 value, or not 4 times as far off as PyTorch",
 }
 
 

@@ -20,6 +20,12 @@ class Offender:
 
     names: list[str]
     row: Row
+    modes: set[str]
+
+    @property
+    def mode(self) -> str:
+        """The mode in which alone it shows, or ""."""
+        return next(iter(self.modes)) if self.modes in ({"graph"}, {"pynative"}) else ""
 
 
 def offenders(found: Sequence[Row]) -> list[Offender]:
@@ -27,12 +33,13 @@ def offenders(found: Sequence[Row]) -> list[Offender]:
     groups: dict[tuple, Offender] = {}
     chosen = (rows.CRASHES, rows.WRONG, rows.IMPRECISE)
     for row in sorted((r for r in found if r.dtype == "float32" and r.verdict in chosen), key=rank):
-        key = (row.part, row.ulp, row.units, row.where, row.mindspore, row.said.replace("pynative", "graph"))
+        key = (row.part, row.ulp, row.units, row.where, row.mindspore, row.said.replace("(pynative", "(graph"))
         if key in groups:
+            groups[key].modes.add(row.mode)
             if row.operator not in groups[key].names:
                 groups[key].names.append(row.operator)
         else:
-            groups[key] = Offender([row.operator], row)
+            groups[key] = Offender([row.operator], row, {row.mode})
     return list(groups.values())
 
 
@@ -64,7 +71,7 @@ def markdown(found: Sequence[Row]) -> str:
         numbers = [number(x) for x in (row.ulp, row.torch_ulp, row.units, row.torch_units)]
         where = row.where if row.verdict not in (rows.CRASHES,) else row.said
         where = row.said if row.calls > 1 else where
-        mode = "" if row.mode == "both" else f" ({row.mode})"
+        mode = f" ({offender.mode})" if offender.mode else ""
         names = ", ".join(f"`{name}`" for name in offender.names)
         cells = [names + mode, part(row), *numbers, where, row.mindspore or words.NONE, row.truth or words.NONE]
         lines.append(f"| {' | '.join(cells)} |")
