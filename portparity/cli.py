@@ -18,6 +18,7 @@ DESCRIPTION = """Does a port compute what its original computes, and if not, whe
   portparity bisect original.py:make port.py:make           the layers alone: the first that is wrong, and the joints
   portparity record original.py:make --output_dir recorded  what the original answers, for a machine without PyTorch
   portparity check recorded port.py:make                    there: no PyTorch, no original, no inputs
+  portparity operators --output_dir atlas                   whose float32 is right, operator by operator, in ulps
   portparity report runs/parity/results.json                render the pages again
 
 A model is named by its place, FILE.py:NAME or package.module:NAME: a class or a function without arguments that makes
@@ -49,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     record.add_argument("--precision", choices=PRECISIONS, default="float32", help="the port's (default: float32)")
     record.add_argument("--output_dir", type=Path, required=True, help="where to")
     record.set_defaults(run=_record)
+    does = "the atlas of MindSpore's operators beside PyTorch's: whose float32 is right"
+    commands.add_parser("operators", help=does, description=does, add_help=False)
     report = commands.add_parser("report", help="render the pages again", description="render the pages again")
     report.add_argument("results", type=Path, help="results.json")
     report.add_argument("--output_dir", type=Path, help="default: where results.json lies")
@@ -154,6 +157,10 @@ def _report(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `portparity`; returns its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["operators"]:  # it has options of its own
+        from .atlas.__main__ import main as of_the_atlas
+
+        return of_the_atlas(argv[1:])
     arguments = build_parser().parse_args(argv, argparse.Namespace(line=shlex.join(["portparity", *argv])))
     try:
         return arguments.run(arguments)

@@ -1,6 +1,6 @@
 """The operators' atlas: whose float32 is right, operator by operator.
 
-    python -m portparity.atlas --output_dir atlas
+    portparity operators --output_dir atlas
 
 `entries` is the table of operators, `differences` that of what only words can say; `values` is what they are given,
 `measure` and `judge` say how far off, `worker` asks in a process of its own and `run` sees to it; `page`, `markdown`

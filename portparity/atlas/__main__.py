@@ -1,4 +1,4 @@
-"""The command: python -m portparity.atlas."""
+"""The command: portparity operators."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .run import DTYPES, MODES, run
 
 DESCRIPTION = """Whose float32 is right? Every operator of MindSpore's that networks use, beside PyTorch's.
 
-  python -m portparity.atlas --output_dir atlas          all of it, some minutes; atlas/atlas.html is the page
-  python -m portparity.atlas --output_dir atlas --only ops.exp --only 'mint.*'       a few operators, in seconds
-  python -m portparity.atlas --output_dir atlas --dtype float32 --mode graph
-  python -m portparity.atlas --list                      the operators and questions, one a line
+  portparity operators --output_dir atlas          all of it, some minutes; atlas/atlas.html is the page
+  portparity operators --output_dir atlas --only ops.exp --only 'mint.*'       a few operators, in seconds
+  portparity operators --output_dir atlas --dtype float32 --mode graph
+  portparity operators --list                      the operators and questions, one a line
 
 Each operator is given ordinary, tiny, huge and special numbers (NaN, Inf, -0, ties), empty and one-element tensors, and
 both frameworks' results and gradients are held against PyTorch's in float64. The unit is the ulp: how many floats lie
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     """What the command takes."""
     verdicts = "\n".join(f"  {verdict:<11} {meaning}" for verdict, meaning in rows.VERDICTS.items())
     made = argparse.ArgumentParser(
-        prog="python -m portparity.atlas", description=DESCRIPTION.format(verdicts=verdicts),
+        prog="portparity operators", description=DESCRIPTION.format(verdicts=verdicts),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     made.add_argument("--output_dir", type=Path, default=Path("atlas"), metavar="DIR", help="(default: atlas)")

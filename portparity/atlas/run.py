@@ -68,7 +68,7 @@ def run(
     """
     todo = jobs_of(only, dtypes, modes, table)
     if not todo:
-        raise NothingRan(f"no operator is called {', '.join(only)}; python -m portparity.atlas --list has the names")
+        raise NothingRan(f"no operator is called {', '.join(only)}; portparity operators --list has the names")
     found: list[Row] = []
     everything, total = todo, len(todo)
     while todo:

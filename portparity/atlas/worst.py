@@ -10,7 +10,7 @@ from . import rows
 from .rows import Row
 
 SHOWN = 20
-BEGIN, END = "<!-- worst: written by python -m portparity.atlas -->", "<!-- end of worst -->"
+BEGIN, END = "<!-- worst: written by portparity operators -->", "<!-- end of worst -->"
 PARTS = {"y": "result", "grad": "gradient"}
 
 
