@@ -199,7 +199,7 @@ def _table(found: Sequence[Row]) -> str:
     body = "".join(_row(i, row) for i, row in enumerate(found))
     return (
         '<section id="all"><h2>Every row</h2><p class="lead">A heading sorts. ulp: floats between the result and the '
-        "float64 value rounded once, the worst of ordinary arguments; extreme: of tiny, huge and special ones (for "
+        "float64 value rounded once, the worst of ordinary arguments; extreme: up to 100, tiny, huge, special (for "
         "sums, as rms); rms: error over size, in roundings. An offender’s row opens its reproducer.</p>"
         f'<div class="filter"><input id="find" type="search" placeholder="operator, part, words" aria-label="search">'
         f'{picks}<span id="shown" class="soft"></span></div>'

@@ -31,7 +31,7 @@ class Row:
     measure: str = "ulp"  # or "rms", for sums: rms of the error over rms of the truth, in roundings
     ulp: float | None = None  # worst over ordinary values
     torch_ulp: float | None = None
-    extreme_ulp: float | None = None  # worst over tiny, subnormal, huge and special values
+    extreme_ulp: float | None = None  # worst over values up to 100, tiny, huge and special ones
     torch_extreme_ulp: float | None = None
     extreme: str = ""  # in which of them
     units: float | None = None  # rms over ordinary values

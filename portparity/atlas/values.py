@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-ORDINARY, TINY, SUBNORMAL, HUGE, SPECIAL = "ordinary", "tiny", "subnormal", "huge", "special"
+ORDINARY, WIDE, TINY, SUBNORMAL, HUGE, SPECIAL = "ordinary", "up to 100", "tiny", "subnormal", "huge", "special"
 DOMAINS = ("real", "positive", "unit", "above1")
 SIZE = 4096  # numbers of a region: the same in all, so that one compilation serves them
 SPECIALS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, 6.0, -3.0, 1e-3)
@@ -88,6 +88,9 @@ def _elementwise(domain: str, region: str, dtype: str, rng: np.random.Generator,
         if domain == "above1":
             return np.concatenate([1 + abs(near - 1), 1 + abs(far)])
         return np.concatenate([near, far]) if domain == "real" else abs(np.concatenate([near, far])) + 1e-3
+    if region == WIDE:  # where float32's exp still is no infinity, and beyond
+        values = rng.uniform(-100, 100, SIZE)
+        return values / 100 if domain == "unit" else values if domain == "real" else abs(values) + 1
     decades = RANGES[dtype][(TINY, HUGE, SUBNORMAL).index(region)]
     values = 10 ** rng.uniform(*decades, SIZE)
     return values if domain in ("positive", "above1") else sign * values
@@ -97,7 +100,7 @@ def regions(arguments: Mapping[str, str], dtype: str) -> dict[str, dict[str, np.
     """Region -> the arrays of all arguments; the shapes are the same in all of them."""
     if is_elementwise(arguments):
         found = {}
-        for number, region in enumerate((ORDINARY, TINY, SUBNORMAL, HUGE, SPECIAL)):
+        for number, region in enumerate((ORDINARY, TINY, SUBNORMAL, HUGE, SPECIAL, WIDE)):
             rng = np.random.default_rng(number)
             found[region] = {
                 name: rounded(_elementwise(domain, region, dtype, rng, place, len(arguments)), dtype)
