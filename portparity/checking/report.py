@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import HarnessError
 from ..localise import Layer, between, first_culprit, told
+from ..report.words import plural
 from ..runner import BROKEN, Outcome
 from ..verdict import AGREE, DIFFER
 from .histograms import Histogram
@@ -106,7 +107,7 @@ def _holds(outer: Layer, inner: Layer) -> bool:
 def _judged(outcome: Outcome) -> str:
     if outcome.verdict != AGREE:
         return outcome.message
-    arrays = f"{len(outcome.tensors)} arrays, at most {outcome.ratio:.2g} of the bound"
+    arrays = f"{plural(len(outcome.tensors), 'array')}, at most {outcome.ratio:.2g} of the bound"
     return arrays if outcome.tensors else outcome.message
 
 

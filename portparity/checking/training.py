@@ -14,6 +14,7 @@ import numpy as np
 
 from ..arrays import normal, rng_of
 from ..case import Arrays
+from ..report.words import plural
 from ..runner import Outcome
 from ..sides.side import Given, Side
 from ..tolerances import tolerance
@@ -129,7 +130,7 @@ def _dropout(bench: Bench, report: Report) -> list[Outcome]:
         if problem := _other_rate(mine, theirs):
             wrong.append(f"{ours[path]}: {problem}")
     if looked_at:
-        message = f"{looked_at} dropout layers have the same rate and scale" if not wrong else "; ".join(wrong[:3])
+        message = f"{plural(looked_at, 'dropout layer')} of the same rate and scale" if not wrong else "; ".join(wrong[:3])
         verdict, ratio = (DIFFER, math.inf) if wrong else (AGREE, 0.0)
         outcomes.append(Outcome("dropout layers", "4", "pynative", verdict=verdict, message=message, ratio=ratio))
     return outcomes + _spread(bench, report)
