@@ -130,7 +130,8 @@ def _dropout(bench: Bench, report: Report) -> list[Outcome]:
         if problem := _other_rate(mine, theirs):
             wrong.append(f"{ours[path]}: {problem}")
     if looked_at:
-        message = f"{plural(looked_at, 'dropout layer')} of the same rate and scale" if not wrong else "; ".join(wrong[:3])
+        alike = f"{plural(looked_at, 'dropout layer')} of the same rate and scale"
+        message = "; ".join(wrong[:3]) or alike
         verdict, ratio = (DIFFER, math.inf) if wrong else (AGREE, 0.0)
         outcomes.append(Outcome("dropout layers", "4", "pynative", verdict=verdict, message=message, ratio=ratio))
     return outcomes + _spread(bench, report)
