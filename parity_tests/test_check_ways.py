@@ -113,6 +113,12 @@ def test_a_port_in_another_precision_than_was_recorded_is_refused(recording):
         check(recording, small.in_half)
 
 
+def test_a_port_in_half_precision_is_judged_by_an_original_in_half_precision():
+    report = check(small.Original, small.in_half, small.inputs(), modes=("pynative",))
+    assert report.agrees, str(report)
+    assert {tensor.dtype for outcome in report.outcomes for tensor in outcome.tensors} == {"float16"}
+
+
 def test_in_pytest_it_is_a_fixture(pytester):
     pytester.syspathinsert(ROOT)
     pytester.makepyfile(
