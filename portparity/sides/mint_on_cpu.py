@@ -339,7 +339,9 @@ def _conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padd
     )
     channels = weight.shape[1] * groups
     sides = (padding[0], padding[0], padding[1], padding[1])
-    transposed = ops.Conv2DTranspose(channels, kernel, "pad", sides, stride=stride, dilation=dilation, group=groups)
+    transposed = ops.Conv2DTranspose(  # out_channel is of the convolution whose gradient this is
+        weight.shape[0], kernel, "pad", sides, stride=stride, dilation=dilation, group=groups
+    )
     result = transposed(input, weight, (input.shape[0], channels, *sizes))
     return result if bias is None else result + bias.reshape(1, -1, 1, 1)
 
