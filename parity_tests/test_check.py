@@ -8,7 +8,7 @@ from portparity import check
 from portparity.errors import HarnessError
 from portparity.sides.mapping import Unpaired
 
-from .models import pinned, sentence
+from .models import handed_on, pinned, sentence
 
 PYNATIVE = {"modes": ("pynative",)}
 STILL = {**PYNATIVE, "training": False}
@@ -168,6 +168,16 @@ def test_a_truth_that_is_not_its_own_derivative_is_said(original):
     x = np.random.default_rng(0).standard_normal((5, 6), dtype=np.float32)
     report = check(original, original, [x], **STILL)
     assert any("is not the derivative of its values" in note for note in report.notes), report
+
+
+def test_what_is_handed_on_and_used_elsewhere_too_has_the_gradient_of_what_comes_out():
+    """The gradient of a tensor is that of all its uses; a right port was told apart at an identity and at a list."""
+    x = np.random.default_rng(0).standard_normal((4, 6), dtype=np.float32)
+    report = check(handed_on.Original, handed_on.Port, [x], **STILL)
+    assert report.agrees, str(report)
+    by_path = {layer.path: layer for layer in report.layers}
+    assert by_path["skip"].inherited_backward is not None
+    assert by_path["pyramid"].inherited_backward is not None
 
 
 def test_a_port_that_stops_is_told_once():

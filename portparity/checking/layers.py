@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..case import Arrays
 from ..localise import Sides, Tap, between, localise_layers
 from ..runner import Outcome
 from ..sides.side import Call, Given
@@ -82,9 +81,11 @@ def _tap(
     """One layer as all sides compute it; or why it cannot be tried alone."""
     inherited = None
     if candidate is not None and true.outputs:
-        mine_free = _free(candidate)
-        runs = [_both_have(_free(call), mine_free) for call in references]
-        inherited = Sides(_only(mine_free, runs[0]), runs, _both_have(_free(true), mine_free))
+        ours, *theirs = (_free(call) for call in (candidate, true, *references))
+        # An argument given by place here and by name there, a gradient that one side cannot see or that nothing needs.
+        apart = {name for name in ours.keys() ^ theirs[-1].keys() if name.startswith(("grad.", "input."))}
+        ours, truth, *runs = ({name: v for name, v in run.items() if name not in apart} for run in (ours, *theirs))
+        inherited = Sides(ours, runs, truth)
     own, why_not = _alone(bench, mine, true, references[0], scales)
     if own is None:
         own = Sides({}, [{}], {})
@@ -95,16 +96,6 @@ def _free(call: Call) -> dict[str, np.ndarray]:
     entered = dict(zip(call.given.names, call.given.arrays, strict=True)) if call.given else {}
     floats = {f"input.{name}": value for name, value in entered.items() if value.dtype.kind == "f"}
     return floats | call.outputs | call.gradients
-
-
-def _both_have(arrays: Arrays, candidate: Arrays) -> dict[str, np.ndarray]:
-    """Without arguments that the port's layer is not given under that name: by place and not by name, or not at all."""
-    return {name: value for name, value in arrays.items() if name in candidate or not name.startswith("input.")}
-
-
-def _only(arrays: Arrays, like: Arrays) -> dict[str, np.ndarray]:
-    """What the reference has too: gradients of what nothing depends on are zeros here and nothing there."""
-    return {name: value for name, value in arrays.items() if name in like or not name.startswith(("grad.", "input."))}
 
 
 def _alone(bench: Bench, mine: str, true: Call, reference: Call, scales: Sequence[float]) -> tuple[Sides | None, str]:

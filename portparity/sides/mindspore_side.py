@@ -18,7 +18,7 @@ from ..case import Arrays
 from ..dtypes import as_bfloat16
 from ..on_mindspore import start
 from .side import Call, Given, Run, Weight
-from .trees import NotATree, Shape, names, paths, put_together, taken_apart
+from .trees import NotATree, Shape, can_be_replaced, names, paths, put_together, taken_apart
 
 import mindspore as ms  # isort: skip  on_mindspore says how it starts
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops  # isort: skip
@@ -220,7 +220,7 @@ class MindSporeSide:
             (made.path, made.number, name)
             for made in calls
             for name, value in made.outputs.items()
-            if value.dtype.kind == "f"
+            if value.dtype.kind == "f" and made.replaced
         ]
         if not (places and keys):
             return Run(found, calls)
@@ -228,7 +228,7 @@ class MindSporeSide:
             ops.cast(Tensor(np.zeros(made.outputs[name].shape, np.float32)), DTYPES[self.precision])
             for made in calls
             for name, value in made.outputs.items()
-            if value.dtype.kind == "f"
+            if value.dtype.kind == "f" and made.replaced
         ]
         pulled_by = [Tensor(np.array(value, np.float32)) for value in cotangents.values()]
 
@@ -274,7 +274,8 @@ class MindSporeSide:
                     leaf + probes[path, made.number, name] if (path, made.number, name) in probes else leaf
                     for name, leaf in zip(labels, leaves, strict=True)
                 ]
-                return put_together(shape, added) if probes and "dict" not in shape else output
+                made.replaced = can_be_replaced(output, is_tensor)
+                return put_together(shape, added) if probes and made.replaced else output
 
             return call
 

@@ -49,6 +49,7 @@ class Call:
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
     why_not: str = ""
+    replaced: bool = True  # whether what it gives could be handed on in another form, without which it has no gradient
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from ..case import Arrays
 from ..dtypes import as_bfloat16
 from .double import double
 from .side import Call, Given, Run, Weight
-from .trees import NotATree, names, put_together, taken_apart
+from .trees import NotATree, can_be_replaced, names, put_together, taken_apart
 
 DTYPES = {
     "float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
@@ -201,18 +201,25 @@ class TorchSide:
             return hook
 
         def leaving(path: str) -> Callable:
-            def hook(module: torch.nn.Module, args: tuple, output: Any) -> None:
+            def hook(module: torch.nn.Module, args: tuple, output: Any) -> Any:
                 call = waiting[path].pop()
                 calls.append(call)
                 try:
                     shape, leaves = taken_apart(output, is_tensor)
                 except NotATree as error:
                     call.why_not = f"it gives {error}"
-                    return
+                    return output
                 for name, leaf in zip(names(shape, "y"), leaves, strict=True):
                     call.outputs[name] = to_array(leaf)
-                    if leaf.requires_grad:
-                        leaf.register_hook(lambda g, name=name: call.gradients.update({f"grad.{name}": to_array(g)}))
+                if not can_be_replaced(output, is_tensor):
+                    return output
+                # A view of its own: what a layer hands on may be used elsewhere too, as it is or before it is handed on
+                # (an identity, a list of features), and the gradient wanted is of what comes out here alone.
+                views = [leaf.view_as(leaf) for leaf in leaves]
+                for name, view in zip(names(shape, "y"), views, strict=True):
+                    if view.requires_grad:
+                        view.register_hook(lambda g, name=name: call.gradients.update({f"grad.{name}": to_array(g)}))
+                return put_together(shape, views)
 
             return hook
 

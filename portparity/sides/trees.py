@@ -40,6 +40,15 @@ def taken_apart(tree: Any, is_tensor: Callable[[Any], bool]) -> tuple[Shape, lis
     return walk(tree), leaves
 
 
+def can_be_replaced(tree: Any, is_tensor: Callable[[Any], bool]) -> bool:
+    """Whether `put_together` makes the same of it: a dataclass or a class of somebody's own would become a dict."""
+    if type(tree) in (tuple, list):
+        return all(can_be_replaced(value, is_tensor) for value in tree)
+    if type(tree) is dict:
+        return all(can_be_replaced(value, is_tensor) for value in tree.values())
+    return is_tensor(tree) or isinstance(tree, LITERALS)
+
+
 def put_together(shape: Shape, leaves: Sequence[Any]) -> Any:
     """The tree of ``shape`` with other leaves."""
     ((kind, content),) = shape.items()
