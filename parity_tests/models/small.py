@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from parity_tests.models.small_port import FirstPort, Port, dies_when_called, in_half, ms
+from parity_tests.models.small_port import FirstPort, Port, dies_in_training, in_half, ms
 
-__all__ = ["FirstPort", "Original", "Port", "dies_when_called", "in_half", "inputs", "ms"]
+__all__ = ["FirstPort", "Original", "Port", "dies_in_training", "in_half", "inputs", "ms"]
 
 
 class Original(nn.Module):

@@ -32,11 +32,13 @@ class Port(FirstPort):
 
 class _Dies(Port):
     def construct(self, x):
-        os._exit(7)
+        if self.training:
+            os._exit(7)
+        return super().construct(x)
 
 
-def dies_when_called() -> nn.Cell:
-    """A port that takes its process with it."""
+def dies_in_training() -> nn.Cell:
+    """A port that takes its process with it when it is trained."""
     return _Dies()
 
 

@@ -8,6 +8,7 @@ run, training behaviour, an optimizer's step.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -15,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..runner import Outcome
 from ..sides import side_of
 from ..sides.recorded import Recording
 from ..sides.remote import Raised
 from ..sides.side import Side
+from ..verdict import DIFFER
 from .bench import REFERENCES, SCALES, Bench, Options, Trusted
 from .layers import judge_layers
 from .report import Report
@@ -134,8 +137,9 @@ def judged(
         report.outcomes += judge_layers(bench, options.scales, report)
         if options.training and not bench.candidate.forward_only:
             report.outcomes += judge_training(bench, options.steps, report)
-    except Raised as error:  # its process is gone, and what it was asked in was no try of its own
-        report.notes.append(f"nothing more was judged: {said_by('the port', error)}")
+    except Raised as error:  # its process is gone, and what it was asked then was no try of its own
+        said = f"{said_by('the port', error)}; nothing more was judged"
+        report.outcomes.append(Outcome("the rest", "4", verdict=DIFFER, message=said, ratio=math.inf))
     finally:
         bench.close()
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portparity.mutants.editing import edit
+from portparity.runner import BROKEN
 
 from .watched import made
 
@@ -12,7 +13,7 @@ L = P + "nn.layers:"
 BPROP_BIAS = "return data(dout, w, x), dw, db"
 
 # fmt: off
-ROWS = (  # name, place, bug, source
+ROWS = (  # name, place, bug, source[, verdict]
     ("convolution's bias gets no gradient", "layers/conv7-*-kernels-vjp-*",
      edit(C + "conv", (BPROP_BIAS, "return data(dout, w, x), dw, ops.zeros_like(db)")), "a gradient left out"),
     ("convolution's bias not added", "layers/conv7-*-kernels-*",
@@ -64,7 +65,7 @@ ROWS = (  # name, place, bug, source
      "keys before values"),
     ("full attention's kernel for linear attention's", "layers/linear_attention-*-kernels-*",
      edit(F + "linear_attention", ("kernels.attention(True,", "kernels.attention(False,")),
-     "softmax over another axis"),
+     "softmax over another axis", BROKEN),  # its memory is laid out otherwise, which the shapes say
     ("values left divided where the layout does not divide them", "network/layout_1_7_4-kernels-*",
      edit(F + "linear_attention", ("if undo_division", "if False")), "release 1.7.4's attention"),
     ("order of the heads", "layers/linear_attention-*-kernels-*",
@@ -81,5 +82,6 @@ ROWS = (  # name, place, bug, source
 )
 # fmt: on
 MUTANTS = tuple(
-    made(f"{name} (kernels)", "kernels", "mindspore", place, apply, source) for name, place, apply, source in ROWS
+    made(f"{name} (kernels)", "kernels", "mindspore", place, apply, source, *verdict)
+    for name, place, apply, source, *verdict in ROWS
 )
