@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .case import Arrays
-from .classes import device
+from .classes import DEVICE
 from .dtypes import as_bfloat16
 
 os.environ.setdefault("GLOG_v", "3")  # without MindSpore's warnings at its start
@@ -24,10 +24,11 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 @functools.cache
 def start() -> None:
     """Says where MindSpore runs, once; whoever has legs of his own may have said it before."""
+    target = os.environ.get(DEVICE) or ms.get_context("device_target")
     try:
-        ms.set_device(device())  # also where it is that already: it must be said before the first kernel, or never
+        ms.set_device(target)  # also where it is that already: it must be said before the first kernel, or never
     except RuntimeError:  # a kernel has run
-        if ms.get_context("device_target") != device():
+        if ms.get_context("device_target") != target:
             raise
     ms.set_context(mode=ms.PYNATIVE_MODE)
 

@@ -247,12 +247,19 @@ def setup(
     try:
         ms.set_device(match, device_id) if device_id is not None else ms.set_device(match)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"device_target {match} could not be started: {first_line(error)}") from None
+        # It cannot be said after the first kernel, of a notebook's cell say (2.10), and need not where it is this one.
+        if device_id is not None or not has_started_as(ms, match, error):
+            raise UserError(f"device_target {match} could not be started: {first_line(error)}") from None
     precision.set_matmul_precision(ms, match, matmul_precision)  # after set_device, before any kernel
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
     if seed is not None:
         ms.set_seed(seed % 2**32)  # all that it takes
     _graph_mode = mode == 0
+
+
+def has_started_as(ms: ModuleType, target: str, error: Exception) -> bool:
+    """Whether ``error`` says that MindSpore runs already, and it does so on ``target``."""
+    return "has been initialized" in str(error) and ms.get_context("device_target") == target
 
 
 def compiled(function: Callable) -> Callable:

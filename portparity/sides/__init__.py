@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ def side_of(model: Any, precision: str = "", beside: Side | None = None) -> Side
         from .remote import RemoteSide
 
         return RemoteSide(model, precision, beside)
+    if "mindspore" in sys.modules:  # a cell that is made computes its first weights, and the device must be said before
+        from ..on_mindspore import start
+
+        start()
     made = model
     if isinstance(model, type) or (callable(model) and not _framework(model) and not _takes_arrays(model)):
         made = model()
