@@ -162,6 +162,7 @@ def test_the_peak_of_memory_is_this_processs_own_not_that_of_who_started_it():
 
 def test_a_notebook_that_has_computed_before_goes_on():
     """MindSpore refuses to be told of a device after the first kernel, also of the one that it is on."""
-    code = "import mindspore as ms; (ms.ops.ones((2,)) + 1).asnumpy(); from ms_ddpm import runtime; runtime.setup('CPU')"
+    computes = "import mindspore as ms; (ms.ops.ones((2,)) + 1).asnumpy()"
+    code = f"{computes}; from ms_ddpm import runtime; runtime.setup('CPU')"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert said.returncode == 0, said.stderr[-500:]
