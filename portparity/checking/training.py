@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +19,9 @@ from ..sides.side import Given, Side
 from ..tolerances import tolerance
 from ..verdict import AGREE, DIFFER, judge
 from . import draws, sums
-from .words import said_by
-
-if TYPE_CHECKING:
-    from .bench import Bench
-    from .report import Report
+from .bench import Bench
+from .report import Report
+from .whole import outcome_of, stopped
 
 BATCHES = 3  # after which running statistics are compared: one would not tell a momentum from its complement
 RUNS = 32  # with dropout on, of each side
@@ -81,8 +78,6 @@ def _after_batches(side: Side, batches: Sequence[Given], cotangents: Arrays) -> 
 
 
 def _statistics(bench: Bench, report: Report) -> list[Outcome]:
-    from .whole import outcome_of
-
     batches = _batches(bench)
     bench.load(bench.kept)
     truth = _after_batches(bench.truth, batches, bench.cotangents)
@@ -102,16 +97,10 @@ def _statistics(bench: Bench, report: Report) -> list[Outcome]:
     try:
         produced = _after_batches(bench.candidate, batches, bench.cotangents)
     except Exception as error:
-        return [Outcome("training mode", "4", verdict=DIFFER, message=said_by("the port", error), ratio=math.inf)]
+        return [stopped("training mode", error)]
     produced = bench.to_theirs(produced, truth, report)
-    names = {ours: theirs for ours, theirs in bench.pairs.weights.items()}
-    for ours, theirs in names.items():
-        if f"buffer.{ours}" in produced:
-            value = produced.pop(f"buffer.{ours}")
-            label = f"buffer.{theirs}"
-            produced[label] = value.reshape(truth[label].shape) if label in truth else value
-    extra = [n for n in produced if n.startswith("buffer.") and n not in truth and n[7:] not in names.values()]
-    produced = {name: value for name, value in produced.items() if name not in extra}
+    known = {f"buffer.{theirs}" for theirs in bench.pairs.weights.values()}
+    produced = {n: value for n, value in produced.items() if not n.startswith("buffer.") or n in known or n in truth}
     scales = sums.scaled(truth, sums.of_model(bench.true_run.calls, truth))
     verdicts = judge(produced, runs, truth, bench.allowed, rule="layers", scales=scales)
     return [outcome_of("training mode", verdicts, bench)]
@@ -167,7 +156,7 @@ def _spread(bench: Bench, report: Report) -> list[Outcome]:
     try:
         mine = bench.to_theirs(_noisy_runs(bench.candidate, bench.given), bench.true_run.arrays, report)
     except Exception as error:
-        return [Outcome("dropout", "4", verdict=DIFFER, message=said_by("the port", error), ratio=math.inf)]
+        return [stopped("dropout", error)]
     if quiet and not any(value.std(0).any() for value in mine.values()):
         return []
     problems = []
@@ -214,11 +203,9 @@ def _other_spread(mine: np.ndarray, theirs: np.ndarray) -> str:
 
 def _steps(bench: Bench, count: int, report: Report) -> list[Outcome]:
     """The weights after an optimizer's step, and over more of them the loss in its envelope."""
-    from .whole import outcome_of
-
     if not count or not any(kept.trainable for kept in bench.reference.weights().values()):
         return []
-    targets = {name: value for name, value in bench.cotangents.items()}
+    targets = bench.cotangents
     rate = _rate_of_learning(bench)
     truth = _stepped(bench.truth, bench.given, targets, count, rate)
     runs = []
@@ -228,14 +215,8 @@ def _steps(bench: Bench, count: int, report: Report) -> list[Outcome]:
     try:
         produced = _stepped(bench.candidate, bench.given, targets, count, rate)
     except Exception as error:
-        return [Outcome("optimizer step", "4", verdict=DIFFER, message=said_by("the port", error), ratio=math.inf)]
-    renamed = {}
-    for ours, theirs in bench.pairs.weights.items():
-        if f"weight.{ours}" in produced and f"weight.{theirs}" in truth:
-            value = produced[f"weight.{ours}"]
-            value = value.T if ours in bench.pairs.transposed else value
-            renamed[f"weight.{theirs}"] = value.reshape(truth[f"weight.{theirs}"].shape)
-    produced = renamed | {"loss": produced["loss"]}
+        return [stopped("optimizer step", error)]
+    produced = {name: v for name, v in bench.pairs.to_theirs(produced, truth).items() if name in truth}
     if count == 1:
         names = [name for name in truth if name != "loss"]
         scales = {name: np.abs(truth[name]) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -40,6 +41,11 @@ def judge_whole(bench: Bench, candidate: Side, mode: str, report: Report) -> lis
     return [
         outcome_of(name, part, bench, mode or "pynative", share) for name, part in zip(ids, parts, strict=True) if part
     ]
+
+
+def stopped(name: str, error: BaseException) -> Outcome:
+    """The verdict on a port that raised in training: its original computes, and it does not."""
+    return Outcome(name, "4", verdict=DIFFER, message=said_by("the port", error), ratio=math.inf)
 
 
 def outcome_of(

@@ -20,6 +20,7 @@ CONVENTIONS = {
     "gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var",
     "embedding_table": "weight", "w": "weight",  # of nn.Embedding and nn.PReLU
 }  # fmt: skip
+OF_A_WEIGHT = ("grad.weight.", "weight.", "buffer.")  # what is said of one begins so
 TRANSPOSED = ".T"  # at the end of a name: the port keeps the matrix the other way round
 
 
@@ -49,11 +50,12 @@ class Pairs:
         """The port's results under the original's names, those of weights in the original's shape."""
         found = {}
         for name, value in arrays.items():
-            prefix, _, ours = name.partition("weight.")
-            if prefix != "grad." or ours not in self.weights:
+            kind = next((kind for kind in OF_A_WEIGHT if name.startswith(kind)), "")
+            ours = name[len(kind) :]
+            if not kind or ours not in self.weights:
                 found[name] = value
                 continue
-            label, value = f"grad.weight.{self.weights[ours]}", value.T if ours in self.transposed else value
+            label, value = f"{kind}{self.weights[ours]}", value.T if ours in self.transposed else value
             same = label in like and squeezed(like[label].shape) == squeezed(value.shape)
             found[label] = value.reshape(like[label].shape) if same else value
         return found

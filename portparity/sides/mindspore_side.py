@@ -17,7 +17,7 @@ import numpy as np
 from ..case import Arrays
 from ..dtypes import as_bfloat16
 from ..on_mindspore import start
-from .side import Call, Given, Run, Weight
+from .side import Call, Given, Run, Weight, given_as
 from .trees import NotATree, Shape, can_be_replaced, names, paths, put_together, taken_apart
 
 import mindspore as ms  # isort: skip  on_mindspore says how it starts
@@ -292,12 +292,10 @@ class MindSporeSide:
 
 def _entered(made: Call, args: tuple, kwargs: dict) -> Given | None:
     try:
-        shape, leaves = taken_apart({"positional": args, "named": kwargs}, is_tensor)
+        return given_as(args, kwargs, is_tensor, to_array)
     except NotATree as error:
         made.why_not = f"it is given {error}"
         return None
-    labels = [label.split(".", 2)[-1] for label in names(shape, "given")]
-    return Given(shape, [to_array(leaf) for leaf in leaves], labels)
 
 
 def _caller(layer: nn.Cell, shape: Shape, mode: str) -> Callable:

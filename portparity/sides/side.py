@@ -6,14 +6,14 @@ Arrays go in and out by name, under the reference's names: "y..." are outputs, "
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..case import Arrays
-from .trees import Shape
+from .trees import Shape, names, taken_apart
 
 PRECISIONS = ("float32", "float16", "bfloat16", "float64")
 
@@ -36,6 +36,15 @@ class Given:
     shape: Shape
     arrays: Sequence[np.ndarray]
     names: Sequence[str]  # of the arrays
+
+
+def given_as(
+    positional: Sequence[Any], named: Mapping[str, Any], is_tensor: Callable[[Any], bool], to_array: Callable
+) -> Given:
+    """The arguments of a call, by name and in order, as arrays. Raises NotATree."""
+    shape, leaves = taken_apart({"positional": tuple(positional), "named": dict(named)}, is_tensor)
+    labels = [label.split(".", 2)[-1] for label in names(shape, "given")]
+    return Given(shape, [to_array(leaf) for leaf in leaves], labels)
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 from ..case import Arrays
 from ..dtypes import as_bfloat16
 from .double import double
-from .side import Call, Given, Run, Weight
+from .side import Call, Given, Run, Weight, given_as
 from .trees import NotATree, can_be_replaced, names, put_together, taken_apart
 
 DTYPES = {
@@ -192,9 +192,7 @@ class TorchSide:
                 count[path] = call.number + 1
                 waiting.setdefault(path, []).append(call)
                 try:
-                    shape, leaves = taken_apart({"positional": args, "named": kwargs}, is_tensor)
-                    labels = [label.split(".", 2)[-1] for label in names(shape, "given")]
-                    call.given = Given(shape, [to_array(leaf) for leaf in leaves], labels)
+                    call.given = given_as(args, kwargs, is_tensor, to_array)
                 except NotATree as error:
                     call.why_not = f"it is given {error}"
 
