@@ -9,7 +9,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-APART = ("tests/test_recipes.py", "tests/test_endurance.py")  # long tests that share nothing
+APART = ("tests/whole/test_recipes.py", "tests/whole/test_endurance.py")  # long tests that share nothing
 OFTEN = 100  # tests after which a worker is tidied up within a file
 
 

@@ -342,8 +342,9 @@ def page(found: dict[str, dict[str, list[str]]]) -> str:
 
 HEAD = """# The operators of our graphs
 
-Written by `python tests/operators.py > docs/operators.md`; `tests/test_operators.py` fails when a graph has a primitive
-or a dtype that does not stand here, and when the installed MindSpore's documentation says something else of one.
+Written by `python tests/operators.py > docs/operators.md`; `tests/ops/test_operators.py` fails when a graph has a
+primitive or a dtype that does not stand here, and when the installed MindSpore's documentation says something else of
+one.
 
 How it was found: each recipe below was compiled on a CPU with the choices that are made for Ascend (no C++ kernels,
 float32 where the CPU widens to float64, plain sums), and the primitives were read from MindSpore's own dump of the

@@ -19,7 +19,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 LOADED = (
     "mindspore",

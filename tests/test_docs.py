@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from ms_ddpm import config
-
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 READMES = ("README.md", "README_CN.md")
 PAGES = [*READMES, "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
@@ -300,7 +299,7 @@ def test_every_command_of_every_page_is_understood_by_its_script(page, monkeypat
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     for command in [*commands(page), *spoken(page)]:
         if "--system flow" in command:
-            continue  # of examples/own_system, which tests/test_own_system.py runs
+            continue  # of examples/own_system, which tests/systems/test_own_system.py runs
         try:
             name, options = parsed(command, monkeypatch) or ("", {})
         except SystemExit:

@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from ms_ddpm import _moved
-
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 ROOMS = ("ms_ddpm", "torch_ref", "parity_tests/backends", "parity_tests/oracle", "parity_tests/systems")
 # The house, from the ground up: a module imports from its own floor or from one below. `ms_ddpm` itself, whose public

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from parity_tests import _moved as parity_moved
-
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 OF_PARITY = {f"{parity_moved.HERE}{old}": new for old, new in parity_moved.MOVED.items()}
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 MAY_SEE_BOTH = {"compare.py", "bench.py", "parity.py"}
 READS_TORCH = "ms_ddpm/storage/torch_files.py"  # the one module of ms_ddpm that imports torch, and that unpickles
@@ -195,6 +195,13 @@ def test_bars_are_made_where_they_can_be_silenced():
     """`bars.bar` of loops, and `epochs.Progress`, which a Trainer shows or does not."""
     makers = {str(path.relative_to(ROOT)) for path in SOURCES if "tqdm" in set(imports(tree_of(path)))}
     assert {path for path in makers if path.startswith("ms_ddpm/")} == {"ms_ddpm/bars.py", "ms_ddpm/training/epochs.py"}
+
+
+def test_the_tests_of_a_folder_are_found_by_its_name():
+    """tests/storage has those of ms_ddpm/storage, and so on down to a system's."""
+    apart = {"bench", "fixtures", "fuzz", "whole"}
+    folders = {str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")} - {"."}
+    assert {folder for folder in folders - apart if not (ROOT / "ms_ddpm" / folder).is_dir()} == set()
 
 
 def test_what_shares_compiled_graphs_stays_with_one_worker(request):

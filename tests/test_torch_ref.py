@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from .conftest import ROOT, relative_rms
+from tests.conftest import ROOT, relative_rms
 
 torch = pytest.importorskip("torch")
 
@@ -60,7 +60,7 @@ def normal(*shape, seed=0):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_librarys_weights_give_the_librarys_outputs(name, monkeypatch):
-    state = load_file(ROOT / "tests" / "data" / f"{name}.safetensors")
+    state = load_file(ROOT / "tests" / "fixtures" / f"{name}.safetensors")
     weights = {key[6:]: torch.tensor(value) for key, value in state.items() if key.startswith("model.")}
     unet = Unet(8, dim_mults=(1, 2), channels=1, **LAYOUTS[name])
     unet.load_state_dict(weights, strict=True)
@@ -79,7 +79,7 @@ def test_the_librarys_weights_give_the_librarys_outputs(name, monkeypatch):
 
 
 def test_a_checkpoint_of_the_library_loads_strictly_tables_included():
-    state = load_file(ROOT / "tests" / "data" / "torch_2_3.safetensors")
+    state = load_file(ROOT / "tests" / "fixtures" / "torch_2_3.safetensors")
     diffusion = GaussianDiffusion(Unet(8, dim_mults=(1, 2), channels=1, self_condition=True), image_size=8)
     ours = {name: buffer.clone() for name, buffer in diffusion.named_buffers()}
     diffusion.load_state_dict({k: torch.tensor(v) for k, v in state.items() if not k.startswith("test.")}, strict=True)

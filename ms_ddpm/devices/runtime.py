@@ -57,7 +57,7 @@ def cap_onednn() -> bool:
     scalar loop, 60 to 100 times slower than the AVX2 one (2.9, 2.10 measured). The cap is set through the C function of
     the library inside MindSpore's own wheel, so PyTorch in the same process keeps its AVX-512: the variable
     ONEDNN_MAX_CPU_ISA would slow it too. It must come before the first convolution. Needed as long as
-    `tests/test_runtime.py::test_onednn_cap_is_still_needed` finds it so.
+    `tests/devices/test_runtime.py::test_onednn_cap_is_still_needed` finds it so.
     """
     if os.environ.get(ISA_VARIABLE, "").lower() == "keep" or "ONEDNN_MAX_CPU_ISA" in os.environ:
         return False

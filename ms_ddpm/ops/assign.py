@@ -23,10 +23,10 @@ def set_value(parameter: Parameter, value: np.ndarray) -> None:
 
     Why: ``Parameter.set_data`` and ``assign_value`` give the parameter other memory, and a graph that has run goes on
     reading and writing the old one (2.10, CPU; the parameter then reads 5.0 in Python and 0.9 in the graph).
-    ``ops.assign`` writes into the memory there is. `tests/test_ops.py` shows whether set_data still does it.
+    ``ops.assign`` writes into the memory there is. `tests/ops/test_ops.py` shows whether set_data still does it.
 
     On the CPU Assign takes no bfloat16 (2.10), and graphs do not see set_data there either; the in-place ``copy_``
-    they do see. `tests/test_floats.py` shows whether it is still needed.
+    they do see. `tests/storage/test_floats.py` shows whether it is still needed.
     """
     if parameter.dtype == ms.bfloat16:  # numpy has none: its numbers in float32, which become the same ones again
         wide = floats.cast(floats.cast(_floats(value), "bfloat16"), "float32")

@@ -13,6 +13,6 @@ def choose(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
     Why: with a scalar, ops.select takes memory for six more arrays of this size (2.10, CPU), and so an optimizer's
     step on one flat vector took 36 times the memory of the weights. With a condition of the arrays' shape it takes
-    one. `tests/test_ops.py` shows whether it still does.
+    one. `tests/ops/test_ops.py` shows whether it still does.
     """
     return _select(ops.broadcast_to(condition, x.shape), x, y)

@@ -20,7 +20,7 @@ def switch_off() -> None:
     ways of switching it on are looked at: the variable, which MindSpore reads whenever it compiles, and the context,
     which wins over it. Called when `ms_ddpm` is imported, and whenever a network or a graph is made
     (`runtime.quietly_import`), since a program may switch it on at any time.
-    Still needed? `tests/test_compile_cache.py::test_the_cache_still_computes_garbage`.
+    Still needed? `tests/ops/test_compile_cache.py::test_the_cache_still_computes_garbage`.
     """
     wanted = []
     if os.environ.pop(VARIABLE, "") not in ("", "0"):

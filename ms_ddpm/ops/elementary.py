@@ -21,7 +21,7 @@ def exp(x: Tensor) -> Tensor:
 
     Why: MindSpore's float32 ``ops.exp`` on CPU is up to 138 units in the last place off (2.10; PyTorch's 1), which is a
     relative 8e-6 in a variance that is stored as its logarithm. In double precision it is exact; the arrays are small
-    (one reverse step, one loss). Other devices keep float32. `tests/test_ops.py` shows whether it is still needed.
+    (one reverse step, one loss). Other devices keep float32. `tests/ops/test_ops.py` shows whether it is still needed.
     """
     return ops.cast(ops.exp(ops.cast(x, _wide())), x.dtype)
 

@@ -195,7 +195,7 @@ class Operator(ops.Custom):
 
     Why: MindSpore copies an operator by calling its class with its ``init_attrs``, which for Custom (2.10) hold a
     ``name`` that Custom does not take; and the attribute of `operator` would be lost. Still needed?
-    `tests/test_deepcopy.py::test_custom_operators_still_cannot_be_copied`.
+    `tests/training/test_deepcopy.py::test_custom_operators_still_cannot_be_copied`.
     """
 
     def __deepcopy__(self, memo: dict) -> Operator:

@@ -14,7 +14,7 @@ class Larger(nn.Cell):
     """max(a, b) elementwise; where both are equal the gradient is all a's, as in PyTorch's max pooling.
 
     Why: the gradient of ``ops.maximum`` is shared between equals, and on CPU it takes 20 ms where a comparison, a
-    product and a difference take 3 (2.10, two of 128x14x14x64). `tests/test_corruption_net.py` shows whether the first
+    product and a difference take 3 (2.10, two of 128x14x14x64). `tests/models/test_basic.py` shows whether the first
     still holds. A NaN of a alone is lost, as in MindSpore's own pooling.
     """
 

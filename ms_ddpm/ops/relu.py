@@ -21,7 +21,7 @@ class ReLU(nn.Cell):
     Why: ``ops.relu`` of NaN is 0 on CPU (2.10), and so is its gradient. A network that ends in it and has diverged
     gives black images, a finite loss and zero gradients, and the training loop that watches for NaN sees nothing.
     ``ops.maximum`` there keeps a NaN of its second argument (and loses one of the first). As fast as ``ops.relu``, with
-    the same gradient. `tests/test_corruption_net.py` shows whether it is still needed.
+    the same gradient. `tests/models/test_basic.py` shows whether it is still needed.
     """
 
     def __init__(self):

@@ -28,7 +28,7 @@ def remember() -> None:
 
     Why: it parses the ``construct`` of every Cell, and for each `inspect` splits the rest of the file into tokens
     anew: of a small U-Net 320 times for 30 functions, a seventh of what compiling it takes (2.10).
-    Still needed? `tests/test_ops.py::test_the_parser_still_looks_up_the_source_of_every_cell`. Where the parser is
+    Still needed? `tests/ops/test_ops.py::test_the_parser_still_looks_up_the_source_of_every_cell`. Where the parser is
     elsewhere, it is left alone.
     """
     with contextlib.suppress(ImportError):

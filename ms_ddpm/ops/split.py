@@ -18,7 +18,7 @@ class Pieces:
     Why: while it compiles, MindSpore walks a list of sizes in Python, about four call levels a size, and ends at 1,000
     levels with "Exceed function call depth limit" (2.10; 245 sizes pass, 276 do not: a U-Net of four stages has
     those). In groups of 64 the depth does not grow with the number of sizes: the vector is split into groups, and each
-    group into its pieces. `tests/test_ops.py` shows whether one operator takes 300 sizes by now; then this can go.
+    group into its pieces. `tests/ops/test_ops.py` shows whether one operator takes 300 sizes by now; then this can go.
     """
 
     def __init__(self, sizes: Sequence[int]):

@@ -20,7 +20,7 @@ def channel_sum(x: Tensor) -> Tensor:
 
     Why: ``ops.ReduceSum`` takes four times as long on CPU as a matrix product with ones (2.10: 16x64x32x32, 6.5 ms
     against 1.4), and its sums are plain loops. Other devices round the factors of a product, so there it stays.
-    `tests/test_ops.py` shows whether both agree, ``python scripts/bench.py`` what it brings.
+    `tests/ops/test_ops.py` shows whether both agree, ``python scripts/bench.py`` what it brings.
     """
     if not _by_product():
         return x.sum(axis=1, keepdims=True)

@@ -4,8 +4,8 @@ A width of a billion, or a million images at a time, is refused here in one line
 in bytes are lower bounds, so that nothing is refused that could have run.
 
 Why arithmetic, and not the model's own shapes: importing MindSpore alone takes ten times as long as such a refusal, its
-tensors are allocated when they are made, and their sizes end at 2^63. tests/test_sizes.py builds every recipe, and
-every option of every system, and refuses a number that is not the built model's.
+tensors are allocated when they are made, and their sizes end at 2^63. tests/systems/test_sizes.py builds every
+recipe, and every option of every system, and refuses a number that is not the built model's.
 """
 
 from __future__ import annotations

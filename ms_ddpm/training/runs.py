@@ -244,7 +244,7 @@ class Board:
 
     Why: its thread dies of the first OSError, and then its queue blocks the run at the tenth event and the process at
     its end (tensorboardX 2.6.5). Hence a queue that never fills, and a look at the thread before every record. Still
-    needed? `tests/test_endurance.py` takes the thread's life.
+    needed? `tests/whole/test_endurance.py` takes the thread's life.
     """
 
     def __init__(self, folder: Path, resumed_from: int):
