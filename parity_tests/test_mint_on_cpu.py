@@ -90,6 +90,24 @@ def test_each_function_computes_what_pytorch_computes(name):
     assert report.agrees, str(report)
 
 
+def test_what_is_random_has_its_shape_dtype_and_range():
+    with mint_on_cpu():
+        like = ms.Tensor(np.zeros((40, 50), np.float16))
+        drawn = {
+            "randn": (mint.randn(40, 50), mint.randn((40, 50)), mint.randn_like(like)),
+            "rand": (mint.rand(40, 50), mint.rand((40, 50)), mint.rand_like(like)),
+            "randint": (mint.randint(3, 7, (40, 50)),),
+        }
+        found = {name: [value.asnumpy() for value in values] for name, values in drawn.items()}
+    assert {value.shape for values in found.values() for value in values} == {(40, 50)}
+    kinds = {name: [str(value.dtype) for value in values] for name, values in found.items()}
+    floats = ["float32", "float32", "float16"]
+    assert kinds == {"randn": floats, "rand": floats, "randint": ["int64"]}
+    assert all(0.9 < value.astype(np.float64).std() < 1.1 and value.min() < -1 for value in found["randn"])
+    assert all(0 <= value.min() < 0.1 and 0.9 < value.max() <= 1 for value in found["rand"])
+    assert set(np.unique(found["randint"][0])) == {3, 4, 5, 6}
+
+
 LAYERS = {
     "Conv2d": ((4, 6, 3), {"padding": 1, "padding_mode": "reflect"}, IMAGE),
     "LayerNorm": ((6,), {}, MATRIX),

@@ -18,7 +18,7 @@ FOREIGN = {
 }  # fmt: skip
 OF_A_FRAMEWORK = {  # imported where a leg runs
     "on_torch.py", "rounded_products.py", "on_mindspore.py", "classifier.py", "double.py", "torch_side.py",
-    "mindspore_side.py", "mint_on_cpu.py", "pytest_plugin.py",
+    "mindspore_side.py", "mint_functions.py", "mint_on_cpu.py", "pytest_plugin.py",
 }  # fmt: skip
 DIFFUSION = re.compile(r"unet|ddpm|ddim|score|diffusion|latent|sampler|torch_ref|parity_tests", re.IGNORECASE)
 

@@ -44,6 +44,15 @@ class Outcome:
         """The tensor with the largest ratio."""
         return max(self.tensors, key=lambda t: (t.verdict == DIFFER, t.ratio), default=None)
 
+    def settle(self, tensors: Sequence[TensorVerdict]) -> None:
+        """The verdicts on several tensors as one: the first to say is the worst that differs."""
+        self.tensors = list(tensors)
+        self.ratio = max((t.ratio for t in self.tensors), default=0.0)
+        failed = sum(t.verdict == DIFFER for t in self.tensors)
+        if failed:
+            others = f" (and {failed - 1} more of {len(self.tensors)})" if failed > 1 else ""
+            self.verdict, self.message = DIFFER, f"{self.worst.name}: {self.worst.message}{others}"
+
     def as_json(self) -> dict:
         """What results.json holds of it."""
         own = {key: value for key, value in vars(self).items() if key != "tensors"}
@@ -84,7 +93,7 @@ def outcome_of(case: Case, produced: Arrays, known: Record) -> Outcome:
     if not references[0]:
         outcome.verdict, outcome.message = BROKEN, f"selects no output ({', '.join(case.outputs)})"
         return outcome
-    outcome.tensors = judge(
+    tensors = judge(
         select(produced),
         references,
         known.truth,
@@ -92,12 +101,7 @@ def outcome_of(case: Case, produced: Arrays, known: Record) -> Outcome:
         rule=computation.rule,
         scales=known.scales,
     )
-    outcome.ratio = max(t.ratio for t in outcome.tensors)
-    failed = [t for t in outcome.tensors if t.verdict == DIFFER]
-    if failed:
-        worst = outcome.worst
-        others = f" (and {len(failed) - 1} more of {len(outcome.tensors)})" if len(failed) > 1 else ""
-        outcome.verdict, outcome.message = DIFFER, f"{worst.name}: {worst.message}{others}"
+    outcome.settle(tensors)
     return outcome
 
 

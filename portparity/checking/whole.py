@@ -52,11 +52,6 @@ def outcome_of(
     name: str, verdicts: Sequence[TensorVerdict], bench: Bench, mode: str = "pynative", seconds: float = 0.0
 ) -> Outcome:
     """The verdicts on several tensors as one."""
-    outcome = Outcome(name, "3", mode, bench.precision, "layers", seconds=seconds, tensors=list(verdicts))
-    outcome.ratio = max((v.ratio for v in verdicts), default=0.0)
-    failed = [v for v in verdicts if v.verdict == DIFFER]
-    if failed:
-        worst = outcome.worst
-        others = f" (and {len(failed) - 1} more of {len(verdicts)})" if len(failed) > 1 else ""
-        outcome.verdict, outcome.message = DIFFER, f"{worst.name}: {worst.message}{others}"
+    outcome = Outcome(name, "3", mode, bench.precision, "layers", seconds=seconds)
+    outcome.settle(verdicts)
     return outcome
