@@ -1,5 +1,6 @@
 """`portparity.check` on the ways people take: the command, without PyTorch, in pytest, in processes of their own."""
 
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,14 @@ def test_a_process_that_dies_is_a_finding(capfd):
     assert not report.agrees
     assert report.outcomes[0].verdict == "agree"
     assert "the port raised ProcessDied: its process ended with exit code 7; nothing more was judged" in str(report)
+
+
+def test_what_cannot_be_checked_leaves_no_process():
+    """`small.Original` has a matrix (16, 8) and one (4, 16), of which the port is told that they are one another."""
+    wrong = {"first.weight": "last.weight", "last.weight": "first.weight"}
+    with pytest.raises(HarnessError, match=r"first.weight \(16, 8\) cannot be the original's last.weight of \(4, 16\)"):
+        check(f"{PLACE}:Original", f"{PLACE}:Port", small.inputs(), names=wrong)
+    assert multiprocessing.active_children() == []
 
 
 WITHOUT_TORCH = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,18 +121,9 @@ class Bench:
         if not isinstance(port, str):
             yield self.candidate
             return
-        made = side_of(port, self.candidate.precision)
-        try:
+        with closing(side_of(port, self.candidate.precision)) as made:
             made.load(self.pairs.to_ours(self.kept))
             yield made
-        finally:
-            made.close()
-
-    def close(self) -> None:
-        """Leaves the models as they were, and ends their processes."""
-        self.candidate.give_back()
-        for side in (self.truth, self.reference, self.candidate):
-            side.close()
 
     def to_theirs(self, produced: Arrays, like: Arrays, report: Report) -> dict[str, np.ndarray]:
         """The port's results under the original's names."""

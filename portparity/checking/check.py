@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,9 @@ def check(
     """
     began = time.perf_counter()
     options = Options(weights, tuple(scales), references, training, steps, seed)
-    candidate = side_of(port)
-    trusted = trusted_of(original, candidate.precision or "float32", inputs, options)
-    report = judged(trusted, candidate, port, names or {}, layers or {}, modes, title)
+    with closing(side_of(port)) as candidate:
+        trusted = trusted_of(original, candidate.precision or "float32", inputs, options)
+        report = judged(trusted, candidate, port, names or {}, layers or {}, modes, title)
     report.seconds = time.perf_counter() - began
     return report
 
@@ -108,8 +108,8 @@ def record(
     asked = trusted_of(original, precision, inputs, options or Options())
     truth, reference = Recording(asked.truth), Recording(asked.reference)
     trusted = replace(asked, truth=truth, reference=reference)
-    itself = side_of(original, precision)  # every layer of it has a counterpart in itself, so all is asked
-    judged(trusted, itself, original, {}, {}, ())
+    with closing(side_of(original, precision)) as itself:  # every layer has a counterpart in itself, so all is asked
+        judged(trusted, itself, original, {}, {}, ())
     written(Path(folder), asked, original, {"truth": truth, "reference": reference})
     return Path(folder)
 
@@ -123,23 +123,31 @@ def judged(
     modes: Sequence[str],
     title: str = "",
 ) -> Report:
-    """The report on ``candidate``, the side of ``port``."""
-    bench = Bench.of(trusted, candidate, port, names, layers)
-    options = trusted.options
-    report = Report(title or f"{bench.candidate_name} of {trusted.name}", notes=[*trusted.notes, *bench.pairs.notes])
+    """The report on ``candidate``, the side of ``port``. The trusted sides are let go of."""
+    with closing(trusted.truth), closing(trusted.reference):
+        try:
+            bench = Bench.of(trusted, candidate, port, names, layers)
+            report = Report(
+                title or f"{bench.candidate_name} of {trusted.name}", notes=[*trusted.notes, *bench.pairs.notes]
+            )
+            judge_everything(bench, port, modes, trusted.options, report)
+        finally:
+            candidate.give_back()
+    return report
+
+
+def judge_everything(bench: Bench, port: Any, modes: Sequence[str], options: Options, report: Report) -> None:
+    """Adds to ``report`` what each question comes to, up to the one at which the port's process ends."""
     try:
         bench.run_trusted(report)
         for mode in modes if bench.candidate.framework == "mindspore" else ("",):
             with bench.fresh(port) if mode == "graph" else nullcontext(bench.candidate) as candidate:
                 report.outcomes += judge_whole(bench, candidate, mode, report)
         if report.outcomes and not any(outcome.tensors for outcome in report.outcomes):  # it raised, and would again
-            return report
+            return
         report.outcomes += judge_layers(bench, options.scales, report)
         if options.training and not bench.candidate.forward_only:
             report.outcomes += judge_training(bench, options.steps, report)
     except Raised as error:  # its process is gone, and what it was asked then was no try of its own
         said = f"{said_by('the port', error)}; nothing more was judged"
         report.outcomes.append(Outcome("the rest", "4", verdict=DIFFER, message=said, ratio=math.inf))
-    finally:
-        bench.close()
-    return report

@@ -23,9 +23,14 @@ def trusted_of(original: Any, precision: str, inputs: Any, options: Options) -> 
         return recalled(Path(original), inputs)
     if inputs is None:
         raise HarnessError("inputs are missing: numpy arrays by argument name, or in order")
+    given = given_of(inputs, precision)
     reference = attempt("the original", lambda: side_of(original, precision))
-    truth = attempt("the original in double", lambda: side_of(original, "float64", reference))
-    return Trusted(truth, reference, given_of(inputs, precision), options, name_of(reference, original))
+    try:
+        truth = attempt("the original in double", lambda: side_of(original, "float64", reference))
+    except BaseException:
+        reference.close()
+        raise
+    return Trusted(truth, reference, given, options, name_of(reference, original))
 
 
 def recalled(folder: Path, inputs: Any) -> Trusted:

@@ -100,6 +100,12 @@ def pair(ours: Mapping[str, Weight], theirs: Mapping[str, Weight], names: Mappin
         if plain != other:
             transposed.add(name)
         found[name] = plain
+        mine, wanted = ours[name].value.shape, theirs[plain].value.shape
+        if squeezed(mine) != squeezed(wanted[::-1] if plain != other else wanted):
+            turned = f'; the other way round it fits: "{plain}{TRANSPOSED}"' if mine == wanted[::-1] != wanted else ""
+            raise Unpaired(
+                f"names: the port's {name} {_shape(mine)} cannot be the original's {other} of {_shape(wanted)}{turned}"
+            )
     if twice := {other for other in found.values() if list(found.values()).count(other) > 1}:
         who = " and ".join(name for name, other in found.items() if other in twice)
         raise Unpaired(f"names: {who} are both paired with {', '.join(sorted(twice))}")
@@ -192,9 +198,14 @@ def pair_layers(
     Args:
         pairs: of the weights; ``layers`` is written.
         ours, theirs: class names of the layers by path.
-        given: ours -> theirs, where it is known better.
+        given: ours -> theirs, where it is known better. Raises Unpaired where there is no such layer.
     """
     found = dict(given or {})
+    for mine, other in found.items():
+        for whose, path, known in (("port", mine, ours), ("original", other, theirs)):
+            if path not in known:
+                near = _listed(difflib.get_close_matches(path, list(known), n=3, cutoff=0.3))
+                raise Unpaired(f"layers: the {whose} has no layer {path!r}; nearest: {near}")
 
     def add(mine: str, other: str) -> bool:
         free = mine in ours and other in theirs and mine not in found and other not in found.values()
