@@ -129,6 +129,19 @@ def test_a_port_in_half_precision_is_judged_by_an_original_in_half_precision():
     assert {tensor.dtype for outcome in report.outcomes for tensor in outcome.tensors} == {"float16"}
 
 
+def test_both_are_cast_to_half_precision_where_it_is_asked_for_and_the_cell_is_given_back_as_it_was():
+    cell = small.Port()
+    before = {name: value.asnumpy().copy() for name, value in cell.parameters_and_names()}
+    report = check(small.Original, cell, small.inputs(), modes=("graph",), half="float16", training=False)
+    assert report.agrees, str(report)
+    assert {tensor.dtype for outcome in report.outcomes for tensor in outcome.tensors} == {"float16"}
+    for name, value in cell.parameters_and_names():
+        assert value.asnumpy().dtype == np.float32
+        np.testing.assert_array_equal(value.asnumpy(), before[name])
+    with pytest.raises(HarnessError, match="half is 'fp16': expected float16 or bfloat16"):
+        check(small.Original, cell, small.inputs(), half="fp16")
+
+
 def test_in_pytest_it_is_a_fixture(pytester):
     pytester.syspathinsert(ROOT)
     pytester.makepyfile(

@@ -79,6 +79,7 @@ def _models(parser: argparse.ArgumentParser) -> None:
 
 def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("pynative", "graph"), help="only this one (default: both)")
+    parser.add_argument("--half", choices=PRECISIONS[1:], help="cast both to it (default: the port's own precision)")
     parser.add_argument("--no_training", action="store_true", help="no dropout, running statistics, optimizer steps")
     parser.add_argument("--steps", type=int, default=1, help="optimizer steps (default: %(default)s)")
 
@@ -130,7 +131,8 @@ def _judged(arguments: argparse.Namespace, **options: Any) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     modes = (arguments.mode,) if arguments.mode else ("pynative", "graph")
-    return _judged(arguments, modes=modes, training=not arguments.no_training, steps=arguments.steps)
+    training = not arguments.no_training
+    return _judged(arguments, modes=modes, half=arguments.half or "", training=training, steps=arguments.steps)
 
 
 def _bisect(arguments: argparse.Namespace) -> int:

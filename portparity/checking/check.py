@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..classes import HALF
+from ..errors import HarnessError
 from ..runner import Outcome
 from ..sides import side_of
 from ..sides.recorded import Recording
@@ -42,6 +44,7 @@ def check(
     weights: str = "moved",
     scales: Sequence[float] = SCALES,
     references: int = REFERENCES,
+    half: str = "",
     training: bool = True,
     steps: int = 1,
     seed: int = 0,
@@ -68,6 +71,8 @@ def check(
         weights: "moved": the original's own, off the constants with which they begin; "given": exactly its own.
         scales: by which what a layer is given in the free run is multiplied when it is tried alone.
         references: how often the original runs in the port's precision.
+        half: "float16" or "bfloat16": both are cast to it before they are judged. Otherwise the port stays in the
+            precision that it has, and the original is run in that.
         training: whether dropout, running statistics and optimizer steps are judged too.
         steps: how many optimizer steps.
         seed: of everything drawn.
@@ -81,7 +86,9 @@ def check(
     """
     began = time.perf_counter()
     options = Options(weights, tuple(scales), references, training, steps, seed)
-    with closing(side_of(port)) as candidate:
+    if half not in ("", *HALF):
+        raise HarnessError(f"half is {half!r}: expected {' or '.join(HALF)}")
+    with closing(side_of(port, half)) as candidate:
         trusted = trusted_of(original, candidate.precision or "float32", inputs, options)
         report = judged(trusted, candidate, port, names or {}, layers or {}, modes, title)
     report.seconds = time.perf_counter() - began

@@ -56,7 +56,7 @@ class MindSporeSide:
 
     Args:
         port: a Cell, which is left with the weights that it had, or a function without arguments that makes one.
-        precision: what its floats are; by default what most of its parameters are.
+        precision: what its floats are to be; by default what most of its parameters are.
     """
 
     framework = "mindspore"
@@ -67,7 +67,11 @@ class MindSporeSide:
         self.cell: nn.Cell = port if isinstance(port, nn.Cell) else port()
         self.cell.set_train(False)
         self._before = {name: np.array(value.asnumpy()) for name, value in self._kept().items()}
-        self.precision = precision or self._common()
+        self._dtypes = {name: value.dtype for name, value in self._kept().items() if value.dtype in FLOATS}
+        common = self._common()
+        self.precision = precision or common
+        if self.precision != common:
+            self._cast(dict.fromkeys(self._dtypes, DTYPES[precision]))
         self._compiled: dict[Any, Callable] = {}
 
     def _kept(self) -> dict[str, Parameter]:
@@ -80,6 +84,11 @@ class MindSporeSide:
             if value.dtype in FLOATS:
                 sizes[dtype_name(value)] = sizes.get(dtype_name(value), 0) + value.size
         return max(sizes, key=lambda name: sizes[name], default="float32")
+
+    def _cast(self, dtypes: Mapping[str, Any]) -> None:
+        kept = self._kept()
+        for name, dtype in dtypes.items():
+            kept[name].set_dtype(dtype)
 
     def _tensor(self, value: np.ndarray) -> Tensor:
         made = Tensor(np.array(value, order="C"))
@@ -112,7 +121,8 @@ class MindSporeSide:
             ops.assign(parameter, made.reshape(parameter.shape))
 
     def give_back(self) -> None:
-        """Puts the weights back that the cell came with."""
+        """Puts the weights back that the cell came with, in their own dtypes."""
+        self._cast(self._dtypes)
         self.load(self._before)
 
     def close(self) -> None:
