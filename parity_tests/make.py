@@ -11,6 +11,7 @@ from portparity.arrays import perturbed, rng_of
 from portparity.backends import backend, leg
 from portparity.case import Arrays, Case, Computation, Leg
 from portparity.classes import HALF
+from portparity.tolerances import REFERENCES
 
 from .products import class_of
 from .trusted import SOURCES
@@ -58,6 +59,8 @@ def computation(
     plain = (reference, *((leg("torch", kind, spec, dtype=precision, onednn=False),) if other_kernels else ()))
     if isinstance(truth, str):
         truth = leg("numpy", kind, spec) if truth == "numpy" else leg("torch", kind, spec, dtype="float64")
+    more = range(neighbours, neighbours + REFERENCES - len(plain) * (1 + neighbours))
+    further = rule == "layers" and precision == "float32" and neighbours > 0
     name = key.removesuffix("-pynative").removesuffix("-graph")  # both modes get the same inputs
     return Computation(
         key,
@@ -69,6 +72,7 @@ def computation(
         precision=precision,
         scales=(lambda inputs, truth: scales(inputs)) if scales else None,
         sources=SOURCES,
+        further=tuple(perturbed(reference, i, precision) for i in more) if further else (),
         spec={"kind": kind, "mode": mode, "seed": seed, "rule": rule, "precision": precision, **spec},
     )
 

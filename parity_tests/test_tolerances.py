@@ -16,7 +16,7 @@ HEADROOM = 1.5  # how far above the largest clean pair a bound may stand
 def wide(numbers):
     """(table, number) of every K and F that is above the start."""
     for table, values in numbers.items():
-        if table in ("ratio", "layers", "envelope"):
+        if table in ("ratio", "layers", "few", "envelope"):
             yield from ((table, name) for name in ("K", "F") if values.get(name, 0) > START)
     for precision, values in numbers.get("class", {}).items():
         yield from ((precision, name) for name in ("K", "F") if values.get(name, 0) > START)
@@ -40,11 +40,12 @@ def test_every_widened_number_has_its_evidence():
     [
         lambda n: n["ratio"].update(K=9.0),
         lambda n: n["layers"].update(K=9.0),
+        lambda n: n["few"].update(K=9.0),
         lambda n: n["ratio"].update(F=40.0),
         lambda n: n["envelope"].update(K=100.0),
         lambda n: n.update({"class": {"float16": {"K": 64.0}}}),
     ],
-    ids=["K", "layers", "F", "envelope", "class"],
+    ids=["K", "layers", "few", "F", "envelope", "class"],
 )
 def test_widening_without_evidence_is_found(change):
     import copy

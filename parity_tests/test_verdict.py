@@ -311,3 +311,33 @@ def test_a_result_of_another_dtype_differs_though_its_numbers_are_right(narrow):
     (outcome,) = run([Case("own/dtype", "2", pair)], candidate="other")
     assert outcome.verdict == "differ"
     assert outcome.message == f"y: dtype {dtype_of(other)}, expected float32"
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "table", "asked"),
+    [
+        (3e-4, AGREE, "layers", 0),  # within four times what the first runs lose
+        (8e-4, AGREE, "layers", 2),  # they were lucky: another loses 3e-4
+        (2e-3, DIFFER, "layers", 2),
+        (6e-4, AGREE, "few", None),  # no more of them can be run, so there is more room
+        (2e-3, DIFFER, "few", None),
+    ],
+)
+def test_a_layer_is_judged_by_more_runs_of_the_reference_before_it_is_said_to_differ(error, verdict, table, asked):
+    truth, runs = np.array([1.0, 2.0]), []
+
+    def leg(off):
+        def run(inputs):
+            runs.append(off)
+            return {"y": (inputs["x"] + off).astype(np.float32)}
+
+        return run
+
+    made = Computation(
+        "layer", lambda: {"x": truth}, truth=lambda i: {"y": i["x"]}, references=[leg(1e-4)],
+        candidates={"other": lambda i: {"y": (i["x"] + error).astype(np.float32)}}, rule="layers",
+        further=[leg(2e-4), leg(3e-4)] if asked is not None else (),
+    )  # fmt: skip
+    outcomes = run([Case("a", "2", made), Case("b", "2", made)], candidate="other")
+    assert [(outcome.verdict, outcome.rule) for outcome in outcomes] == [(verdict, table)] * 2
+    assert len(runs) == 1 + (asked or 0)  # once for both cases

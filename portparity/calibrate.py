@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import NamedTuple
 
@@ -73,10 +74,12 @@ def measure(cases: Iterable[Case], trajectories: Sequence[str] = ()) -> list[Pai
     records: dict[Computation, Record] = {}
 
     def recorded(computation: Computation) -> Record:
+        known = record(computation)
         if computation.rule == "envelope":
-            records[computation] = record(computation)
-            return records[computation]
-        return record(computation)
+            records[computation] = known
+        if known.further:  # all runs of the reference at once: how far apart, and not whether too far
+            known = replace(known, references=[*known.references, *known.further()], further=tuple)
+        return known
 
     chosen = [case for case in cases if case.computation.rule in ("ratio", "layers", "envelope")]
     with tqdm(total=len(chosen), unit="check", desc="calibrate") as bar:

@@ -11,7 +11,8 @@ from .errors import HarnessError
 # K and F by rule, `verdict` says what they do; units are the spacing of floats just above 1, halved
 DEFAULTS = {
     "ratio": {"K": 4.0, "F": 4.0},
-    "layers": {"K": 8.0},
+    "layers": {"K": 4.0},  # of nine runs of the reference
+    "few": {"K": 8.0},  # the same of fewer: of a bundle, of a layer that is looked for
     "check": {"K": 4.0, "F": 8.0},  # `check`, which runs the reference nine times
     "envelope": {"K": 8.0},
     "ulp": {"limit": 1.0},
@@ -20,6 +21,7 @@ DEFAULTS = {
         "bfloat16": 2.0**-8,
     },
 }  # fmt: skip
+REFERENCES = 9  # runs of the reference by which layers and networks are judged: then K = 4 raises no alarm
 _chosen: list[Path] = []  # the file that `use` named last
 
 

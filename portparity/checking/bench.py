@@ -14,13 +14,12 @@ from ..errors import HarnessError
 from ..sides import side_of
 from ..sides.mapping import Pairs, pair, pair_layers
 from ..sides.side import Given, Run, Side, given_as
-from ..tolerances import Tolerance, tolerance
+from ..tolerances import REFERENCES, Tolerance, tolerance
 from . import draws
 from .report import Report
 from .truth import doubts
 from .words import said_by
 
-REFERENCES = 9  # runs of the original: with nine of them K = 4 raises no alarm, see docs/design/verdict.md
 SCALES = (0.02, 1.0, 30.0)  # of what layers are given: at one of them each of a layer's constants shows
 FORWARD_ONLY = (
     "it only computes forward: outputs are judged, with the original's weights as they are; gradients, layers and "
@@ -107,7 +106,7 @@ class Bench:
     @property
     def allowed(self) -> Tolerance:
         """By which layers and networks are judged."""
-        return tolerance(self.precision, "check" if self.count >= REFERENCES else "layers")
+        return tolerance(self.precision, "check" if self.count >= REFERENCES else "few")
 
     def load(self, weights: Arrays) -> None:
         """The same weights into all three."""

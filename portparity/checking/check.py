@@ -23,8 +23,9 @@ from ..sides import side_of
 from ..sides.recorded import Recording
 from ..sides.remote import Raised
 from ..sides.side import Side
+from ..tolerances import REFERENCES
 from ..verdict import DIFFER
-from .bench import REFERENCES, SCALES, Bench, Options, Trusted
+from .bench import SCALES, Bench, Options, Trusted
 from .layers import judge_layers
 from .report import Report
 from .training import judge_training

@@ -195,7 +195,7 @@ def localise_layers(
     with around(), np.errstate(all="ignore"):
         produced = [(_attempt(tap.own), _attempt(tap.inherited)) for tap in taps]
     mixed = precision in HALF and allowed is None
-    allowed = allowed or tolerance(precision, "layers")
+    allowed = allowed or tolerance(precision, "few")
     return [_layer(tap, *both, allowed, mixed) for tap, both in zip(taps, produced, strict=True)]
 
 

@@ -207,6 +207,20 @@ def test_another_dtype_is_an_error_and_no_crash(mindspore, kernels):
     assert np.isfinite(conv(image, weight, bias).asnumpy()).all()
 
 
+def test_what_a_decided_softmax_gives_to_the_others_is_nothing(mindspore, kernels):
+    """e^-200 is 0 in float32; held at e^-87.3 it let through 1e-38 of a value, and gradients 100 times too large."""
+    q, k, v = np.zeros((3, 1, 1, 2, 4), np.float32)
+    q[..., 0] = 20
+    k[0, 0, :, 0] = 10, -10  # times q and 1 / sqrt(4): 100 and -100
+    v[0, 0, 1] = 1e30  # of the pixel that is not looked at
+    qkv, heads = mindspore.Tensor(np.concatenate([q, k, v], -1)), mindspore.Tensor([0.0], mindspore.float32)
+    attention = kernels.attention(False, False)
+    assert (attention(qkv, heads).asnumpy() == 0).all()
+    gradients = mindspore.grad(lambda qkv: attention(qkv, heads).sum())(qkv).asnumpy()
+    assert (gradients[..., :8] == 0).all()
+    assert gradients[0, 0, :, 8:].tolist() == [[2.0] * 4, [0.0] * 4]
+
+
 MISFITS = {  # name: (operator, of the convolutions (c) or of the kernels (k), shapes, words)
     "channels": (lambda c: c.conv(3, 1, True), ((1, 4, 4, 2), (5, 3, 3, 3), (5,)), r"channels: \(1, 4, 4, 2\), \(5, 3"),
     "stride": (lambda c: c.conv(4, 2, True), ((1, 5, 4, 3), (5, 3, 4, 4), (5,)), r"divisible by it: \(1, 5, 4, 3\)"),

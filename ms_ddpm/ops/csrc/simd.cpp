@@ -25,7 +25,8 @@ inline float larger(float a, float b) { return a > b ? a : b; }  // b where one 
 inline int64_t padded(int64_t floats) { return (floats + 15) / 16 * 16; }
 inline float root(float x) { return __builtin_sqrtf(x); }
 
-// e^x to about one unit in the last place, held between e^-87.3 and e^88: x = n log 2 + r, and Taylor's series of e^r.
+// e^x to about one unit in the last place: x = n log 2 + r, and Taylor's series of e^r. At most e^88; 0 where it would be
+// less than the smallest float that is not denormal: what is left there of a softmax that is decided would be wrong.
 inline float exponential(float x) {
   const float low = -87.3365f;
   float z = x < low ? low : x > 88.f ? 88.f : x;
@@ -46,7 +47,7 @@ inline float exponential(float x) {
   bits = (bits - 0x4B400000 + 127) << 23;
   float power;
   memcpy(&power, &bits, 4);
-  return p * power + power;
+  return x < low ? 0.f : p * power + power;
 }
 
 inline float sigmoid(float x) { return 1.f / (1.f + exponential(-x)); }

@@ -251,7 +251,7 @@ def _against(made: Computation, kind: str, spec: Mapping, neighbours: int = 0) -
     """``made`` with diffusers as the reference."""
     reference = diffusers_leg(kind, spec)
     references = (reference, *(perturbed(reference, i) for i in range(neighbours)))
-    return replace(made, references=references, spec={**made.spec, "reference": "diffusers"})
+    return replace(made, references=references, further=(), spec={**made.spec, "reference": "diffusers"})
 
 
 def _compared(key: str, kind: str, spec: Mapping, inputs, seed: int, **options) -> list[Case]:
@@ -383,7 +383,8 @@ def lucidrains_cases(seed: int = 0) -> Iterator[Case]:
             reference = partial(lucidrains, spec["kind"], spec)
             references = (reference, *(perturbed(reference, i) for i in range(len(made.references) - 1)))
             done[stem] = replace(
-                made, key=f"peers/lucidrains/{stem}", references=references, spec={**spec, "reference": "lucidrains"},
+                made, key=f"peers/lucidrains/{stem}", references=references, further=(),
+                spec={**spec, "reference": "lucidrains"},
                 truth=reference if spec["kind"] == "tables" else made.truth,
             )  # fmt: skip
         outputs = ("average*",) if spec["kind"] == "ema" else case.outputs

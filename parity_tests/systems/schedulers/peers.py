@@ -117,7 +117,8 @@ def diffusers_cases(seed: int = 0) -> Iterator[Case]:
             if rule == "ulp":  # their tables are float32: a relative error, not an ulp
                 rule = "ratio"
             yield from cases("peers", replace(
-                made, key=f"peers/diffusers/{stem}", references=references, spec={**spec, "rule": rule}, rule=rule,
+                made, key=f"peers/diffusers/{stem}", references=references, further=(), spec={**spec, "rule": rule},
+                rule=rule,
                 truth=leg("numpy", kind, spec),
                 candidates={
                     "mindspore": leg("mindspore", kind, spec, mode=spec["mode"]), "torch": leg("torch", kind, spec),
