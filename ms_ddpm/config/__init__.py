@@ -69,7 +69,7 @@ class Config:
     train_batch_size: int = key(16, "int", "images per step and accumulation", low=1)
     gradient_accumulate_every: int = key(1, "int", "batches per optimizer step", low=1)
     train_lr: float = key(1e-4, "float", "learning rate", low=0, free=True)
-    optimizer: str = key("adam", "str", "optimizer", choices=("adam", "adamw"))
+    optimizer: str = key("adam", "str", "Adam, or Adam with decoupled weight decay", choices=("adam", "adamw"))
     adam_betas: list = key([0.9, 0.99], "floats", "betas of Adam", low=0)
     weight_decay: Any = key(None, "float?", "weight decay (default: the optimizer's, adam 0, adamw 0.01)", low=0)
     max_grad_norm: float = key(
@@ -80,7 +80,7 @@ class Config:
     lr_floor: float = key(0.2, "float", "exponential: smallest factor", low=0, high=1)
     warmup_steps: int = key(0, "int", "steps of linear warm-up", low=0)
     ema_decay: float = key(0.995, "float", "decay of the averaged weights", low=0)
-    ema_update_every: int = key(10, "int", "steps between their updates", low=1)
+    ema_update_every: int = key(10, "int", "steps between updates of the averaged weights", low=1)
     amp_level: str = key(
         "O0",
         "str",

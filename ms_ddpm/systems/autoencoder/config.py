@@ -21,4 +21,4 @@ class AutoencoderConfig(Config):
         "gradient", "str", "what is added to the squared error", choices=("lpips", "gradient", "none")
     )
     lpips_weights: Any = key(None, "name?", "lpips: its weights, made by scripts/convert.py lpips")
-    perceptual_weight: float = key(1.0, "float", "how much of it", low=0)
+    perceptual_weight: float = key(1.0, "float", "weight of the perceptual distance in the loss", low=0)

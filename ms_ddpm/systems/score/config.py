@@ -29,7 +29,7 @@ class ScoreKeys(Config):
     sde_beta_max: float = key(20.0, "float", "vp, subvp: beta at t = 1", low=0)
     channel_widths: list = key([32, 64, 128, 256], "ints", "channels of each resolution", low=1)
     embed_dim: int = key(256, "int", "width of the time's Fourier features", low=2)
-    fourier_scale: float = key(30.0, "float", "of those features' frequencies", low=0)
+    fourier_scale: float = key(30.0, "float", "scale of the frequencies of the time's Fourier features", low=0)
     text_dim: int = key(256, "int", "width of the class embedding", low=1)
     num_heads: int = key(1, "int", "attention heads of the transformer blocks", low=1)
     sigma_data: Any = key(
