@@ -83,10 +83,11 @@ def _sample(diffusion, name: str, ema: bool = False):
 def _of_system(system: str, **options):
     """The Cell of another system, as small as its network can be."""
     from ms_ddpm import recipes
-    from ms_ddpm.config import Config
+    from ms_ddpm.config import Config, own_fields
 
-    small = {"channel_widths": [32, 32, 32, 32], "embed_dim": 8, "text_dim": 8, "image_size": 18} | options
-    return recipes.build(Config(system=system, **small))
+    small = {"channel_widths": [32, 32, 32, 32], "embed_dim": 8, "text_dim": 8}
+    small = {name: value for name, value in small.items() if name in own_fields(system)}
+    return recipes.build(Config(system=system, **{"image_size": 18} | small | options))
 
 
 def _score(**options):
