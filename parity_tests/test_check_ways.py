@@ -12,7 +12,9 @@ import pytest
 from portparity import check, cli
 from portparity.checking import record
 from portparity.errors import BundleError, HarnessError
+from portparity.sides.mindspore_side import MindSporeSide
 from portparity.sides.places import loaded
+from portparity.sides.torch_side import TorchSide
 
 from .conftest import ROOT
 from .models import small
@@ -66,14 +68,18 @@ def test_a_process_that_dies_is_a_finding(capfd):
     assert not report.agrees
     assert report.outcomes[0].verdict == "agree"
     assert "the port raised ProcessDied: its process ended with exit code 7; nothing more was judged" in str(report)
+    assert multiprocessing.active_children() == []
 
 
-def test_what_cannot_be_checked_leaves_no_process():
-    """`small.Original` has a matrix (16, 8) and one (4, 16), of which the port is told that they are one another."""
+def test_what_cannot_be_checked_lets_go_of_all_three_sides(monkeypatch):
+    """Of which each may be a process. The port is told that its two matrices, of other shapes, are one another."""
+    closed = []
+    for kind in (TorchSide, MindSporeSide):
+        monkeypatch.setattr(kind, "close", lambda side: closed.append((side.framework, side.precision)))
     wrong = {"first.weight": "last.weight", "last.weight": "first.weight"}
     with pytest.raises(HarnessError, match=r"first.weight \(16, 8\) cannot be the original's last.weight of \(4, 16\)"):
-        check(f"{PLACE}:Original", f"{PLACE}:Port", small.inputs(), names=wrong)
-    assert multiprocessing.active_children() == []
+        check(small.Original, small.Port, small.inputs(), names=wrong)
+    assert sorted(closed) == [("mindspore", "float32"), ("torch", "float32"), ("torch", "float64")]
 
 
 WITHOUT_TORCH = """
