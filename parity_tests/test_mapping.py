@@ -31,6 +31,14 @@ def test_mindspores_words_are_pytorchs():
     assert pairs.notes == []
 
 
+def test_a_name_that_both_have_is_no_guess():
+    """A scale of layers is often called gamma; the word is MindSpore's for a norm's weight too."""
+    both = weights(a__gamma=(4,), a__weight=(4,), b__gamma=(4,))
+    pairs = pair(both, both, {})
+    assert pairs.weights == {name: name for name in both}
+    assert pairs.notes == []
+
+
 def test_what_is_called_otherwise_is_paired_by_shape_and_role_in_order_and_said():
     theirs = weights(a__weight=(4, 3), b__weight=(4, 3), c__weight=(2, 4))
     pairs = pair(weights(one__weight=(4, 3), two__weight=(4, 3), three__weight=(2, 4)), theirs, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ def _models(parser: argparse.ArgumentParser) -> None:
         help="a parameter of the port and the original's; THEIRS.T: kept the other way round; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--layer", action="append", default=[], metavar="OURS=THEIRS", help="a layer of the port and the original's"
-    )
+        "--layer", action="append", default=[], metavar="OURS=THEIRS",
+        help="a layer of the port and the original's; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--given_weights", action="store_true", help="exactly the original's weights, constants too")
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn (default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, help="where the report goes (default: it is only printed)")
@@ -172,6 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Exception:  # Python's own exit code for it is 1, which here says that a port differs
+        traceback.print_exc()
+        return BROKEN
 
 
 if __name__ == "__main__":

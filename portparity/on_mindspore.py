@@ -14,6 +14,7 @@ import numpy as np
 from .case import Arrays
 from .classes import DEVICE
 from .dtypes import as_bfloat16
+from .errors import HarnessError
 
 os.environ.setdefault("GLOG_v", "3")  # without MindSpore's warnings at its start
 
@@ -24,6 +25,9 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 @functools.cache
 def start() -> None:
     """Says where MindSpore runs, once; whoever has legs of his own may have said it before."""
+    if np.__version__.startswith("2.") and ms.__version__.startswith(("2.9.", "2.10.")):
+        versions = f"MindSpore {ms.__version__} cannot take arrays of numpy {np.__version__}"
+        raise HarnessError(f"{versions}: pip install 'numpy<2'")
     target = os.environ.get(DEVICE) or ms.get_context("device_target")
     try:
         ms.set_device(target)  # also where it is that already: it must be said before the first kernel, or never

@@ -45,19 +45,33 @@ class Outcome:
         """The tensor with the largest ratio."""
         return max(self.tensors, key=lambda t: (t.verdict == DIFFER, t.ratio), default=None)
 
+    @property
+    def failed(self) -> list[TensorVerdict]:
+        """The tensors that differ, the worst first, then in the order of the outputs."""
+        differing = [t for t in self.tensors if t.verdict == DIFFER]
+        return [t for t in differing if t is self.worst] + [t for t in differing if t is not self.worst]
+
     def settle(self, tensors: Sequence[TensorVerdict]) -> None:
         """The verdicts on several tensors as one: the first to say is the worst that differs."""
         self.tensors = list(tensors)
         self.ratio = max((t.ratio for t in self.tensors), default=0.0)
-        failed = sum(t.verdict == DIFFER for t in self.tensors)
+        failed = self.failed
         if failed:
-            others = f" (and {failed - 1} more of {len(self.tensors)})" if failed > 1 else ""
-            self.verdict, self.message = DIFFER, f"{self.worst.name}: {self.worst.message}{others}"
+            others = and_more([t.name for t in failed[1:]], len(self.tensors))
+            self.verdict, self.message = DIFFER, f"{failed[0].name}: {failed[0].message}{others}"
 
     def as_json(self) -> dict:
         """What results.json holds of it."""
         own = {key: value for key, value in vars(self).items() if key != "tensors"}
         return own | {"tensors": [t.as_json() for t in self.tensors]}
+
+
+def and_more(names: Sequence[str], count: int, shown: int = 3) -> str:
+    """What stands behind the first of several that differ, of ``count``: how many, and some of them by name."""
+    if not names:
+        return ""
+    listed = ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+    return f" (and {len(names)} more of {count}: {listed})"
 
 
 @dataclass(frozen=True)

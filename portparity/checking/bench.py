@@ -18,7 +18,7 @@ from ..tolerances import REFERENCES, Tolerance, tolerance
 from . import draws
 from .report import Report
 from .truth import doubts
-from .words import said_by
+from .words import bar, said_by
 
 SCALES = (0.02, 1.0, 30.0)  # of what layers are given: at one of them each of a layer's constants shows
 FORWARD_ONLY = (
@@ -136,7 +136,8 @@ class Bench:
             "the original in double", lambda: self.truth.run(self.given, self.cotangents, tapped=True)
         )
         report.notes += doubts(self.truth, self.given, self.kept, self.cotangents, self.true_run, self.seed)
-        for given, kept in draws.neighbours(self.given, self.kept, self.precision, self.count, self.seed):
+        neighbours = draws.neighbours(self.given, self.kept, self.precision, self.count, self.seed)
+        for given, kept in bar(neighbours, "the original", self.count):
             self.reference.load(kept)
             run = attempt("the original", lambda given=given: self.reference.run(given, self.cotangents, tapped=True))
             self.reference_runs.append(run)

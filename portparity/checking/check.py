@@ -135,13 +135,18 @@ def judged(
     with closing(trusted.truth), closing(trusted.reference):
         try:
             bench = Bench.of(trusted, candidate, port, names, layers)
-            report = Report(
-                title or f"{bench.candidate_name} of {trusted.name}", notes=[*trusted.notes, *bench.pairs.notes]
-            )
+            report = Report(title or _title(bench, trusted.name), notes=[*trusted.notes, *bench.pairs.notes])
             judge_everything(bench, port, modes, trusted.options, report)
         finally:
             candidate.give_back()
     return report
+
+
+def _title(bench: Bench, original: str) -> str:
+    """Which port of what. A port is often called as its original is, and then the frameworks tell them apart."""
+    if bench.candidate_name != original:
+        return f"{bench.candidate_name} of {original}"
+    return f"{original} ({bench.candidate.framework}) of {original} ({bench.reference.framework})"
 
 
 def judge_everything(bench: Bench, port: Any, modes: Sequence[str], options: Options, report: Report) -> None:

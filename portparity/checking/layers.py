@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..localise import Sides, Tap, between, localise_layers
-from ..runner import Outcome
+from ..runner import Outcome, and_more
 from ..sides.side import Call, Given
 from ..verdict import AGREE, DIFFER
 from . import draws, histograms, sums
@@ -147,8 +147,11 @@ def _verdict(bench: Bench, report: Report, seconds: float) -> Outcome:
     wrong = [layer for layer in report.layers if layer.verdict == DIFFER]
     outcome.layers = [layer.as_json() for layer in report.layers]
     if wrong:
-        more = f" (and {len(wrong) - 1} more of {len(report.layers)})" if len(wrong) > 1 else ""
-        outcome.verdict, outcome.message = DIFFER, f"{wrong[0].path}: {wrong[0].message}{more}"
+        inside = [layer for layer in wrong if not any(other.path.startswith(f"{layer.path}.") for other in wrong)]
+        first = next((layer for layer in inside if layer.path == report.first_culprit), inside[0])
+        others = [layer.path for layer in inside if layer is not first]
+        more = and_more(others, len(report.layers), shown=8)
+        outcome.verdict, outcome.message = DIFFER, f"{first.path}: {first.message}{more}"
     elif any(between(report.layers, backward) for backward in (False, True)):
         outcome.verdict = DIFFER
         outcome.message = f"no layer is wrong alone, but between two of them: {report.first_culprit}"

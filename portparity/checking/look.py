@@ -13,7 +13,7 @@ section { margin-top: 40px; }
 .part .dot { width: 9px; height: 9px; border-radius: 50%; background: var(--h4); }
 .part[data-v=differ] .dot { background: var(--a2); border-radius: 1px; }
 .part[data-v=broken] .dot { background: var(--hb); }
-.part .say { color: var(--soft); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.part .say { color: var(--soft); overflow-wrap: anywhere; }
 .part[open] .say { white-space: normal; overflow-wrap: anywhere; }
 .part summary .n { text-align: right; }
 .part:not([data-v=agree]) summary .n { color: var(--bad); font-weight: 600; }

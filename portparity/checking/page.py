@@ -100,7 +100,8 @@ def _verdict(report: Report, found: Mapping, opened: int | None) -> str:
 
 def _first_message(report: Report) -> str:
     failed = next((outcome for outcome in report.outcomes if outcome.verdict != AGREE), None)
-    return f"<p>{escape(f'{failed.id}: {failed.message}')}</p>" if failed else ""
+    said = [*report.in_training, f"{failed.id}: {failed.message}"] if failed else []
+    return f"<p>{escape(said[0])}</p>" if said else ""
 
 
 def _figures(report: Report) -> str:
@@ -161,7 +162,11 @@ def _layers(report: Report, culprits: Sequence[str], opened: int | None) -> str:
     by_path: dict[str, list[int]] = {}
     for at, layer in enumerate(report.layers):
         by_path.setdefault(_owner(layer), []).append(at)
-    lines = "".join(_line(report, row, by_path.get(row.port or "", []), culprits) for row in report.trees.rows())
+    marks = _in_training(report)
+    lines = "".join(
+        _line(report, row, by_path.get(row.port or "", []), culprits, marks.get(row.port or "", ()))
+        for row in report.trees.rows()
+    )
     panels = "".join(panel(report, at, by_path[_owner(layer)], at == opened) for at, layer in enumerate(report.layers))
     heads = '<i class="wide">alone</i><i class="wide">free run</i>'
     heads += '<i title="forward">→</i><i title="backward">←</i>' * 2
@@ -179,6 +184,20 @@ def _layers(report: Report, culprits: Sequence[str], opened: int | None) -> str:
     )
 
 
+def _in_training(report: Report) -> dict[str, list[str]]:
+    """What of a layer differs in training alone, by the port's path: its running statistics, its dropout."""
+    ours = {theirs: mine for mine, theirs in report.trees.pairs.items()}
+    found: dict[str, list[str]] = {}
+    for outcome in report.outcomes:
+        for tensor in outcome.failed:
+            owner, _, last = tensor.name.removeprefix("buffer.").rpartition(".")
+            if outcome.id == "dropout layers":
+                found.setdefault(tensor.name, []).append("dropout")
+            elif tensor.name.startswith("buffer."):
+                found.setdefault(ours.get(owner, owner), []).append(last)
+    return found
+
+
 def _owner(layer: Layer) -> str:
     """The path without the number of the call."""
     return layer.path.partition("#")[0]
@@ -193,7 +212,7 @@ def _legend() -> str:
     return f'<div class="legend">{"".join(marks)}</div>'
 
 
-def _line(report: Report, row: Row, calls: Sequence[int], culprits: Sequence[str]) -> str:
+def _line(report: Report, row: Row, calls: Sequence[int], culprits: Sequence[str], in_training: Sequence[str]) -> str:
     """A pair, with the largest errors of all its calls; it leads to the panel of the first call that is wrong."""
     layers = [report.layers[at] for at in calls]
     path = row.original if row.port is None else row.port
@@ -206,9 +225,12 @@ def _line(report: Report, row: Row, calls: Sequence[int], culprits: Sequence[str
     if mark:
         said = f"the joint {' → '.join(culprits)}" if len(culprits) > 1 else "first culprit"
         chip = f'<span class="chip">{escape(said)}</span>'
+    if in_training:
+        chip += f'<span class="chip">in training: {escape(", ".join(in_training))}</span>'
     errors = [_largest(layers, name) for name in ERRORS]
-    kind = "line" + (" culprit" if mark else "") + (" grey" if not layers else "")
-    data = f'data-path="{escape(f"{row.original} {row.port}")}"' + (" data-over=1" if any(map(over, errors)) else "")
+    kind = "line" + (" culprit" if mark or in_training else "") + (" grey" if not layers else "")
+    wrong = in_training or any(map(over, errors))
+    data = f'data-path="{escape(f"{row.original} {row.port}")}"' + (" data-over=1" if wrong else "")
     idle = "" if row.original is None or row.port is None or why or not path else "not called"
     shown = cells(errors, path) if layers else f'<span class="idle">{idle}</span>'
     inside = names + shown + (f'<span class="why" title="{escape(why)}">{escape(why)}</span>' if why else "") + chip

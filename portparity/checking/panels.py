@@ -100,12 +100,14 @@ def _calls(calls: Sequence[int], number: int) -> str:
 def _worst(layer: Layer) -> str:
     """The worst value of each error that fails, or of the largest."""
     measured = {name: layer.worst[name] for name in ERRORS if name in layer.worst}
-    failing = [tensor for name, tensor in measured.items() if over(getattr(layer, name))]
-    largest = sorted(measured.values(), key=lambda tensor: facts.ordering(tensor.ratio))[-1:]
+    failing = [name for name in measured if over(getattr(layer, name))]
+    largest = sorted(measured, key=lambda name: facts.ordering(measured[name].ratio))[-1:]
     tables = []
-    for tensor in map(_plain, failing or largest):
+    for name in failing or largest:
+        tensor = _plain(measured[name])
         if facts.was_measured(tensor):
-            tables.append(f'<div class="worst">{sections.values(tensor)}{sections.errors(tensor)}</div>')
+            said = f'<p class="soft">{TITLES[ERRORS.index(name)]}: <code>{escape(tensor["name"])}</code></p>'
+            tables.append(f'<div class="worst">{said}{sections.values(tensor)}{sections.errors(tensor)}</div>')
     return f"<h4>The worst value</h4>{''.join(tables)}" if tables else ""
 
 

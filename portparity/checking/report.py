@@ -61,6 +61,18 @@ class Report:
         verdicts = {outcome.verdict for outcome in self.outcomes}
         return DIFFER if DIFFER in verdicts else BROKEN if BROKEN in verdicts or not verdicts else AGREE
 
+    @property
+    def in_training(self) -> list[str]:
+        """What differs in training alone, a line each: where every layer agrees, the place to look."""
+        if any(outcome.id.startswith(("forward", "gradients", "layers")) for outcome in self._differing):
+            return []
+        places = {outcome.id: [t.name for t in outcome.failed][:8] for outcome in self._differing}
+        return [f"{part}: first in {', '.join(names)}{_hint(names)}" for part, names in places.items() if names]
+
+    @property
+    def _differing(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.verdict != AGREE]
+
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.title}"]
         width = max((len(outcome.id) for outcome in self.outcomes), default=0)
@@ -68,6 +80,7 @@ class Report:
             lines.append(f"  {outcome.verdict:7} {outcome.id:{width}}  {_judged(outcome)}")
         if self.layers:
             lines += [f"  {line}" for line in told(self.layers).splitlines()]
+        lines += [f"  {line}" for line in self.in_training]
         if self.left_out:
             lines.append(f"  {len(self.left_out)} layers not looked at alone: {_some(self.left_out)}")
         lines += [f"  note: {note}" for note in self.notes]
@@ -87,6 +100,11 @@ class Report:
         from .page import write
 
         return write(self, Path(folder))
+
+
+def _hint(names: Sequence[str]) -> str:
+    running = all(name.startswith("buffer.") for name in names)
+    return "; nothing else differs, so look at the momentum of these running statistics" if running else ""
 
 
 def edge_of(layers: Sequence[Layer], wrong: Layer, backward: bool) -> str:

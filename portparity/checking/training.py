@@ -17,11 +17,12 @@ from ..report.words import plural
 from ..runner import Outcome
 from ..sides.side import Given, Side
 from ..tolerances import tolerance
-from ..verdict import AGREE, DIFFER, judge
+from ..verdict import AGREE, DIFFER, TensorVerdict, judge
 from . import draws, sums
 from .bench import Bench
 from .report import Report
 from .whole import outcome_of, stopped
+from .words import bar
 
 BATCHES = 3  # after which running statistics are compared: one would not tell a momentum from its complement
 RUNS = 32  # with dropout on, of each side
@@ -82,7 +83,8 @@ def _statistics(bench: Bench, report: Report) -> list[Outcome]:
     bench.load(bench.kept)
     truth = _after_batches(bench.truth, batches, bench.cotangents)
     runs = []
-    for _, kept in draws.neighbours(bench.given, bench.kept, bench.precision, bench.count, bench.seed):
+    neighbours = draws.neighbours(bench.given, bench.kept, bench.precision, bench.count, bench.seed)
+    for _, kept in bar(neighbours, "training mode", bench.count):
         bench.reference.load(kept)
         runs.append(_after_batches(bench.reference, batches, bench.cotangents))
     bench.reference.load(bench.kept)
@@ -112,20 +114,19 @@ def _dropout(bench: Bench, report: Report) -> list[Outcome]:
     ours = {theirs: mine for mine, theirs in bench.pairs.layers.items()}
     classes = bench.reference.layers()
     calls = {call.path: call for call in bench.reference_runs[0].calls if call.number == 0}
-    wrong, looked_at = [], 0
+    found = []
     for path, call in calls.items():
         if "drop" not in classes[path].lower() or path not in ours or call.given is None:
             continue
-        looked_at += 1
         theirs = _rate(bench.reference, path, call.given)
         mine = _rate(bench.candidate, ours[path], call.given)
-        if problem := _other_rate(mine, theirs):
-            wrong.append(f"{ours[path]}: {problem}")
-    if looked_at:
-        alike = f"{plural(looked_at, 'dropout layer')} of the same rate and scale"
-        message = "; ".join(wrong[:3]) or alike
-        verdict, ratio = (DIFFER, math.inf) if wrong else (AGREE, 0.0)
-        outcomes.append(Outcome("dropout layers", "4", "pynative", verdict=verdict, message=message, ratio=ratio))
+        problem = _other_rate(mine, theirs)
+        found.append(TensorVerdict(ours[path], DIFFER, problem, math.inf) if problem else TensorVerdict(ours[path]))
+    if found:
+        outcome = Outcome("dropout layers", "4", "pynative")
+        outcome.message = f"{plural(len(found), 'dropout layer')} of the same rate and scale"
+        outcome.settle(found)
+        outcomes.append(outcome)
     return outcomes + _spread(bench, report)
 
 
@@ -171,7 +172,7 @@ def _spread(bench: Bench, report: Report) -> list[Outcome]:
 def _noisy_runs(side: Side, given: Given) -> dict[str, np.ndarray]:
     before = {name: kept.value for name, kept in side.weights().items()}
     with behaving(side, "train"):
-        runs = [side.run(given, None).arrays for _ in range(RUNS)]
+        runs = [side.run(given, None).arrays for _ in bar(range(RUNS), "dropout")]
     side.load(before)
     return {
         name: np.stack([np.asarray(run[name], np.float64) for run in runs])
@@ -209,7 +210,8 @@ def _steps(bench: Bench, count: int, report: Report) -> list[Outcome]:
     rate = _rate_of_learning(bench)
     truth = _stepped(bench.truth, bench.given, targets, count, rate)
     runs = []
-    for given, kept in draws.neighbours(bench.given, bench.kept, bench.precision, bench.count, bench.seed):
+    neighbours = draws.neighbours(bench.given, bench.kept, bench.precision, bench.count, bench.seed)
+    for given, kept in bar(neighbours, "an optimizer's steps", bench.count):
         bench.reference.load(kept)
         runs.append(_stepped(bench.reference, given, targets, count, rate))
     try:

@@ -9,15 +9,15 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def bar(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """``items``, with a bar on a terminal where tqdm is installed."""
+def bar(items: Iterable[Item], what: str, count: int | None = None) -> Iterable[Item]:
+    """``items``, ``count`` of them, with a bar on a terminal where tqdm is installed."""
     if not sys.stderr.isatty():
         return items
     try:
         from tqdm.auto import tqdm
     except ImportError:
         return items
-    return tqdm(items, desc=what, leave=False)
+    return tqdm(items, desc=what, total=count, leave=False)
 
 
 def said_by(who: str, error: BaseException) -> str:

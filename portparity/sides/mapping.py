@@ -110,9 +110,11 @@ def pair(ours: Mapping[str, Weight], theirs: Mapping[str, Weight], names: Mappin
         who = " and ".join(name for name, other in found.items() if other in twice)
         raise Unpaired(f"names: {who} are both paired with {', '.join(sorted(twice))}")
     for name, weight in ours.items():
-        other = translated(name)
-        if name not in names and other in theirs and other not in found.values() and _fits(weight, theirs[other]):
-            found[name] = other
+        for other in (name, translated(name)):  # a layer's own "gamma" need not be a norm's gain
+            if name in names or name in found or other not in theirs or other in found.values():
+                continue
+            if _fits(weight, theirs[other]):
+                found[name] = other
     left = [name for name in ours if name not in found and name not in names]
     free = [name for name in theirs if name not in found.values()]
     guessed = _by_structure(left, free, ours, theirs)
