@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -78,17 +79,22 @@ class BuildKernels(build_ext):
             raise RuntimeError("they are for Linux")
         x86 = platform.machine() in ("x86_64", "AMD64")
         include = self.headers()
-        objects = []
-        for name in ("pool", "onednn", "kernels"):
-            objects += self.compiler.compile(
-                [f"{SOURCES}/{name}.cpp"], output_dir=self.build_temp, include_dirs=[include], extra_postargs=FLAGS,
-                macros=[("MSD_X86", str(int(x86)))], depends=ext.depends,
+
+        def compiled(source, folder="", flags=(), include_dirs=(), **macros):
+            return self.compiler.compile(
+                [f"{SOURCES}/{source}.cpp"], output_dir=str(Path(self.build_temp, folder)), depends=ext.depends,
+                include_dirs=list(include_dirs), macros=list(macros.items()), extra_postargs=[*FLAGS, *flags],
             )  # fmt: skip
-        for isa in ISA_FLAGS if x86 else ["base"]:
-            objects += self.compiler.compile(
-                [f"{SOURCES}/simd.cpp"], output_dir=f"{self.build_temp}/{isa}", macros=[("MSD_ISA", isa)],
-                extra_postargs=[*FLAGS, *ISA_FLAGS[isa]], depends=ext.depends,
-            )  # fmt: skip
+
+        with ThreadPoolExecutor(os.cpu_count()) as at_once:  # the longest first
+            jobs = [
+                at_once.submit(compiled, "simd", folder=isa, flags=ISA_FLAGS[isa], MSD_ISA=isa)
+                for isa in (ISA_FLAGS if x86 else ["base"])
+            ] + [
+                at_once.submit(compiled, name, include_dirs=[include], MSD_X86=str(int(x86)))
+                for name in ("kernels", "onednn", "pool")
+            ]  # fmt: skip
+        objects = [path for job in jobs for path in job.result()]
         # Beside the old file and then in its place: a process that has it loaded keeps what it has.
         self.compiler.link_shared_object(objects, f"{target}.new", libraries=["dl", "pthread"], target_lang="c++")
         os.replace(f"{target}.new", target)

@@ -1,8 +1,11 @@
 """The list of other people's ports and the page of it: nothing of theirs is needed here."""
 
+import json
 from pathlib import Path
 
-from .foreign import bugs, pairs
+import pytest
+
+from .foreign import bugs, chinese, pairs
 from .foreign.judging import FOUND
 from .foreign.page import page
 
@@ -38,7 +41,11 @@ def test_the_page_counts_what_was_found():
     assert "| inf |" in text
 
 
-def test_the_page_in_the_docs_is_of_what_was_found():
-    import json
+@pytest.mark.parametrize("language", ["", ".zh"])
+def test_the_page_in_the_docs_is_of_what_was_found(language):
+    written = (ROOT / f"docs/real_ports{language}.md").read_text(encoding="utf-8")
+    assert written == page(json.loads(FOUND.read_text()), language)
 
-    assert (ROOT / "docs/real_ports.md").read_text(encoding="utf-8") == page(json.loads(FOUND.read_text()))
+
+def test_every_bug_is_told_in_chinese_and_nothing_else_is():
+    assert {words for bug in bugs.BUGS for words in (bug.cause, bug.intent)} == set(chinese.WORDS)

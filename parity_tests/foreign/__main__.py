@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m parity_tests.foreign", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("judge", "one"), help="judge again; or here, to stdout as JSON")
     parser.add_argument("names", nargs="*", help="of pairs; none: all")
-    parser.add_argument("--output", help="the page to write from what was found")
+    parser.add_argument("--output", help="the folder of the pages to write from what was found")
     args = parser.parse_args()
     if args.what == "one":
         for name in args.names:

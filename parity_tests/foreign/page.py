@@ -1,4 +1,4 @@
-"""docs/real_ports.md from what was judged: it needs none of the packages."""
+"""docs/real_ports.md and its Chinese twin from what was judged: they need none of the packages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from portparity.verdict import AGREE
 
+from . import chinese
 from .bugs import BUGS, Bug
 from .judging import FOUND
 from .pairs import PAIRS
@@ -24,37 +25,71 @@ EXPLAINED = {  # why right pairs differ
     "nn.LSTMCell": "MindSpore's tanh and sigmoid, 22 and 13 units off, in a third batch: a false alarm",
 }
 
-HEAD = """# Ports that nobody here wrote
+ENGLISH = {
+    "head": """# Ports that nobody here wrote
+
+[简体中文](real_ports.zh.md)
 
 What [`portparity.check`](own_port.md) says of other people's code, by the plain command: ports that are right, which
-were written down before any was judged, and bugs. `python -m parity_tests.foreign --output docs/real_ports.md` writes
-this page from what was found; `python -m parity_tests.foreign judge` judges everything again.
+were written down before any was judged, and bugs. `python -m parity_tests.foreign --output docs` writes this page from
+what was found; `python -m parity_tests.foreign judge` judges everything again.
+""",
+    "judged": "Judged with {packages}, on a CPU. Of {of} right pairs {judged} were judged and {agreeing} agree. "
+    "Of {bugs} bugs in {projects} it finds {seen}, {new} of them new.",
+    "ratio": """A ratio is the error over its bound; 1 is the limit. Where code says mint it ran by
+[stand-ins](../portparity/sides/mint_on_cpu.py) of what mint lacks on a CPU.
+""",
+    "bugs": "Bugs",
+    "of bugs": "| Where | What | It was to be | Ratio | First culprit | New |",
+    "new": "new",
+    "known": "known",
+    "pairs": "Right pairs",
+    "of pairs": "| Pair | Port | Verdict | Largest ratio | Parts | Left out or differing |",
+}
+CHINESE = {
+    "head": (
+        "# 别人写的移植\n\n[English](real_ports.md)\n\n"
+        "[`portparity.check`](own_port.zh.md) 用普通命令对别人的代码给出的结论："
+        "正确的移植（在判断之前就列出），以及程序错误。"
+        "`python -m parity_tests.foreign --output docs` 根据结果写出本页，"
+        "`python -m parity_tests.foreign judge` 重新判断全部内容。\n"
+    ),
+    "judged": "所用版本：{packages}，在 CPU 上。{of} 对正确的移植中判断了 {judged} 对，{agreeing} 对一致。"
+    "{projects} 中的 {bugs} 个错误找到 {seen} 个，其中 {new} 个是新发现的。",
+    "ratio": "比值是误差与界之比，1 是极限。使用 mint 的代码在 CPU 上由"
+    "[替身](../portparity/sides/mint_on_cpu.py)补足 mint 所缺的函数。\n",
+    "bugs": "程序错误",
+    "of bugs": "| 位置 | 现象 | 本应 | 比值 | 首个出错处 | 新旧 |",
+    "new": "新",
+    "known": "已知",
+    "pairs": "正确的移植",
+    "of pairs": "| 移植 | 来自 | 结论 | 最大比值 | 项数 | 略过或不一致之处 |",
+}
+OF_LANGUAGE = {"": ENGLISH, ".zh": CHINESE}
 
-"""
 
-
-def page(found: Mapping[str, Any]) -> str:
-    """The page in Markdown."""
-    records = found["pairs"]
-    packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+def page(found: Mapping[str, Any], language: str = "") -> str:
+    """The page in Markdown; ``language``: what stands before ".md"."""
+    words, records = OF_LANGUAGE[language], found["pairs"]
     right = [(pair, records[pair.name]) for pair in PAIRS if pair.name in records]
     bugs = [(bug, records[bug.pair.name]) for bug in BUGS if bug.pair.name in records]
-    agreeing = sum(record["verdict"] == AGREE for _, record in right)
-    new = sum(not bug.known for bug, record in bugs if record["verdict"] != AGREE)
-    seen = sum(record["verdict"] != AGREE for _, record in bugs)
-    projects = sorted({bug.pair.project.partition(" (")[0].partition(" ")[0] for bug, _ in bugs})
+    seen = [bug for bug, record in bugs if record["verdict"] != AGREE]
+    counts = words["judged"].format(
+        packages=", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+        of=len(PAIRS), judged=len(right), agreeing=sum(record["verdict"] == AGREE for _, record in right),
+        bugs=len(bugs), seen=len(seen), new=sum(not bug.known for bug in seen),
+        projects=", ".join(sorted({bug.pair.project.partition(" ")[0] for bug, _ in bugs})),
+    )  # fmt: skip
     lines = [
-        HEAD,
-        f"Judged with {packages}, on a CPU. Of {len(PAIRS)} right pairs {len(right)} were judged and {agreeing} agree. "
-        f"Of {len(bugs)} bugs in {', '.join(projects)} it finds {seen}, {new} of them new.\n",
-        "A ratio is the error over its bound; 1 is the limit. Where code says mint it ran by",
-        "[stand-ins](../portparity/sides/mint_on_cpu.py) of what mint lacks on a CPU.\n",
-        "## Bugs\n",
-        "| Where | What | It was to be | Ratio | First culprit | New |",
+        words["head"],
+        f"{counts}\n",
+        words["ratio"],
+        f"## {words['bugs']}\n",
+        words["of bugs"],
         "| --- | --- | --- | --- | --- | --- |",
-        *(_bug(bug, record) for bug, record in bugs),
-        "\n## Right pairs\n",
-        "| Pair | Port | Verdict | Largest ratio | Parts | Left out or differing |",
+        *(_bug(bug, record, words) for bug, record in bugs),
+        f"\n## {words['pairs']}\n",
+        words["of pairs"],
         "| --- | --- | --- | --- | --- | --- |",
         *(
             f"| {_cell(pair.name)} | {pair.project} | {record['verdict']} | {_largest(record)} | "
@@ -65,10 +100,12 @@ def page(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _bug(bug: Bug, record: Record) -> str:
-    where = f"{bug.pair.name}<br>{bug.place}"
-    new = "known" if bug.known else "new"
-    cells = (where, bug.cause, bug.intent, _largest(record), record["culprit"] or _first(record), new)
+def _bug(bug: Bug, record: Record, words: Mapping[str, str]) -> str:
+    said = chinese.WORDS if words is CHINESE else {}
+    cells = (
+        f"{bug.pair.name}<br>{bug.place}", said.get(bug.cause, bug.cause), said.get(bug.intent, bug.intent),
+        _largest(record), record["culprit"] or _first(record), words["known" if bug.known else "new"],
+    )  # fmt: skip
     return f"| {' | '.join(_cell(text) for text in cells)} |"
 
 
@@ -98,9 +135,11 @@ def _matters(note: str) -> bool:
     return note.startswith(("as a graph", "it only computes", "in training mode"))
 
 
-def write(output: str | Path, found: Mapping[str, Any] | None = None) -> None:
-    """Writes the page."""
-    Path(output).write_text(page(found or json.loads(FOUND.read_text())), encoding="utf-8")
+def write(folder: str | Path, found: Mapping[str, Any] | None = None) -> None:
+    """Writes real_ports.md and its Chinese twin."""
+    found = found or json.loads(FOUND.read_text())
+    for language in OF_LANGUAGE:
+        Path(folder, f"real_ports{language}.md").write_text(page(found, language), encoding="utf-8")
 
 
 def missing(found: Mapping[str, Any]) -> Iterable[str]:

@@ -1,0 +1,60 @@
+"""What the page says, in Chinese: of each bug what it does and where it says that it should be otherwise."""
+
+from __future__ import annotations
+
+WORDS = {
+    "a = -0.5, renormalised at the edges, where it is -0.75 with corners and in PyTorch":
+        "系数 a 为 -0.5 并在边缘重新归一化；对齐角点时以及 PyTorch 中均为 -0.75",
+    "its gradient is another one where x < 0": "x < 0 处的梯度是另一个函数的",
+    "the gradient of the target is 0": "对目标的梯度为 0",
+    "rows and columns that output_padding adds are zeros instead of the convolution's":
+        "output_padding 增加的行和列是零，而不是卷积的结果",
+    "a NaN becomes 0: a run that has diverged goes on": "NaN 变成 0：已经发散的训练会继续下去",
+    "a NaN is lost": "丢失 NaN",
+    "a NaN becomes a bound": "NaN 变成边界值",
+    "1 is subtracted from exp(x): no digit is left where the function is for":
+        "用 exp(x) 减 1：在这个函数本来的用处上不剩一位有效数字",
+    "1 is added before the logarithm: no digit is left near 0": "先加 1 再取对数：0 附近不剩一位有效数字",
+    "beyond 5 it is taken for 1: 1e-4 off, and without a gradient": "大于 5 就当作 1：相差 1e-4，且没有梯度",
+    "exp(x) overflows: from 45 on it is NaN": "exp(x) 溢出：从 45 起为 NaN",
+    "exp(-x) overflows: -inf and NaN gradients": "exp(-x) 溢出：结果为 -inf，梯度为 NaN",
+    "its gradient divides by what was multiplied: NaN": "梯度除以相乘的数：NaN",
+    "0 times 0 ** -1 is NaN; the derivative of 1 is 0": "0 乘以 0 的 -1 次方为 NaN；常数 1 的导数是 0",
+    "0 / 0 is NaN; PyTorch's is 0, a subgradient": "0 / 0 为 NaN；PyTorch 给出次梯度 0",
+    "slopes are drawn in evaluation as well, where they are to be the mean": "推理时也随机抽取斜率，本应取平均值",
+    "its weights are rounded to those of a table": "权重被舍入到一张表的值",
+    "lerp towards log(0) by 0.5 gives NaN where PyTorch's gives -inf: the last step is NaN":
+        "向 log(0) 插值 0.5 得到 NaN，PyTorch 得到 -inf：最后一步为 NaN",
+    "einsum k,bkc...->bc... became a product that broadcasts over the height of the image":
+        "einsum k,bkc...->bc... 被写成沿图像高度广播的乘积",
+    "the sinusoidal table, a buffer, has become a parameter that is trained": "正弦表本是 buffer，变成了会被训练的参数",
+    "queries lose the axis of heads, the mask keeps it: it cannot be broadcast":
+        "query 去掉了头的维度而掩码没有：无法广播",
+    "to_add_out is as wide as the image's output, not as the text's": "to_add_out 的宽度取自图像输出，而不是文本",
+    "frequencies by MindSpore's exp, which is 138 units off, times a time of up to 1,000":
+        "频率用 MindSpore 的 exp 计算（相差 138 个末位单位），再乘以最大 1,000 的时间",
+    "mint.nn.funtional: it cannot run": "写成了 mint.nn.funtional：无法运行",
+    "nn.AdamWeightDecay, which has no bias correction": "用了没有偏差修正的 nn.AdamWeightDecay",
+    "nn.Adam, which adds eps before the bias correction": "用了在偏差修正之前加 eps 的 nn.Adam",
+    "the number of the step, global_step, is never counted up: the momentum's schedule stands still":
+        "步数 global_step 从不增加：动量的日程停在原处",
+    "x.clip(...) gives its result, which is dropped": "x.clip(...) 的返回值被丢弃",
+    "(b, 1, 1, 1) times (b,) is (b, 1, 1, b): every image gets the mean weight":
+        "(b, 1, 1, 1) 乘 (b,) 得到 (b, 1, 1, b)：每张图像都得到平均权重",
+    "computed in float32": "用 float32 计算",
+    "it acts at calls 10, 20, 30": "在第 10、20、30 次调用时更新",
+    "documented as the function of that name, with PyTorch's formula": "文档写的是同名函数，公式与 PyTorch 相同",
+    "max(0, x)": "max(0, x)",
+    "if one of the elements being compared is a NaN, then that element is returned":
+        "文档：比较的元素中有 NaN 时返回 NaN",
+    "its formula leaves x where no bound is passed": "公式在不越界处保留 x",
+    "the paper that its documentation names": "文档所引的论文",
+    "diffusers 0.35.2, which it says it is compatible with": "它声明兼容的 diffusers 0.35.2",
+    "its name, and PyTorch's AdamW": "其名称，以及 PyTorch 的 AdamW",
+    "its name, and PyTorch's Adam": "其名称，以及 PyTorch 的 Adam",
+    "the schedule of the paper that it names": "它所引论文的日程",
+    "x_0 within [-1, 1]": "x_0 在 [-1, 1] 之内",
+    "a weight for each image": "每张图像一个权重",
+    "in double and rounded once, as the original's": "与原实现一样用双精度计算、只舍入一次",
+    "at 1, 11, 21: ema-pytorch": "在第 1、11、21 次：ema-pytorch",
+}  # fmt: skip
