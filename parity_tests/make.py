@@ -72,7 +72,7 @@ def computation(
         precision=precision,
         scales=(lambda inputs, truth: scales(inputs)) if scales else None,
         sources=SOURCES,
-        further=tuple(perturbed(reference, i, precision) for i in more) if further else (),
+        further=tuple(more) if further else (),
         spec={"kind": kind, "mode": mode, "seed": seed, "rule": rule, "precision": precision, **spec},
     )
 

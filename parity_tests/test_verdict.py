@@ -316,27 +316,25 @@ def test_a_result_of_another_dtype_differs_though_its_numbers_are_right(narrow):
 @pytest.mark.parametrize(
     ("error", "verdict", "table", "asked"),
     [
-        (3e-4, AGREE, "layers", 0),  # within four times what the first runs lose
-        (8e-4, AGREE, "layers", 2),  # they were lucky: another loses 3e-4
+        (3e-4, AGREE, "layers", 0),  # within four times what the first run loses
+        (8e-4, AGREE, "layers", 2),  # it was lucky: on a neighbour of its input it loses 3e-4
         (2e-3, DIFFER, "layers", 2),
         (6e-4, AGREE, "few", None),  # no more of them can be run, so there is more room
         (2e-3, DIFFER, "few", None),
     ],
 )
 def test_a_layer_is_judged_by_more_runs_of_the_reference_before_it_is_said_to_differ(error, verdict, table, asked):
-    truth, runs = np.array([1.0, 2.0]), []
+    x, runs = np.array([1.0, 2.0], np.float32), []
 
-    def leg(off):
-        def run(inputs):
-            runs.append(off)
-            return {"y": (inputs["x"] + off).astype(np.float32)}
-
-        return run
+    def reference(inputs):
+        runs.append(inputs)
+        lost = 1e-4 if np.array_equal(inputs["x"], x) else 3e-4
+        return {"y": x + np.float32(lost)}
 
     made = Computation(
-        "layer", lambda: {"x": truth}, truth=lambda i: {"y": i["x"]}, references=[leg(1e-4)],
-        candidates={"other": lambda i: {"y": (i["x"] + error).astype(np.float32)}}, rule="layers",
-        further=[leg(2e-4), leg(3e-4)] if asked is not None else (),
+        "layer", lambda: {"x": x}, truth=lambda i: {"y": i["x"].astype(np.float64)}, references=[reference],
+        candidates={"other": lambda i: {"y": i["x"] + np.float32(error)}}, rule="layers",
+        further=(0, 1) if asked is not None else (),
     )  # fmt: skip
     outcomes = run([Case("a", "2", made), Case("b", "2", made)], candidate="other")
     assert [(outcome.verdict, outcome.rule) for outcome in outcomes] == [(verdict, table)] * 2

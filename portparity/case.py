@@ -31,8 +31,8 @@ class Computation:
         truth: the float64 leg.
         references: legs of the trusted framework in the candidate's precision. The first is the reference; more than
             one draw the envelope of a free run.
-        further: more legs of the trusted framework, which run only where a verdict on ``references`` is that the
-            candidate differs: a few of them may have been lucky.
+        further: seeds of more runs of the first reference on inputs moved by one unit, which are made only where a
+            verdict by ``references`` is that the candidate differs: a few of them may have been lucky.
         candidates: the legs that can be judged, by framework.
         rule: a key of `verdict.RULES`.
         precision: a class of tolerances.toml. "float16" and "bfloat16" are mixed precision, in which each framework
@@ -53,7 +53,7 @@ class Computation:
     scales: Callable[[Arrays, Arrays], Arrays] | None = None
     spec: Mapping = field(default_factory=dict)
     sources: Sequence[Path] = ()
-    further: Sequence[Leg] = ()
+    further: Sequence[int] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .arrays import perturbed
 from .backends import why_not
 from .case import Arrays, Case, Computation
 from .classes import HALF
@@ -96,9 +97,12 @@ def record(computation: Computation) -> Record:
     @functools.cache
     def further() -> list[Arrays]:
         with np.errstate(all="ignore"):
-            return [leg(inputs) for leg in computation.further]
+            first, precision = computation.references[0], computation.precision
+            return [perturbed(first, seed, precision)(inputs) for seed in computation.further]
 
-    return Record(inputs, truth, references, scales, further if computation.further else None)
+    return Record(
+        inputs, truth, references, scales, further if computation.further and computation.rule == "layers" else None
+    )
 
 
 def rule_of(rule: str, known: Record) -> str:
