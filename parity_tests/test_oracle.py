@@ -15,6 +15,11 @@ SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 T = 50
 
 
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
 def close(actual, expected, rtol=1e-12, atol=0.0):
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
 

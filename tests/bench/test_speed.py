@@ -295,7 +295,7 @@ def test_the_worker_keeps_its_answers_apart_from_what_a_framework_prints(tmp_pat
 def test_what_was_measured_survives_an_interruption(tmp_path, how):
     """Ctrl-C or kill in the second workload: exit 130, the first workload's times in all three files."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests import test_speed;"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.bench import test_speed;"
         "from ms_ddpm_bench.speed import cli, measure; from ms_ddpm.cli import run;"
         "given = measure.Session.__init__.__defaults__;"
         "measure.Session.__init__.__defaults__ = (*given[:-1], test_speed.slow_second()); run(cli.main)"
@@ -306,7 +306,7 @@ def test_what_was_measured_survives_an_interruption(tmp_path, how):
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (tmp_path / "a.json").exists() and time.monotonic() < deadline:
+    while process.poll() is None and not (tmp_path / "a.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(how)
     output, errors = process.communicate(timeout=60)
