@@ -22,6 +22,8 @@ WORDS = {
     "0 times 0 ** -1 is NaN; the derivative of 1 is 0": "0 乘以 0 的 -1 次方为 NaN；常数 1 的导数是 0",
     "0 / 0 is NaN; PyTorch's is 0, a subgradient": "0 / 0 为 NaN；PyTorch 给出次梯度 0",
     "slopes are drawn in evaluation as well, where they are to be the mean": "推理时也随机抽取斜率，本应取平均值",
+    "where both axes have one element its gradient raises in PyNative: perm of 3 for 4 axes":
+        "两个轴都只有一个元素时，PyNative 下求梯度报错：perm 为 3 维而张量为 4 维",
     "its weights are rounded to those of a table": "权重被舍入到一张表的值",
     "lerp towards log(0) by 0.5 gives NaN where PyTorch's gives -inf: the last step is NaN":
         "向 log(0) 插值 0.5 得到 NaN，PyTorch 得到 -inf：最后一步为 NaN",
