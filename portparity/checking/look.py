@@ -43,6 +43,7 @@ section { margin-top: 40px; }
 .panel summary span { font-weight: 400; margin-left: 10px; }
 .panel details table td:first-child { font-family: var(--mono); font-size: .92em; }
 .worst { display: flex; flex-wrap: wrap; gap: 8px 14px; margin-bottom: 8px; }
+.worst > p { flex: 0 0 100%; margin: 6px 0 0; }
 .four .errs { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); }
 .four .errs i { width: auto; height: auto; padding: 3px 0; font-size: 14px; line-height: 1.4; }
 .four .heads i { color: var(--soft); background: none; font-size: 11.5px; }
