@@ -148,7 +148,8 @@ def _verdict(bench: Bench, report: Report, seconds: float) -> Outcome:
     outcome.layers = [layer.as_json() for layer in report.layers]
     if wrong:
         inside = [layer for layer in wrong if not any(other.path.startswith(f"{layer.path}.") for other in wrong)]
-        first = next((layer for layer in inside if layer.path == report.first_culprit), inside[0])
+        culprit = report.first_culprit
+        first = next((layer for layer in inside if layer.path == culprit), inside[0])
         others = [layer.path for layer in inside if layer is not first]
         more = and_more(others, len(report.layers), shown=8)
         outcome.verdict, outcome.message = DIFFER, f"{first.path}: {first.message}{more}"

@@ -14,7 +14,6 @@ section { margin-top: 40px; }
 .part[data-v=differ] .dot { background: var(--a2); border-radius: 1px; }
 .part[data-v=broken] .dot { background: var(--hb); }
 .part .say { color: var(--soft); overflow-wrap: anywhere; }
-.part[open] .say { white-space: normal; overflow-wrap: anywhere; }
 .part summary .n { text-align: right; }
 .part:not([data-v=agree]) summary .n { color: var(--bad); font-weight: 600; }
 .bar { position: relative; height: 8px; background: var(--well); border-radius: 4px; }
