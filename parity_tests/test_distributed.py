@@ -1,4 +1,8 @@
-"""Two workers with batches of 3 have the gradients of one with a batch of 6: the harness's verdict."""
+"""Two workers with batches of 3 have the gradients of one with a batch of 6: the harness's verdict.
+
+In CI tests/devices/test_distributed.py says as much: two workers' losses, norms of gradients and weights are those of
+one worker with twice the batches.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +17,7 @@ from portparity.arrays import normal, weights
 from portparity.case import Arrays, Case
 from portparity.runner import run
 
+pytestmark = pytest.mark.slow
 UNET = {"dim": 8, "dim_mults": [1], "channels": 1, "attn_heads": 2, "attn_dim_head": 8}
 
 
