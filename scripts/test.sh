@@ -5,9 +5,9 @@
 #                                 # graph of the checks, every mutant; then the wheel, in every Python that is found
 #                                 # (scripts/check_wheel.sh)
 #   bash scripts/test.sh -k data  # anything pytest takes
-# VENV chooses the environment's directory, PYTHON the interpreter, TEST_WORKERS the processes (default 4, for two cores:
-# some tests wait for what they start, and MindSpore's idle threads spin where nobody else wants the core; each takes up
-# to 3 GB).
+# VENV chooses the environment's directory, PYTHON the interpreter, TEST_WORKERS the processes (default 3, for two cores:
+# some tests wait for what they start, and MindSpore's idle threads spin where nobody else wants the core; with 4 it took
+# longer again). Each takes up to 3 GB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/_venv.sh
@@ -23,5 +23,5 @@ export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.tcac
 make_venv "$venv" test
 "$venv/bin/python" -m ruff check .
 "$venv/bin/python" -m ruff format --check .
-"$venv/bin/python" -m pytest -n "${TEST_WORKERS:-4}" --dist loadgroup "${selection[@]}" ${args[@]+"${args[@]}"}
+"$venv/bin/python" -m pytest -n "${TEST_WORKERS:-3}" --dist loadgroup "${selection[@]}" ${args[@]+"${args[@]}"}
 if [ -n "$all" ]; then PYTHON="$venv/bin/python" bash scripts/check_wheel.sh 3.10 3.11 3.12; fi
