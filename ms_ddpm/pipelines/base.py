@@ -1,0 +1,216 @@
+"""What the pipelines share: their directory, their parts, the noise, and images as numpy arrays or PIL's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+from PIL import Image
+
+from ..bars import bar
+from ..devices.runtime import OwnGraphs
+from ..errors import UserError, quoted
+from ..maths.random import noise_tape
+from ..models.pretrained import folder_of, read_json
+from ..storage.files import write_atomically
+
+INDEX = "model_index.json"
+OUTPUTS = ("pil", "np", "latent")
+Made = TypeVar("Made", bound="Pipeline")
+
+
+class ImagePipelineOutput(NamedTuple):
+    """What a pipeline draws: images (B, H, W, C) in [0, 1] as a numpy array, or a list of PIL's."""
+
+    images: Any
+
+
+# --- noise --------------------------------------------------------------------------------------------------------
+
+
+class Noise:
+    """Standard normal arrays, one after the other: a tape, a numpy Generator, or the streams of a seed.
+
+    With a seed image i has a stream of its own, so that it is the same picture whatever the number of images.
+    """
+
+    def __init__(
+        self,
+        tape: Iterable[Any] | None,
+        generator: np.random.Generator | None,
+        seed: int | None,
+    ):
+        if sum(source is not None for source in (tape, generator, seed)) > 1:
+            raise UserError("noise, generator and seed were given together, expected at most one of them")
+        if generator is not None and not isinstance(generator, np.random.Generator):
+            kind = f"{type(generator).__module__}.{type(generator).__qualname__}"
+            raise UserError(f"generator is a {kind}, expected a numpy Generator: numpy.random.default_rng(seed)")
+        self.tape = None if tape is None else iter(tape)
+        self.generator, self.seed = generator, seed
+        self.streams: dict[tuple[int, ...], Iterator[np.ndarray]] = {}
+
+    def draw(self, shape: tuple[int, ...], what: str) -> np.ndarray:
+        """The next array, of ``shape``; ``what`` it is for is said where the tape has none. Raises UserError."""
+        if self.tape is not None:
+            found = next(self.tape, None)
+            if found is None:
+                raise UserError(f"the noise ran out before {what}, expected one more array of shape {shape}")
+            found = found.asnumpy() if isinstance(found, Tensor) else np.asarray(found, np.float32)
+            if found.shape != shape:
+                raise UserError(f"the noise for {what} has shape {found.shape}, expected {shape}")
+            return found
+        if self.generator is not None:
+            return self.generator.standard_normal(shape, dtype=np.float32)
+        if shape not in self.streams:
+            self.streams[shape] = noise_tape(self.seed, shape)
+        return next(self.streams[shape])
+
+
+# --- images -------------------------------------------------------------------------------------------------------
+
+
+def images_of(given: Any, name: str, channels: int = 3) -> np.ndarray:
+    """PIL images or arrays, one or a list, as float32 (B, H, W, channels) in [0, 1].
+
+    Arrays are (H, W[, C]) or (B, H, W, C), floating-point in [0, 1] or uint8. Raises UserError for anything else.
+    """
+    parts = list(given) if isinstance(given, (list, tuple)) else [given]
+    made = [np.asarray(part.convert("L" if channels == 1 else "RGB")) if isinstance(part, Image.Image) else part
+            for part in parts]  # fmt: skip
+    arrays = [part.asnumpy() if isinstance(part, Tensor) else np.asarray(part) for part in made]
+    grown = [array[None] if array.ndim == 3 or (array.ndim == 2 and channels == 1) else array for array in arrays]
+    grown = [array[..., None] if array.ndim == 3 and channels == 1 else array for array in grown]
+    shapes = {array.shape[1:] for array in grown}
+    if len(shapes) != 1 or {array.ndim for array in grown} != {4} or grown[0].shape[-1] != channels:
+        found = ", ".join(str(array.shape) for array in arrays)
+        raise UserError(f"{name} has shape {found}, expected images of one size, (B, H, W, {channels}), or PIL's")
+    joined = np.concatenate(grown)
+    if joined.dtype == np.uint8:
+        return joined.astype(np.float32) / 255
+    if joined.dtype.kind != "f" or not np.isfinite(joined).all() or joined.min() < 0 or joined.max() > 1:
+        raise UserError(f"{name} holds {joined.dtype} from {joined.min():.4g} to {joined.max():.4g}, expected 0 to 1")
+    return joined.astype(np.float32)
+
+
+def centred(images: np.ndarray) -> Tensor:
+    """(B, H, W, C) in [0, 1] -> (B, C, H, W) in [-1, 1], as networks take them."""
+    return Tensor(np.ascontiguousarray(np.transpose(2 * images - 1, (0, 3, 1, 2)), np.float32))
+
+
+def shown(sample: Tensor) -> np.ndarray:
+    """(B, C, H, W), [-1, 1] and what lies outside -> (B, H, W, C) in [0, 1]."""
+    values = np.asarray(sample.astype(ms.float32).asnumpy())
+    return np.transpose(np.clip(values / 2 + 0.5, 0, 1), (0, 2, 3, 1))
+
+
+def as_asked(images: np.ndarray, output_type: str) -> Any:
+    """(B, H, W, C) in [0, 1] as the array that it is ("np"), or ("pil") as a list of PIL's."""
+    if output_type == "np":
+        return images
+    pixels = np.round(255 * images).astype(np.uint8)
+    return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
+
+
+def check_output(output_type: str, allowed: tuple[str, ...] = OUTPUTS) -> None:
+    """Raises UserError for an ``output_type`` that is none."""
+    if output_type not in allowed:
+        raise UserError(f"output_type is {quoted(output_type)}, expected one of: {', '.join(allowed)}")
+
+
+# --- the pipeline ---------------------------------------------------------------------------------------------------
+
+
+class Pipeline:
+    """Base of the pipelines. A class says:
+
+        PARTS: by the name of a part, which is that of its folder too, (the library that model_index.json names, what
+            reads the folder by the name of the class it holds).
+        UNUSED: parts of the directory that are not used here.
+
+    Attributes:
+        show_progress: whether drawing has a bar; `set_progress_bar_config` changes it.
+    """
+
+    PARTS: ClassVar[Mapping[str, tuple[str, Callable[[str], Any]]]] = {}
+    UNUSED: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, **parts: Any):
+        self.parts = parts
+        self.show_progress = True
+        self.graphs = OwnGraphs()
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Made],
+        folder: str | Path,
+        *,
+        variant: str | None = None,
+        dtype: ms.Type | str | None = None,
+        **parts: Any,
+    ) -> Made:
+        """The pipeline in a directory as diffusers writes it: model_index.json, and a folder for each part.
+
+        Args:
+            folder: the directory; a hub's name is not looked up, since nothing is downloaded.
+            variant: "fp16": of the networks' files, those named so.
+            dtype: of the networks' parameters (default float32).
+            parts: in the place of the directory's, for example ``scheduler=``.
+
+        Raises:
+            UserError: what is missing, unknown or damaged, in one line.
+        """
+        place = folder_of(folder)
+        index = read_json(place / INDEX)
+        unknown = sorted(set(parts) - set(cls.PARTS))
+        if unknown:
+            raise UserError(f"{cls.__name__} has no part {unknown[0]!r}; it has: {', '.join(cls.PARTS)}")
+        named = {name: value for name, value in index.items() if isinstance(value, list) and any(value)}
+        foreign = sorted(set(named) - set(cls.PARTS) - cls.UNUSED)
+        if foreign:
+            kind = index.get("_class_name")
+            raise UserError(f"{place} holds a {kind} with a {foreign[0]}, and {cls.__name__} has no such part")
+        for name, (_, reader_of) in cls.PARTS.items():
+            if name in parts:
+                continue
+            if name not in named:
+                raise UserError(f"{place / INDEX} names no {name}, which {cls.__name__} needs")
+            reader = reader_of(str(named[name][-1]))
+            options = {"variant": variant, "dtype": dtype} if hasattr(reader, "take_tensors") else {}
+            parts[name] = reader.from_pretrained(place, subfolder=name, **options)
+        return cls(**parts)
+
+    def save_pretrained(self, folder: str | Path, variant: str | None = None) -> None:
+        """Writes the directory that `from_pretrained` and diffusers read. Raises UserError where it cannot."""
+        place = Path(folder).expanduser()
+        index: dict[str, Any] = {"_class_name": type(self).__name__}
+        for name, part in self.parts.items():
+            index[name] = [self.PARTS[name][0], getattr(part, "original_name", type(part).__name__)]
+            options = {"variant": variant} if hasattr(part, "take_tensors") else {}
+            part.save_pretrained(place / name, **options)
+        write_atomically(place / INDEX, f"{json.dumps(index, indent=2)}\n".encode())
+
+    def set_progress_bar_config(self, *, disable: bool = False) -> None:
+        """Whether drawing shows a bar."""
+        self.show_progress = not disable
+
+    def progress(self, times: list[Any]) -> Iterable[tuple[int, Any]]:
+        """The numbered ``times``, under a bar."""
+        return bar(list(enumerate(times)), "denoising", show=self.show_progress)
+
+
+def chosen(known: Mapping[str, Any], what: str) -> Callable[[str], Any]:
+    """What reads a part by the name of its class. It raises UserError for another."""
+
+    def of(name: str) -> Any:
+        if name not in known:
+            raise UserError(f"the {what} is a {quoted(name)}, expected one of: {', '.join(known)}")
+        return known[name]
+
+    return of

@@ -1,0 +1,368 @@
+"""StableDiffusionPipeline: pictures from a prompt; an image changed by one, or filled in where a mask says.
+
+Rombach et al., https://arxiv.org/abs/2112.10752. Guidance: Ho & Salimans, https://arxiv.org/abs/2207.12598, in the
+parametrization of diffusers, where a guidance scale of 1 is none:
+
+    eps = eps(negative prompt) + scale (eps(prompt) - eps(negative prompt))
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from mindspore import Tensor, ops
+
+from ..data.tokenizer import CLIPTokenizer
+from ..errors import UserError, quoted
+from ..models.autoencoder_kl import AutoencoderKL
+from ..models.clip_text import CLIPTextModel
+from ..models.unet_2d_condition import UNet2DConditionModel
+from ..schedulers import Scheduler
+from .base import Noise, Pipeline, as_asked, centred, check_output, chosen, images_of, shown
+from .unconditional import KINDS
+
+TOKENIZERS = {"CLIPTokenizer": CLIPTokenizer, "CLIPTokenizerFast": CLIPTokenizer}
+SD = "Stable Diffusion 1 and 2 are supported"
+
+
+class StableDiffusionPipelineOutput(NamedTuple):
+    """What was drawn: images (B, H, W, 3) in [0, 1], or a list of PIL's; nobody looked for what is not safe."""
+
+    images: Any
+    nsfw_content_detected: None = None
+
+
+class Chain(NamedTuple):
+    """What a denoising begins with and is held to.
+
+    Attributes:
+        latents: (B, C, h, w) at the noise of the first of ``times``.
+        times: of the calls of the network.
+        start, start_noise: (B, C, h, w) the given image's latents, and the noise that they are mixed with; or None.
+        mask: (B, 1, h, w) 1 where is to be drawn, or None.
+        beside: (B, 1 + C, h, w) what a network for inpainting sees beside the latents, or None.
+    """
+
+    latents: Tensor
+    times: list[Any]
+    start: Tensor | None = None
+    start_noise: Tensor | None = None
+    mask: Tensor | None = None
+    beside: Tensor | None = None
+
+
+def _guided(unet: UNet2DConditionModel, rescaled: bool) -> Callable:
+    """(x, t, context, scale[, share]) -> the guided output. ``x``, ``t``: both halves; ``context``: negative first."""
+
+    def output(x, t, context, scale, share):
+        plain, prompted = ops.Split(0, 2)(unet(x, t, context))
+        guided = plain + scale * (prompted - plain)
+        if rescaled:  # Lin et al., https://arxiv.org/abs/2305.08891, eq. 15 and 16
+            axes = tuple(range(1, x.ndim))
+            wanted = ops.std(prompted, axes, 1, keepdims=True)
+            guided = guided * (share * wanted / ops.std(guided, axes, 1, keepdims=True) + 1 - share)
+        return guided
+
+    return output
+
+
+def _texts(given: Any, name: str) -> list[str]:
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, (list, tuple)) else None
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{name} is {quoted(given)}, expected a text or a list of texts")
+    return texts
+
+
+class StableDiffusionPipeline(Pipeline):
+    """diffusers' StableDiffusionPipeline, and by ``image`` and ``mask_image`` what its two sisters do.
+
+    pipe = StableDiffusionPipeline.from_pretrained("directory")
+    pipe("a red three", seed=0).images[0].save("three.png")
+
+    Args:
+        vae, text_encoder, tokenizer, unet, scheduler: the parts.
+    """
+
+    PARTS: ClassVar = {
+        "vae": ("diffusers", chosen({"AutoencoderKL": AutoencoderKL}, "vae")),
+        "text_encoder": ("transformers", chosen({"CLIPTextModel": CLIPTextModel}, "text_encoder")),
+        "tokenizer": ("transformers", chosen(TOKENIZERS, "tokenizer")),
+        "unet": ("diffusers", chosen({"UNet2DConditionModel": UNet2DConditionModel}, "unet")),
+        "scheduler": ("diffusers", chosen(KINDS, "scheduler")),
+    }
+    UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: Scheduler,
+    ):
+        width, expected = text_encoder.config.hidden_size, unet.config.cross_attention_dim
+        if width != expected:
+            raise UserError(f"the text_encoder gives vectors of {width}, and the unet expects {expected}; {SD}")
+        super().__init__(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    # --- the prompt ---------------------------------------------------------------------------------------------------
+
+    def encode_prompt(self, prompt: str | Sequence[str], name: str = "prompt") -> Tensor:
+        """(B, length, width): what the network attends to. Raises UserError where it is no text."""
+        ids = self.tokenizer.encode(_texts(prompt, name))
+        encode = self.graphs.made("text", lambda: lambda tokens: self.text_encoder(tokens)[0])
+        return encode(Tensor(np.asarray(ids, np.int32)))
+
+    def _context(
+        self, prompt: Any, negative: Any, embeds: Any, negative_embeds: Any, copies: int, guided: bool
+    ) -> Tensor:
+        """(B or 2 B, length, width): the prompt's vectors, of each ``copies``; before them the negative prompt's."""
+        if (prompt is None) == (embeds is None):
+            raise UserError("neither or both of prompt and prompt_embeds were given, expected one of them")
+        positive = self.encode_prompt(prompt) if embeds is None else _tensor(embeds)
+        count = positive.shape[0]
+        if not guided:
+            return ops.repeat_interleave(positive, copies, 0)
+        if negative_embeds is not None:
+            if negative is not None:
+                raise UserError("both negative_prompt and negative_prompt_embeds were given, expected one of them")
+            other = _tensor(negative_embeds)
+        else:
+            texts = _texts("" if negative is None else negative, "negative_prompt")
+            if len(texts) not in (1, count):
+                raise UserError(f"there are {len(texts)} negative prompts for {count} prompts, expected 1 or as many")
+            other = self.encode_prompt(texts * count if len(texts) == 1 else texts, "negative_prompt")
+        if other.shape != positive.shape:
+            raise UserError(f"negative_prompt_embeds has shape {other.shape}, expected {positive.shape}")
+        return ops.repeat_interleave(ops.cat((other, positive), 0), copies, 0)
+
+    # --- the beginning ------------------------------------------------------------------------------------------------
+
+    def _sides(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """The latents' sides of a picture ``height`` by ``width``; None: those that the network was trained on."""
+        of_training, factor = self.unet.config.sample_size, self.vae_scale_factor
+        sizes = (of_training, of_training) if isinstance(of_training, int) else of_training
+        found = []
+        for name, value, usual in (("height", height, sizes and sizes[0]), ("width", width, sizes and sizes[1])):
+            if value is None and usual is None:
+                raise UserError(f"the unet's config has no sample_size; give {name}")
+            pixels = usual * factor if value is None else value
+            if not isinstance(pixels, int) or pixels < 1 or pixels % factor:
+                raise UserError(f"{name} is {quoted(pixels)}, expected a multiple of {factor}")
+            found.append(pixels // factor)
+        return found[0], found[1]
+
+    def _image(self, image: Any, name: str, batch: int, channels: int = 3) -> np.ndarray:
+        """(B, H, W, channels) in [0, 1], of a size that the autoencoder halves without rest."""
+        images = images_of(image, name, channels)
+        for side, length in zip(("height", "width"), images.shape[1:3], strict=True):
+            if length % self.vae_scale_factor:
+                raise UserError(f"the {side} of {name} is {length}, expected a multiple of {self.vae_scale_factor}")
+        if batch % len(images):
+            raise UserError(f"{name} holds {len(images)} images for {batch} pictures, expected a divisor of them")
+        return np.repeat(images, batch // len(images), 0)
+
+    def encode_image(self, images: np.ndarray, noise: Noise) -> Tensor:
+        """(B, H, W, 3) in [0, 1] -> latents (B, C, h, w), drawn from their distribution, scaled."""
+        found = self.vae.encode(centred(images))
+        drawn = found.sample(noise.draw(tuple(found.mean.shape), "the image's latents"))
+        return drawn * self.vae.config.scaling_factor
+
+    def _times(self, steps: int, strength: float | None) -> list[Any]:
+        """The times of the chain, behind the noise that ``strength`` leaves out."""
+        self.scheduler.set_timesteps(steps)
+        times = self.scheduler.timesteps.asnumpy().tolist()
+        if strength is None:
+            return times
+        if not 0 < strength <= 1:
+            raise UserError(f"strength is {quoted(strength)}, expected a number above 0, and at most 1")
+        order = getattr(self.scheduler, "order", 1)
+        first = max(steps - min(int(steps * strength), steps), 0) * order
+        if first >= len(times):
+            raise UserError(f"strength {strength} of {steps} steps is less than one step; give more of either")
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(first)
+        return times[first:]
+
+    def _begin(
+        self, noise: Noise, batch: int, sides: tuple[int, int], given: Any, image: Any, mask: Any,
+        strength: float, steps: int,
+    ) -> Chain:  # fmt: skip
+        """The chain of a prompt alone, of an image, or of an image with a mask."""
+        channels = self.vae.config.latent_channels
+        if image is None:
+            if mask is not None:
+                raise UserError("mask_image was given without image, which is what it is a mask of")
+            if self.unet.config.in_channels != channels:
+                raise UserError(
+                    f"the unet takes {self.unet.config.in_channels} channels, the latents have {channels}: "
+                    "it is for inpainting; give image and mask_image"
+                )
+            times, shape = self._times(steps, None), (batch, channels, *sides)
+            first = noise.draw(shape, "x_T") if given is None else _tensor(given).asnumpy()
+            if first.shape != shape:
+                raise UserError(f"latents have shape {first.shape}, expected {shape}")
+            return Chain(Tensor(first) * self.scheduler.init_noise_sigma, times)
+        pixels = self._image(image, "image", batch)
+        if mask is None:
+            times = self._times(steps, strength)
+            start = self.encode_image(pixels, noise)
+            fresh = self._given_or(noise, given, tuple(start.shape))
+            return Chain(self._noised(start, fresh, times[0]), times)
+        times = self._times(steps, strength)
+        hidden = (self._image(mask, "mask_image", batch, 1) >= 0.5).astype(np.float32)
+        if hidden.shape[1:3] != pixels.shape[1:3]:
+            raise UserError(f"mask_image is {hidden.shape[1:3]}, expected the image's {pixels.shape[1:3]}")
+        start = self.encode_image(pixels, noise)
+        fresh = self._given_or(noise, given, tuple(start.shape))
+        latents = fresh * self.scheduler.init_noise_sigma if strength == 1 else self._noised(start, fresh, times[0])
+        factor = self.vae_scale_factor
+        small = Tensor(np.ascontiguousarray(np.transpose(hidden[:, ::factor, ::factor], (0, 3, 1, 2))))
+        beside = None
+        if self.unet.config.in_channels == 2 * channels + 1:  # a network that was trained to fill in
+            gray = pixels * (1 - hidden) + 0.5 * hidden
+            beside = ops.cat((small, self.encode_image(gray, noise)), 1)
+        return Chain(latents, times, start, fresh, small, beside)
+
+    def _noised(self, start: Tensor, fresh: Tensor, time: Any) -> Tensor:
+        return self.scheduler.add_noise(start, fresh, np.array([time] * start.shape[0]))
+
+    @staticmethod
+    def _given_or(noise: Noise, given: Any, shape: tuple[int, ...]) -> Tensor:
+        """The noise of an image: ``given`` as ``latents``, or drawn."""
+        if given is None:
+            return Tensor(noise.draw(shape, "the first sample"))
+        found = _tensor(given)
+        if tuple(found.shape) != shape:
+            raise UserError(f"latents have shape {tuple(found.shape)}, expected {shape}")
+        return found
+
+    # --- drawing --------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: np.random.Generator | None = None,
+        latents: Any = None,
+        prompt_embeds: Any = None,
+        negative_prompt_embeds: Any = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        guidance_rescale: float = 0.0,
+        callback_on_step_end: Callable[..., dict | None] | None = None,
+        *,
+        image: Any = None,
+        strength: float | None = None,
+        mask_image: Any = None,
+        seed: int | None = None,
+        noise: Iterable[Any] | None = None,
+    ) -> StableDiffusionPipelineOutput | tuple:
+        """Draws pictures of the prompts.
+
+        Args:
+            prompt: a text or a list of texts; or ``prompt_embeds``, what `encode_prompt` makes of them.
+            height, width: of the pictures, multiples of 8 (default: what the network was trained on); with ``image``
+                they are the image's.
+            num_inference_steps: how many steps.
+            guidance_scale: how strongly the prompt counts; at most 1: no guidance, and half the time.
+            negative_prompt: what not to draw: a text, or one for each prompt.
+            num_images_per_prompt: pictures of each prompt.
+            eta: of DDIM's scheduler alone: 0 deterministic ... 1 as noisy as DDPM.
+            generator, seed, noise: where noise comes from: a numpy Generator; a seed (picture i of a seed is the same
+                however many there are); or the arrays themselves, in order: the image's latents, x_T, (of a network
+                for inpainting: the masked image's latents), and one for each step that draws some.
+            latents: (B, 4, h, w) standard normal numbers to begin with, in the place of drawn ones.
+            output_type: "pil", "np" or "latent".
+            return_dict: False: a tuple.
+            guidance_rescale: 0 ... 1, how far the guided output's spread is brought back to the prompted one's.
+            callback_on_step_end: called as ``f(pipe, number, time, {"latents": latents})``; what it gives back under
+                "latents" goes on. An exception of its own stops the drawing.
+            image: to begin with instead of noise (its sides are multiples of 8).
+            strength: how much of ``image`` is noised, above 0 and at most 1 (default .8; with a mask 1).
+            mask_image: white where the image is to be drawn anew.
+
+        Raises:
+            UserError: for values that do not fit.
+        """
+        check_output(output_type)
+        source = Noise(noise, generator, seed)
+        guided = guidance_scale > 1
+        if not isinstance(num_images_per_prompt, int) or num_images_per_prompt < 1:
+            raise UserError(f"num_images_per_prompt is {quoted(num_images_per_prompt)}, expected at least 1")
+        context = self._context(
+            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, num_images_per_prompt, guided
+        )
+        batch = context.shape[0] // (2 if guided else 1)
+        if image is None and strength is not None:
+            raise UserError("strength was given without image, whose noise it is")
+        sides = self._sides(height, width) if image is None else (0, 0)
+        strength = (0.8 if mask_image is None else 1.0) if strength is None else strength
+        chain = self._begin(source, batch, sides, latents, image, mask_image, strength, num_inference_steps)
+        sample = self._denoised(chain, context, guidance_scale, guidance_rescale, eta, source, callback_on_step_end)
+        if output_type == "latent":
+            images: Any = sample.asnumpy()
+        else:
+            decode = self.graphs.made("decode", lambda: lambda z: self.vae.decode(z))
+            images = as_asked(shown(decode(sample / self.vae.config.scaling_factor)), output_type)
+        return StableDiffusionPipelineOutput(images) if return_dict else (images, None)
+
+    def _denoised(
+        self, chain: Chain, context: Tensor, scale: float, share: float, eta: float, noise: Noise,
+        callback: Callable[..., dict | None] | None,
+    ) -> Tensor:  # fmt: skip
+        """The latents behind the last step."""
+        guided = scale > 1
+        if guided:
+            network = self.graphs.made(("guided", share > 0), _guided, self.unet, share > 0)
+        else:
+            network = self.graphs.made("plain", lambda: lambda x, t, context: self.unet(x, t, context))
+        takes = inspect.signature(self.scheduler.step).parameters
+        options = {"eta": eta} if "eta" in takes else {}
+        kind = type_of_network(self.unet)
+        sample, numbers = chain.latents, (Tensor(np.float32(scale)), Tensor(np.float32(share)))
+        for i, time in self.progress(chain.times):
+            x = self.scheduler.scale_model_input(sample, time)
+            if chain.beside is not None:
+                x = ops.cat((x, chain.beside), 1)
+            if guided:
+                x = ops.cat((x, x), 0)
+            t = Tensor(np.full(x.shape[0], time, np.float32))
+            output = network(ops.cast(x, kind), t, context, *(numbers if guided else ()))
+            if "noise" in takes and needs_noise(self.scheduler, eta):
+                options["noise"] = noise.draw(tuple(sample.shape), f"the step from {time}")
+            sample = self.scheduler.step(ops.cast(output, sample.dtype), time, sample, **options)[0]
+            if chain.mask is not None and chain.beside is None:
+                later = chain.times[i + 1 :]
+                kept = self._noised(chain.start, chain.start_noise, later[0]) if later else chain.start
+                sample = (1 - chain.mask) * kept + chain.mask * sample
+            if callback is not None:
+                sample = (callback(self, i, time, {"latents": sample}) or {}).get("latents", sample)
+        return sample
+
+
+def type_of_network(network: Any) -> Any:
+    """The type of a network's parameters, which it is called with."""
+    return next(iter(network.get_parameters())).dtype
+
+
+def needs_noise(scheduler: Scheduler, eta: float) -> bool:
+    """Whether its steps draw noise."""
+    stochastic = getattr(scheduler, "stochastic", None)
+    if stochastic is not None:
+        return bool(stochastic)
+    return eta > 0 if "eta" in inspect.signature(scheduler.step).parameters else True
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float32))
