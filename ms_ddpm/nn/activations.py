@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 from ..ops.elementary import sigmoid
 from ..ops.relu import ReLU
 
-__all__ = ["GELU", "ReLU", "SiLU", "Sigmoid"]
+__all__ = ["GELU", "QuickGELU", "ReLU", "SiLU", "Sigmoid"]
 
 
 class SiLU(nn.Cell):
@@ -29,3 +29,10 @@ class GELU(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         return ops.gelu(x, approximate="none")
+
+
+class QuickGELU(nn.Cell):
+    """x / (1 + exp(-1.702 x)), CLIP's: Hendrycks & Gimpel, https://arxiv.org/abs/1606.08415, section 2."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x * sigmoid(1.702 * x)
