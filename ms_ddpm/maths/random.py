@@ -31,6 +31,28 @@ def host_rng(rng: np.random.Generator | int | None) -> np.random.Generator:
     return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
 
 
+class Blank(np.random.Generator):
+    """Draws zeros: for the first weights of a network that is about to get others.
+
+    Drawing a billion of them takes longer than reading them from a file.
+    """
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
+
+    def standard_normal(self, size=None, dtype=np.float32, out=None) -> np.ndarray:
+        """Zeros of shape ``size``."""
+        return np.zeros(size, dtype)
+
+    def normal(self, loc=0.0, scale=1.0, size=None) -> np.ndarray:
+        """Zeros of shape ``size``."""
+        return np.zeros(size, np.float32)
+
+    def uniform(self, low=0.0, high=1.0, size=None) -> np.ndarray:
+        """Zeros of shape ``size``."""
+        return np.zeros(size, np.float32)
+
+
 def stream(seed: int, *names: int) -> np.random.Generator:
     """The Generator of stream ``names`` of ``seed``; equal arguments give equal numbers."""
     return np.random.default_rng(np.random.SeedSequence([seed, *map(int, names)]))

@@ -7,13 +7,16 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from ..config.frozen import FrozenConfig
 from ..errors import UserError, quoted, reason_of
 from ..maths.schedules import SCHEDULER_BETAS, SPACINGS
 from ..storage.untrusted import read_text
+
+__all__ = ["FrozenConfig", "check", "read", "split"]
 
 FILE_NAME = "scheduler_config.json"
 MAX_BYTES = 16 << 20  # trained_betas of a million steps would fit
@@ -30,25 +33,6 @@ OTHER_SCHEDULERS_KEYS = frozenset({
     "solver_p", "solver_type", "time_shift_type", "timestep_type", "use_beta_sigmas", "use_dynamic_shifting",
     "use_exponential_sigmas", "use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type",
 })  # fmt: skip
-
-
-class FrozenConfig(dict):
-    """A configuration that can be read as a dict or by attribute, and not changed."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"the scheduler's config has no {name!r}; it has: {', '.join(self)}") from None
-
-    def __reduce__(self) -> tuple:
-        return type(self), (dict(self),)  # copies go around the methods below
-
-    def _refuse(self, *args, **kwargs) -> NoReturn:
-        raise TypeError("a scheduler's config cannot be changed; make another with from_config(config, name=value)")
-
-    __setattr__ = __setitem__ = __delitem__ = __delattr__ = _refuse
-    update = setdefault = pop = popitem = clear = __ior__ = _refuse
 
 
 def _is_int(value: Any) -> bool:
