@@ -7,34 +7,24 @@ section 3.1 and appendix G; a posterior of Kingma & Welling, https://arxiv.org/a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..arrays import takes_arrays
-from ..errors import UserError
+from ..errors import UserError, require_positive
 from ..maths.random import host_rng, normal
 from ..nn.blocks_2d import Downsample2D, ResnetBlock2D, Upsample2D
 from ..nn.layers import Conv2d, KernelNet
 from ..nn.norms import GroupNorm
 from ..nn.stages_2d import DecoderStage, DownStage, MidStage
 from ..nn.transformer_2d import ImageAttention
-from .config_keys import refuse_blocks, refuse_others
+from .levels import attention_of_today, check_levels
+from .pretrained import PretrainedModel
 
 EPS = 1e-6  # of every group normalisation
 LOG_VARIANCES = (-30.0, 20.0)  # the least and the greatest
-
-# Keys of the config that have one value here.
-FIXED = {
-    "act_fn": "silu",
-    "shift_factor": None,
-    "latents_mean": None,
-    "latents_std": None,
-    "use_quant_conv": True,
-    "use_post_quant_conv": True,
-    "mid_block_add_attention": True,
-}
 
 
 def mean_and_logvar(moments: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +133,7 @@ def _middle(width: int, block, groups: int, rng: np.random.Generator) -> MidStag
     return MidStage(width, block, lambda dim: ImageAttention(dim, 1, groups=groups, eps=EPS, rng=rng))
 
 
-class AutoencoderKL(KernelNet):
+class AutoencoderKL(PretrainedModel, KernelNet):
     """Images (B, in_channels, H, W), usually in [-1, 1], to latents of 1 / 2^(stages - 1) their sides, and back.
 
     The latents that a diffusion works on are ``scaling_factor`` times what `encode` says; `decode` takes them divided
@@ -157,7 +147,6 @@ class AutoencoderKL(KernelNet):
         norm_num_groups: of every group normalisation; a divisor of the widths.
         sample_size, scaling_factor, force_upcast: kept for who reads them: the side of the images that it was trained
             on, see above, and whether float16 overflows in it.
-        others: the config's remaining keys, which may have one value each (`FIXED`).
         rng: numpy Generator or seed of the initial weights, which follow PyTorch's distributions.
         use_kernels: run by the C++ kernels for CPU (default: where they are there, see `ms_ddpm.ops.kernels`).
 
@@ -165,31 +154,39 @@ class AutoencoderKL(KernelNet):
         UserError: for a key or value that does not exist or does not fit.
     """
 
+    FIXED: ClassVar[dict[str, Any]] = {
+        "act_fn": "silu",
+        "shift_factor": None,
+        "latents_mean": None,
+        "latents_std": None,
+        "use_quant_conv": True,
+        "use_post_quant_conv": True,
+        "mid_block_add_attention": True,
+    }
+    renamed = staticmethod(attention_of_today)
+
     def __init__(
         self,
-        *,
         in_channels: int = 3,
         out_channels: int = 3,
-        down_block_types: Sequence[str] = ("DownEncoderBlock2D",),
-        up_block_types: Sequence[str] = ("UpDecoderBlock2D",),
-        block_out_channels: Sequence[int] = (64,),
+        down_block_types: tuple[Literal["DownEncoderBlock2D"], ...] = ("DownEncoderBlock2D",),
+        up_block_types: tuple[Literal["UpDecoderBlock2D"], ...] = ("UpDecoderBlock2D",),
+        block_out_channels: tuple[int, ...] = (64,),
         layers_per_block: int = 1,
         latent_channels: int = 4,
         norm_num_groups: int = 32,
         sample_size: int = 32,
         scaling_factor: float = 0.18215,
         force_upcast: bool = True,
+        *,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
-        **others: Any,
     ):
-        super().__init__()
-        name, widths = "AutoencoderKL", tuple(block_out_channels)
-        refuse_others(name, others, FIXED)
-        refuse_blocks(name, "down_block_types", down_block_types, ("DownEncoderBlock2D",), len(widths))
-        refuse_blocks(name, "up_block_types", up_block_types, ("UpDecoderBlock2D",), len(widths))
+        super().__init__(locals())
+        widths = tuple(block_out_channels)
+        check_levels(len(widths), down_block_types=down_block_types, up_block_types=up_block_types)
+        require_positive(layers_per_block=layers_per_block, norm_num_groups=norm_num_groups)
         rng = host_rng(rng)
-        self.scaling_factor, self.sample_size, self.latent_channels = scaling_factor, sample_size, latent_channels
         self.encoder = Encoder(in_channels, widths, layers_per_block, latent_channels, norm_num_groups, rng)
         self.decoder = Decoder(out_channels, widths, layers_per_block, latent_channels, norm_num_groups, rng)
         self.quant_conv = Conv2d(2 * latent_channels, 2 * latent_channels, 1, rng=rng)

@@ -6,43 +6,28 @@ Ho et al., "Denoising Diffusion Probabilistic Models", https://arxiv.org/abs/200
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, require_positive
 from ..maths.random import host_rng
 from ..nn.activations import SiLU
 from ..nn.blocks_2d import Downsample2D, ResnetBlock2D, TimestepEmbedding, Timesteps, Upsample2D
 from ..nn.layers import Conv2d, KernelNet
 from ..nn.norms import GroupNorm
 from ..nn.stages_2d import DownStage, MidStage, OfWidth, UpStage
-from ..nn.transformer_2d import ImageAttention, head_width
-from .config_keys import refuse_blocks, refuse_others
+from ..nn.transformer_2d import ImageAttention
+from .levels import attention_of_today, check_levels
+from .pretrained import PretrainedModel
 
-# Keys of the config that have one value here.
-FIXED = {
-    "center_input_sample": False,
-    "time_embedding_type": "positional",
-    "time_embedding_dim": None,
-    "mid_block_type": "UNetMidBlock2D",
-    "mid_block_scale_factor": 1,
-    "downsample_type": "conv",
-    "upsample_type": "conv",
-    "dropout": 0.0,
-    "act_fn": "silu",
-    "attn_norm_num_groups": None,
-    "resnet_time_scale_shift": "default",
-    "add_attention": True,
-    "class_embed_type": None,
-    "num_class_embeds": None,
-    "num_train_timesteps": None,
-}
+Down = Literal["DownBlock2D", "AttnDownBlock2D"]
+Up = Literal["UpBlock2D", "AttnUpBlock2D"]
 
 
-class DenoisingUnet(KernelNet):
+class DenoisingUnet(PretrainedModel, KernelNet):
     """What both U-Nets share: stages down, one in the middle, stages up, each told the time.
 
     Called with the time as a Tensor (B,), a number for the whole batch, or an array of either kind.
@@ -131,6 +116,13 @@ def times_of(timestep: Any, batch: int) -> Tensor:
     return Tensor(np.broadcast_to(times.astype(np.float32).reshape(-1), (batch,)).copy(), ms.float32)
 
 
+def number_of_heads(dim: int, width: int) -> int:
+    """How many heads of ``width`` channels make up ``dim``. UserError where none do."""
+    if width < 1 or dim % width:
+        raise UserError(f"attention_head_dim, the width of a head, is {width}, expected a divisor of {dim}")
+    return dim // width
+
+
 class UNet2DModel(DenoisingUnet):
     """sample (B, in_channels, H, W), timestep -> (B, out_channels, H, W), without anything that says what to draw.
 
@@ -145,43 +137,58 @@ class UNet2DModel(DenoisingUnet):
         downsample_padding: see `Downsample2D`.
         attention_head_dim: the *width* of a head; None: one head of the full width.
         norm_num_groups, norm_eps: of every group normalisation.
-        others: the config's remaining keys, which may have one value each (`FIXED`).
         rng, use_kernels: as of `AutoencoderKL`.
 
     Raises:
         UserError: for a key or value that does not exist or does not fit.
     """
 
+    FIXED: ClassVar[dict[str, Any]] = {
+        "center_input_sample": False,
+        "time_embedding_type": "positional",
+        "time_embedding_dim": None,
+        "mid_block_type": "UNetMidBlock2D",
+        "mid_block_scale_factor": 1,
+        "downsample_type": "conv",
+        "upsample_type": "conv",
+        "dropout": 0.0,
+        "act_fn": "silu",
+        "attn_norm_num_groups": None,
+        "resnet_time_scale_shift": "default",
+        "add_attention": True,
+        "class_embed_type": None,
+        "num_class_embeds": None,
+        "num_train_timesteps": None,
+    }
+    renamed = staticmethod(attention_of_today)
+
     def __init__(
         self,
-        *,
-        sample_size: int | Sequence[int] | None = None,
+        sample_size: int | tuple[int, ...] | None = None,
         in_channels: int = 3,
         out_channels: int = 3,
         freq_shift: int = 0,
         flip_sin_to_cos: bool = True,
-        down_block_types: Sequence[str] = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-        up_block_types: Sequence[str] = ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        block_out_channels: Sequence[int] = (224, 448, 672, 896),
+        down_block_types: tuple[Down, ...] = ("DownBlock2D", *["AttnDownBlock2D"] * 3),
+        up_block_types: tuple[Up, ...] = (*["AttnUpBlock2D"] * 3, "UpBlock2D"),
+        block_out_channels: tuple[int, ...] = (224, 448, 672, 896),
         layers_per_block: int = 2,
         downsample_padding: int = 1,
         attention_head_dim: int | None = 8,
         norm_num_groups: int = 32,
         norm_eps: float = 1e-5,
+        *,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
-        **others: Any,
     ):
-        super().__init__()
-        name, widths = "UNet2DModel", tuple(block_out_channels)
-        refuse_others(name, others, FIXED)
-        refuse_blocks(name, "down_block_types", down_block_types, ("DownBlock2D", "AttnDownBlock2D"), len(widths))
-        refuse_blocks(name, "up_block_types", up_block_types, ("UpBlock2D", "AttnUpBlock2D"), len(widths))
+        super().__init__(locals())
+        widths = tuple(block_out_channels)
+        check_levels(len(widths), down_block_types=down_block_types, up_block_types=up_block_types)
+        require_positive(layers_per_block=layers_per_block, norm_num_groups=norm_num_groups)
         rng = host_rng(rng)
-        self.sample_size, self.in_channels = sample_size, in_channels
 
         def attention(dim: int) -> nn.Cell:
-            heads = 1 if attention_head_dim is None else head_width(dim, attention_head_dim)
+            heads = 1 if attention_head_dim is None else number_of_heads(dim, attention_head_dim)
             return ImageAttention(dim, heads, groups=norm_num_groups, eps=norm_eps, rng=rng)
 
         def chosen(names: Sequence[str]) -> list[Callable | None]:

@@ -6,56 +6,26 @@ section 3.3 and appendix E.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from mindspore import Tensor, nn
 
-from ..errors import UserError
+from ..errors import require_positive
 from ..maths.random import host_rng
 from ..nn.stages_2d import OfWidth
 from ..nn.transformer_2d import Transformer2DModel
-from .config_keys import per_level, refuse_blocks, refuse_others
+from .levels import check_levels, per_level
 from .unet_2d import DenoisingUnet
 
-# Keys of the config that have one value here.
-FIXED = {
-    "center_input_sample": False,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "mid_block_scale_factor": 1,
-    "dropout": 0.0,
-    "act_fn": "silu",
-    "reverse_transformer_layers_per_block": None,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "num_attention_heads": None,
-    "dual_cross_attention": False,
-    "class_embed_type": None,
-    "addition_embed_type": None,
-    "addition_time_embed_dim": None,
-    "num_class_embeds": None,
-    "resnet_time_scale_shift": "default",
-    "resnet_skip_time_act": False,
-    "resnet_out_scale_factor": 1.0,
-    "time_embedding_type": "positional",
-    "time_embedding_dim": None,
-    "time_embedding_act_fn": None,
-    "timestep_post_act": None,
-    "time_cond_proj_dim": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "projection_class_embeddings_input_dim": None,
-    "attention_type": "default",
-    "class_embeddings_concat": False,
-    "cross_attention_norm": None,
-    "addition_embed_type_num_heads": 64,
-}
-HINT = " (Stable Diffusion 1 and 2 are; SDXL, ControlNet and others are not)"
+Down = Literal["DownBlock2D", "CrossAttnDownBlock2D"]
+Up = Literal["UpBlock2D", "CrossAttnUpBlock2D"]
 
 
 class UNet2DConditionModel(DenoisingUnet):
-    """sample (B, in_channels, H, W), timestep, encoder_hidden_states (B, S, cross_attention_dim) -> (B, out_channels, H, W).
+    """sample (B, in_channels, H, W), timestep, encoder_hidden_states (B, S, cross_attention_dim) -> (B, out_channels,
+    H, W).
 
     Args:
         sample_size: side of the latents that it was trained on, kept for who reads it.
@@ -72,53 +42,79 @@ class UNet2DConditionModel(DenoisingUnet):
         attention_head_dim: despite its name the *number* of heads, one or one for each width.
         use_linear_projection: see `Transformer2DModel`.
         upcast_attention: of no effect, since the softmax is always taken in float32.
-        only_cross_attention, mid_block_only_cross_attention: false, for every width.
-        others: the config's remaining keys, which may have one value each (`FIXED`).
         rng, use_kernels: as of `AutoencoderKL`.
 
     Raises:
         UserError: for a key or value that does not exist or does not fit; when called, for prompts of another width.
     """
 
+    FIXED: ClassVar[dict[str, Any]] = {
+        "center_input_sample": False,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "mid_block_scale_factor": 1,
+        "dropout": 0.0,
+        "act_fn": "silu",
+        "reverse_transformer_layers_per_block": None,
+        "encoder_hid_dim": None,
+        "encoder_hid_dim_type": None,
+        "only_cross_attention": False,
+        "mid_block_only_cross_attention": None,
+        "num_attention_heads": None,
+        "dual_cross_attention": False,
+        "class_embed_type": None,
+        "addition_embed_type": None,
+        "addition_time_embed_dim": None,
+        "num_class_embeds": None,
+        "resnet_time_scale_shift": "default",
+        "resnet_skip_time_act": False,
+        "resnet_out_scale_factor": 1.0,
+        "time_embedding_type": "positional",
+        "time_embedding_dim": None,
+        "time_embedding_act_fn": None,
+        "timestep_post_act": None,
+        "time_cond_proj_dim": None,
+        "conv_in_kernel": 3,
+        "conv_out_kernel": 3,
+        "projection_class_embeddings_input_dim": None,
+        "attention_type": "default",
+        "class_embeddings_concat": False,
+        "cross_attention_norm": None,
+        "addition_embed_type_num_heads": 64,
+    }
+
     def __init__(
         self,
-        *,
-        sample_size: int | Sequence[int] | None = None,
+        sample_size: int | tuple[int, ...] | None = None,
         in_channels: int = 4,
         out_channels: int = 4,
         flip_sin_to_cos: bool = True,
         freq_shift: int = 0,
-        down_block_types: Sequence[str] = (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
-        up_block_types: Sequence[str] = ("UpBlock2D", *["CrossAttnUpBlock2D"] * 3),
-        only_cross_attention: bool | Sequence[bool] = False,
-        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        down_block_types: tuple[Down, ...] = (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
+        up_block_types: tuple[Up, ...] = ("UpBlock2D", *["CrossAttnUpBlock2D"] * 3),
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
         layers_per_block: int = 2,
         downsample_padding: int = 1,
         norm_num_groups: int = 32,
         norm_eps: float = 1e-5,
         cross_attention_dim: int = 1280,
-        transformer_layers_per_block: int | Sequence[int] = 1,
-        attention_head_dim: int | Sequence[int] = 8,
+        transformer_layers_per_block: int | tuple[int, ...] = 1,
+        attention_head_dim: int | tuple[int, ...] = 8,
         use_linear_projection: bool = False,
         upcast_attention: bool = False,
-        mid_block_only_cross_attention: bool | None = None,
+        *,
         rng: np.random.Generator | int | None = None,
         use_kernels: bool | None = None,
-        **others: Any,
     ):
-        super().__init__()
-        name, widths = "UNet2DConditionModel", tuple(block_out_channels)
-        refuse_others(name, others, FIXED, HINT)
+        super().__init__(locals())
+        widths = tuple(block_out_channels)
         count = len(widths)
-        refuse_blocks(name, "down_block_types", down_block_types, ("DownBlock2D", "CrossAttnDownBlock2D"), count)
-        refuse_blocks(name, "up_block_types", up_block_types, ("UpBlock2D", "CrossAttnUpBlock2D"), count)
-        only = per_level(name, "only_cross_attention", only_cross_attention, count)
-        if any(only) or mid_block_only_cross_attention:
-            raise UserError(f"only_cross_attention of {name} is true, expected false{HINT}")
-        heads = per_level(name, "attention_head_dim", attention_head_dim, count)
-        depths = per_level(name, "transformer_layers_per_block", transformer_layers_per_block, count)
+        check_levels(count, down_block_types=down_block_types, up_block_types=up_block_types)
+        require_positive(
+            layers_per_block=layers_per_block, norm_num_groups=norm_num_groups, cross_attention_dim=cross_attention_dim
+        )
+        heads = per_level("attention_head_dim", attention_head_dim, count)
+        depths = per_level("transformer_layers_per_block", transformer_layers_per_block, count)
         rng = host_rng(rng)
-        self.sample_size, self.in_channels, self.cross_attention_dim = sample_size, in_channels, cross_attention_dim
 
         def transformer(level: int) -> OfWidth:
             def of_width(dim: int) -> nn.Cell:
@@ -129,8 +125,10 @@ class UNet2DConditionModel(DenoisingUnet):
 
             return of_width
 
-        def chosen(names: Sequence[str], levels: Sequence[int]) -> list[OfWidth | None]:
-            return [transformer(i) if block.startswith("Cross") else None for block, i in zip(names, levels, strict=True)]
+        def chosen(names: Sequence[str], levels: Iterable[int]) -> list[OfWidth | None]:
+            return [
+                transformer(i) if block.startswith("Cross") else None for block, i in zip(names, levels, strict=True)
+            ]
 
         self.build(
             in_channels, out_channels, widths, layers_per_block, chosen(down_block_types, range(count)),

@@ -121,9 +121,7 @@ class UpStage(_Stage):
 class DecoderStage(_Stage):
     """`UpStage` of a decoder, which has nothing to join: x (B, dim, H, W) -> (B, dim_out, H', W')."""
 
-    def __init__(
-        self, dim: int, dim_out: int, layers: int, block: OfWidths, upsample: OfWidth | None = None
-    ):
+    def __init__(self, dim: int, dim_out: int, layers: int, block: OfWidths, upsample: OfWidth | None = None):
         super().__init__([(dim if i == 0 else dim_out, dim_out) for i in range(layers)], block, None)
         self.count = layers
         self.doubles = upsample is not None

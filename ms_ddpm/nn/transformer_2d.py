@@ -146,7 +146,9 @@ class BasicTransformerBlock(nn.Cell):
 
 
 class Transformer2DModel(Placed):
-    """x + proj_out(transformer blocks(proj_in(norm(x)), context)): x (B, dim, H, W), context (B, S, context_dim) -> x's.
+    """x + proj_out(transformer blocks(proj_in(norm(x)), context)).
+
+    x (B, dim, H, W), context (B, S, context_dim) -> (B, dim, H, W).
 
     ``linear`` makes the two projections dense layers on the sequence of pixels (Stable Diffusion 2), where they are
     1x1 convolutions otherwise (1): the same product, and weights of another shape in the file.
