@@ -14,7 +14,7 @@ from mindspore import Tensor, ops
 
 from ..errors import UserError
 from . import conv_kernels, kernels
-from .by_operators import cross_attention  # noqa: F401  sequences have one layout, and no kernel
+from .by_operators import attend, cross_attention  # noqa: F401  sequences have one layout, and no kernel
 from .pooling import Larger
 
 _reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
@@ -52,6 +52,17 @@ def concat() -> Callable:
 
 def upsample() -> Callable:
     return kernels.upsample()
+
+
+_pad_end = ops.Pad(((0, 0), (0, 1), (0, 1), (0, 0)))
+
+
+def pad_end() -> Callable:
+    return _pad_end
+
+
+def cropped(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if sides(x) == size else x[:, : size[0], : size[1]]
 
 
 def max_pool() -> Callable:

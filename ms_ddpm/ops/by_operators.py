@@ -88,6 +88,19 @@ def upsample() -> Callable:
     return _doubled
 
 
+_pad_end = ops.Pad(((0, 0), (0, 0), (0, 1), (0, 1)))
+
+
+def pad_end() -> Callable:
+    """-> image -> the same with a row of zeros below and a column of zeros to the right."""
+    return _pad_end
+
+
+def cropped(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(image, (H, W), at most its own) -> its upper left part."""
+    return x if sides(x) == size else x[:, :, : size[0], : size[1]]
+
+
 # --- products -----------------------------------------------------------------------------------------------------
 
 
@@ -345,6 +358,19 @@ def _joined_heads(x: Tensor, heads: int) -> Tensor:
     b, length, width = x.shape
     x = _transpose(_reshape(x, (b // heads, heads, length, width)), (0, 2, 1, 3))
     return _reshape(x, (b // heads, length, width * heads))
+
+
+def attend(heads: int, scale: float) -> Callable:
+    """-> (q (B, T, width), k and v (B, S, width)) -> softmax(q k^T scale) v of each head, (B, T, width)."""
+    product, product_bt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+
+    def call(q, k, v):
+        if k.shape[1] == 1:  # see `cross_attention`
+            return ops.broadcast_to(v, (v.shape[0], q.shape[1], v.shape[2]))
+        q, k, v = _split_heads(q, heads) * scale, _split_heads(k, heads), _split_heads(v, heads)
+        return _joined_heads(product(softmax(product_bt(q, k)), v), heads)
+
+    return call
 
 
 def cross_attention(heads: int, scale: float) -> Callable:
