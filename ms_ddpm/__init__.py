@@ -39,6 +39,11 @@ _HOME = {
     "AdamW": "training.optim",
     "DDPMScheduler": "schedulers",
     "DDIMScheduler": "schedulers",
+    "DPMSolverMultistepScheduler": "schedulers",
+    "EulerAncestralDiscreteScheduler": "schedulers",
+    "EulerDiscreteScheduler": "schedulers",
+    "PNDMScheduler": "schedulers",
+    "UniPCMultistepScheduler": "schedulers",
     "UserError": "errors",
     "export": "models.mindir",
 }

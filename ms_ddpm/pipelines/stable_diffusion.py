@@ -213,17 +213,18 @@ class StableDiffusionPipeline(Pipeline):
             start = self.encode_image(pixels, noise)
             fresh = self._given_or(noise, given, tuple(start.shape))
             return Chain(self._noised(start, fresh, times[0]), times)
-        times = self._times(steps, strength)
+        times, factor = self._times(steps, strength), self.vae_scale_factor
         hidden = (self._image(mask, "mask_image", batch, 1) >= 0.5).astype(np.float32)
         if hidden.shape[1:3] != pixels.shape[1:3]:
             raise UserError(f"mask_image is {hidden.shape[1:3]}, expected the image's {pixels.shape[1:3]}")
-        start = self.encode_image(pixels, noise)
-        fresh = self._given_or(noise, given, tuple(start.shape))
+        for_filling = self.unet.config.in_channels == 2 * channels + 1
+        kept = not for_filling or strength < 1  # what the image's own latents are needed for
+        start = self.encode_image(pixels, noise) if kept else None
+        fresh = self._given_or(noise, given, (batch, channels, *(side // factor for side in pixels.shape[1:3])))
         latents = fresh * self.scheduler.init_noise_sigma if strength == 1 else self._noised(start, fresh, times[0])
-        factor = self.vae_scale_factor
         small = Tensor(np.ascontiguousarray(np.transpose(hidden[:, ::factor, ::factor], (0, 3, 1, 2))))
         beside = None
-        if self.unet.config.in_channels == 2 * channels + 1:  # a network that was trained to fill in
+        if for_filling:
             gray = pixels * (1 - hidden) + 0.5 * hidden
             beside = ops.cat((small, self.encode_image(gray, noise)), 1)
         return Chain(latents, times, start, fresh, small, beside)
@@ -328,7 +329,7 @@ class StableDiffusionPipeline(Pipeline):
         else:
             network = self.graphs.made("plain", lambda: lambda x, t, context: self.unet(x, t, context))
         takes = inspect.signature(self.scheduler.step).parameters
-        options = {"eta": eta} if "eta" in takes else {}
+        options = {name: value for name, value in (("eta", eta), ("noise", noise.draw)) if name in takes}
         kind = type_of_network(self.unet)
         sample, numbers = chain.latents, (Tensor(np.float32(scale)), Tensor(np.float32(share)))
         for i, time in self.progress(chain.times):
@@ -339,8 +340,6 @@ class StableDiffusionPipeline(Pipeline):
                 x = ops.cat((x, x), 0)
             t = Tensor(np.full(x.shape[0], time, np.float32))
             output = network(ops.cast(x, kind), t, context, *(numbers if guided else ()))
-            if "noise" in takes and needs_noise(self.scheduler, eta):
-                options["noise"] = noise.draw(tuple(sample.shape), f"the step from {time}")
             sample = self.scheduler.step(ops.cast(output, sample.dtype), time, sample, **options)[0]
             if chain.mask is not None and chain.beside is None:
                 later = chain.times[i + 1 :]
@@ -354,14 +353,6 @@ class StableDiffusionPipeline(Pipeline):
 def type_of_network(network: Any) -> Any:
     """The type of a network's parameters, which it is called with."""
     return next(iter(network.get_parameters())).dtype
-
-
-def needs_noise(scheduler: Scheduler, eta: float) -> bool:
-    """Whether its steps draw noise."""
-    stochastic = getattr(scheduler, "stochastic", None)
-    if stochastic is not None:
-        return bool(stochastic)
-    return eta > 0 if "eta" in inspect.signature(scheduler.step).parameters else True
 
 
 def _tensor(value: Any) -> Tensor:

@@ -49,13 +49,9 @@ class _Unconditional(Pipeline):
         times = self.scheduler.timesteps.asnumpy().tolist()
         for _, t in self.progress(times):
             output = network(sample, Tensor(np.full(batch_size, t, np.float32)))
-            fresh = noise.draw(shape, f"the step from {t}") if self._noisy(t, times, **options) else None
-            sample = self.scheduler.step(output, t, sample, noise=fresh, **options).prev_sample
+            sample = self.scheduler.step(output, t, sample, noise=noise.draw, **options).prev_sample
         images = as_asked(shown(sample), output_type)
         return ImagePipelineOutput(images) if return_dict else (images,)
-
-    def _noisy(self, t: int, times: list[int], **options: Any) -> bool:
-        raise NotImplementedError
 
 
 class DDPMPipeline(_Unconditional):
@@ -95,9 +91,6 @@ class DDPMPipeline(_Unconditional):
         """
         source = Noise(noise, generator, seed)
         return self._draw(batch_size, num_inference_steps, source, output_type, return_dict)
-
-    def _noisy(self, t: int, times: list[int], **options: Any) -> bool:
-        return t > 0
 
 
 class DDIMPipeline(_Unconditional):
@@ -140,6 +133,3 @@ class DDIMPipeline(_Unconditional):
             batch_size, num_inference_steps, source, output_type, return_dict, eta=eta,
             use_clipped_model_output=bool(use_clipped_model_output),
         )  # fmt: skip
-
-    def _noisy(self, t: int, times: list[int], eta: float = 0.0, **options: Any) -> bool:
-        return eta > 0

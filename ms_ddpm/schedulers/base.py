@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -87,15 +87,14 @@ def _threshold(x_start: Tensor, ratio: float, most: float) -> Tensor:
 
 def limit_of(config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     """What is done to x_0: thresholded, clipped or nothing, as a function that a graph can hold."""
-    bound, ratio, most = (
-        float(config[name]) for name in ("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value")
-    )
-    if config["thresholding"]:
+    if config.get("thresholding"):
+        ratio, most = float(config["dynamic_thresholding_ratio"]), float(config["sample_max_value"])
 
         def limit(x_start):
             return _threshold(x_start, ratio, most)
 
-    elif config["clip_sample"]:
+    elif config.get("clip_sample"):
+        bound = float(config["clip_sample_range"])
 
         def limit(x_start):
             return ops.clamp(x_start, -bound, bound)
@@ -125,13 +124,13 @@ def _betas(config: Mapping[str, Any]) -> np.ndarray:
     inner = betas[:-1] if given is not None and betas[-1] == 1 else betas  # a last 1 is zero terminal SNR
     if not ((inner > 0) & (inner < 1)).all():
         raise UserError(f"{what}: betas from {betas.min():.4g} to {betas.max():.4g}, expected all in (0, 1)")
-    if config["rescale_betas_zero_snr"]:
+    if config.get("rescale_betas_zero_snr"):
         betas = schedules.zero_terminal_snr(betas)
     return betas
 
 
 class Scheduler:
-    """Base of `DDPMScheduler` and `DDIMScheduler`.
+    """Base of all schedulers.
 
     Attributes:
         config: the arguments, readable as ``config.num_train_timesteps`` or ``config["num_train_timesteps"]``.
@@ -143,9 +142,15 @@ class Scheduler:
 
     order = 1
     init_noise_sigma = 1.0
+    checks: ClassVar[Mapping[str, tuple[Callable[[Any], bool], str]]] = {}  # in the place of `config.CHECKS`
+
+    def __new__(cls, *args: Any, **arguments: Any) -> Scheduler:
+        made = super().__new__(cls)
+        made._chosen = {*list(inspect.signature(cls).parameters)[: len(args)], *arguments}
+        return made
 
     def __init__(self, arguments: Mapping[str, Any]):
-        configuration.check(arguments)
+        configuration.check(arguments, self.checks)
         betas = _betas(arguments)
         plain = {
             name: value.item() if isinstance(value, (np.number, np.bool_)) else value
@@ -153,7 +158,7 @@ class Scheduler:
         }
         if plain["trained_betas"] is not None:
             plain["trained_betas"] = np.asarray(plain["trained_betas"], np.float64).tolist()
-        self.config = configuration.FrozenConfig(plain)
+        self.config = configuration.FrozenConfig(plain, unchosen=set(plain) - self._chosen)
         self._abar = np.cumprod(1 - betas)
         for name, table in (("betas", betas), ("alphas", 1 - betas), ("alphas_cumprod", self._abar)):
             setattr(self, name, Tensor(table.astype(np.float32)))
@@ -182,8 +187,26 @@ class Scheduler:
             raise UserError(f"{cls.__name__} has no argument {unknown[0]!r}; it takes: {', '.join(known)}")
         given, rest = configuration.split(configuration.read(config), known, cls.__name__)
         made = cls(**{**given, **arguments})
-        made.config = configuration.FrozenConfig({**made.config, **rest})
+        made.config = configuration.FrozenConfig({**made.config, **rest}, made.config.unchosen)
         return made
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, subfolder: str | None = None, **arguments: Any) -> Scheduler:
+        """The scheduler of ``directory``/``subfolder``/scheduler_config.json; ``arguments`` as for `from_config`.
+
+        Raises UserError where there is no such file on this machine: nothing is downloaded.
+        """
+        folder = Path(directory) if subfolder is None else Path(directory) / subfolder
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} is no directory, and nothing is downloaded; put a model's files on this machine and give "
+                "the directory that they are in"
+            )
+        return cls.from_config(folder, **arguments)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes scheduler_config.json into ``directory``, as `from_pretrained` and diffusers read it."""
+        configuration.write(directory, type(self).__name__, self.config)
 
     # --- times ---------------------------------------------------------------------------------------------------
 
@@ -295,16 +318,42 @@ class Scheduler:
             )
         return START_ROWS[kind](math.sqrt(abar), math.sqrt(1 - abar))
 
-    def _step_noise(self, noise: Array | np.random.Generator | None, sample: Tensor, why: str) -> Tensor:
-        """The noise of a step that adds some, as a Tensor like ``sample``."""
+    def _step_noise(
+        self, noise: Any, generator: np.random.Generator | None, sample: Tensor, why: str
+    ) -> Tensor:
+        """The noise of a step that adds some, as a Tensor like ``sample``.
+
+        ``noise`` may be what gives it by its shape and what it is for, for those who draw it only where it is needed.
+        """
+        if generator is not None:
+            if noise is not None:
+                raise UserError("a step was given both noise and generator, expected one of them")
+            if not isinstance(generator, np.random.Generator):
+                raise UserError(
+                    f"generator is {described_type(generator)}, expected a numpy Generator; make one with "
+                    "numpy.random.default_rng(seed)"
+                )
+            noise = generator
         if isinstance(noise, np.random.Generator):
             return Tensor(normal(noise, sample.shape))
+        if callable(noise):
+            noise = noise(tuple(sample.shape), why)
         if noise is None:
             raise UserError(f"{why} adds noise, and none was given; give noise= an array or a numpy Generator")
         found = _tensor(noise, "noise")
         if found.shape != sample.shape:
             raise UserError(f"noise has shape {found.shape}, expected the sample's {sample.shape}")
         return found
+
+
+def described_type(value: Any) -> str:
+    """The module and name of the type of ``value``."""
+    return f"a {type(value).__module__}.{type(value).__qualname__}"
+
+
+def result(prev: Tensor, x_start: Tensor, return_dict: bool) -> SchedulerOutput | tuple[Tensor, Tensor]:
+    """Both as a `SchedulerOutput`, or (not ``return_dict``) as a plain tuple."""
+    return SchedulerOutput(prev, x_start) if return_dict else (prev, x_start)
 
 
 def _tensor(value: Array, name: str) -> Tensor:

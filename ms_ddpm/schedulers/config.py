@@ -14,14 +14,17 @@ import numpy as np
 from ..config.frozen import FrozenConfig
 from ..errors import UserError, quoted, reason_of
 from ..maths.schedules import SCHEDULER_BETAS, SPACINGS
+from ..storage.files import write_atomically
 from ..storage.untrusted import read_text
 
 __all__ = ["FrozenConfig", "check", "read", "split"]
 
 FILE_NAME = "scheduler_config.json"
+FORMAT_VERSION = "0.42.0"  # of diffusers' whose keys these are
 MAX_BYTES = 16 << 20  # trained_betas of a million steps would fit
 MAX_STEPS = 1_000_000
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+ALGORITHMS = ("dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver")
 VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,25 @@ def _one_of(names: Any) -> tuple[Callable, str]:
     return (lambda value: isinstance(value, str) and value in names), f"one of: {', '.join(names)}"
 
 
+def or_none(names: tuple[str, ...]) -> tuple[Callable, str]:
+    """The check of one of ``names``, or None."""
+    return _or_none(_one_of(names))
+
+
+def renamed(names: tuple[str, ...], others: tuple[str, ...]) -> tuple[Callable, str]:
+    """The check of one of ``names``, or of ``others``, for which the class takes one of its own, as diffusers does."""
+    return _one_of((*names, *others))[0], _one_of(names)[1]
+
+
+def _or_none(check: tuple[Callable, str]) -> tuple[Callable, str]:
+    return (lambda value: value is None or check[0](value)), f"{check[1]}, or nothing"
+
+
+def _not_here(off: Any, instead: str) -> tuple[Callable, str]:
+    """Of an argument that diffusers has and this library has not: nothing but ``off``, or None."""
+    return (lambda value: value is None or value == off), f"{off}: {instead}"
+
+
 _BOOL = (lambda value: isinstance(value, (bool, np.bool_))), "true or false"
 _BETA = (lambda value: _is_number(value) and 0 < value < 1), "a number between 0 and 1"
 _POSITIVE = (lambda value: _is_number(value) and value > 0), "a number above 0"
@@ -68,23 +90,47 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each value must
     "steps_offset": ((lambda value: _is_int(value) and value >= 0), "a whole number of at least 0"),
     "rescale_betas_zero_snr": _BOOL,
     "set_alpha_to_one": _BOOL,
+    "skip_prk_steps": _BOOL,
+    "interpolation_type": _one_of(("linear", "log_linear")),
+    "timestep_type": _one_of(("discrete", "continuous")),
+    "final_sigmas_type": _one_of(("zero", "sigma_min")),
+    "use_karras_sigmas": _or_none(_BOOL),
+    "use_exponential_sigmas": _or_none(_BOOL),
+    "use_lu_lambdas": _or_none(_BOOL),
+    "sigma_min": _or_none(_POSITIVE),
+    "sigma_max": _or_none(_POSITIVE),
+    "solver_order": ((lambda value: _is_int(value) and 1 <= value <= 3), "1, 2 or 3"),
+    "algorithm_type": _one_of(ALGORITHMS),
+    "lower_order_final": _BOOL,
+    "euler_at_final": _BOOL,
+    "predict_x0": _BOOL,
+    "lambda_min_clipped": ((lambda value: _is_number(value) or value == -math.inf), "a number, or -inf"),
+    "disable_corrector": (
+        (lambda value: isinstance(value, (list, tuple)) and all(map(_is_int, value))), "a list of whole numbers",
+    ),
+    "use_beta_sigmas": _not_here(False, "use_karras_sigmas or use_exponential_sigmas are there"),
+    "use_flow_sigmas": _not_here(False, "flow matching is not there"),
+    "use_dynamic_shifting": _not_here(False, "flow matching is not there"),
+    "shift_terminal": _not_here(None, "flow matching is not there"),
+    "solver_p": _not_here(None, "another predictor is not there"),
 }  # fmt: skip
 
 
-def check(arguments: Mapping[str, Any]) -> None:
-    """Raises UserError for the first of ``arguments`` that is not what `CHECKS` expects."""
+def check(arguments: Mapping[str, Any], own: Mapping[str, tuple[Callable, str]]) -> None:
+    """Raises UserError for the first of ``arguments`` that is not what `CHECKS`, or a class's ``own``, expects."""
+    checks = {**CHECKS, **own}
     for name, value in arguments.items():
-        if name in CHECKS and not CHECKS[name][0](value):
-            raise UserError(f"{name} is {quoted(value)}, expected {CHECKS[name][1]}")
+        if name in checks and not checks[name][0](value):
+            raise UserError(f"{name} is {quoted(value)}, expected {checks[name][1]}")
 
 
-def read(source: Mapping | str | Path) -> dict[str, Any]:
+def read(source: Mapping | str | Path) -> Mapping[str, Any]:
     """The configuration in ``source``: a mapping, a JSON file, or a directory that holds scheduler_config.json.
 
     Raises UserError where it cannot be read or is no JSON object.
     """
     if isinstance(source, Mapping):
-        return dict(source)
+        return source if isinstance(source, FrozenConfig) else dict(source)
     if not isinstance(source, (str, Path)):
         raise UserError(f"the scheduler configuration is {quoted(source)}, expected a dict, a file or a directory")
     path = Path(source)
@@ -101,17 +147,28 @@ def read(source: Mapping | str | Path) -> dict[str, Any]:
     return found
 
 
+def write(directory: str | Path, owner: str, config: Mapping[str, Any]) -> None:
+    """Writes ``config`` of class ``owner`` as ``directory``/scheduler_config.json, in diffusers' form.
+
+    Raises UserError where it cannot be written.
+    """
+    found = {"_class_name": owner, "_diffusers_version": FORMAT_VERSION, **config}
+    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
+    write_atomically(Path(directory) / FILE_NAME, text.encode())
+
+
 def split(found: Mapping[str, Any], known: tuple[str, ...], owner: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """(arguments of class ``owner``, everything else that is kept) of a configuration, as diffusers does.
 
     - ``_class_name`` may name another scheduler: its file is read for what ``owner`` knows of it.
-    - Keys listed in ``_use_default_values`` were not chosen by anybody: the class's own defaults count.
+    - Keys listed in ``_use_default_values``, or `FrozenConfig.unchosen`, were not chosen by anybody: the class's own defaults count.
     - Other keys that begin with ``_`` (``_diffusers_version``) are left out.
     - Arguments of diffusers' other schedulers are kept in `config`, without effect and without a word, so that the
       configuration can go back to them; keys that no scheduler knows are kept too, and one warning names them.
     """
-    chosen = found.get("_use_default_values")
-    defaults = set(chosen) if isinstance(chosen, (list, tuple)) and all(isinstance(k, str) for k in chosen) else set()
+    named = found.get("_use_default_values")
+    defaults = set(named) if isinstance(named, (list, tuple)) and all(isinstance(k, str) for k in named) else set()
+    defaults |= getattr(found, "unchosen", frozenset())
     given = {key: value for key, value in found.items() if not str(key).startswith("_") and key not in defaults}
     arguments = {key: value for key, value in given.items() if key in known}
     rest = {key: value for key, value in given.items() if key not in known}

@@ -11,7 +11,7 @@ from mindspore import Tensor, ops
 
 from ..errors import UserError, quoted
 from ..maths.schedules import ddim_row
-from .base import NOISE_ROWS, Array, Scheduler, SchedulerOutput, check_pair
+from .base import NOISE_ROWS, Array, Scheduler, SchedulerOutput, check_pair, result
 
 
 def _reverse_step(rederive: bool, limit: Callable[[Tensor], Tensor]) -> Callable:
@@ -96,8 +96,10 @@ class DDIMScheduler(Scheduler):
         *,
         eta: float = 0.0,
         noise: Array | np.random.Generator | None = None,
+        generator: np.random.Generator | None = None,
         use_clipped_model_output: bool = False,
-    ) -> SchedulerOutput:
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor, Tensor]:
         """One step from ``timestep``.
 
         Args:
@@ -107,8 +109,10 @@ class DDIMScheduler(Scheduler):
             eta: 0 deterministic ... 1 as noisy as DDPM.
             noise: standard normal numbers like ``sample``, or the numpy Generator to draw them from. Needed, and used,
                 where ``eta`` is not 0.
+            generator: a numpy Generator, in the place of ``noise``.
             use_clipped_model_output: eps is derived again from the clipped (or thresholded) x_0, as in Glide and in
                 this library's own sampler; diffusers' default keeps eps as the network gave it.
+            return_dict: a `SchedulerOutput`; False: a plain tuple.
 
         Returns:
             (prev_sample, pred_original_sample), like ``sample``.
@@ -121,10 +125,10 @@ class DDIMScheduler(Scheduler):
         output, x = check_pair(model_output, sample, learned=False)
         time = self._time(timestep)
         abar, abar_next = self._abars(time, self.previous_timestep(time))
-        eps = self._step_noise(noise, x, f"a step with eta {eta:g}") if eta else x  # x: any finite array serves
+        eps = self._step_noise(noise, generator, x, f"a step with eta {eta:g}") if eta else x  # x: any finite array serves
         kind = "sample" if use_clipped_model_output else self.config.prediction_type
         of_eps = NOISE_ROWS[kind](math.sqrt(abar), math.sqrt(1 - abar))
         row = (*self._start_row(time), *of_eps, *ddim_row(abar, abar_next, float(eta)))
         rederive = bool(use_clipped_model_output)
         graph = self._graphs.made(rederive, _reverse_step, rederive, self._limit)
-        return SchedulerOutput(*graph(output, x, eps, Tensor(np.array(row, np.float32))))
+        return result(*graph(output, x, eps, Tensor(np.array(row, np.float32))), return_dict)

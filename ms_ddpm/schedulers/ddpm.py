@@ -11,7 +11,7 @@ from mindspore import Tensor, ops
 
 from ..maths.schedules import posterior_row
 from ..ops.elementary import exp
-from .base import Array, Scheduler, SchedulerOutput, check_pair
+from .base import Array, Scheduler, SchedulerOutput, check_pair, result
 
 SMALLEST_VARIANCE = 1e-20  # beta-tilde is 0 where the step ends at x_0, and its logarithm is taken
 
@@ -135,7 +135,9 @@ class DDPMScheduler(Scheduler):
         sample: Array,
         *,
         noise: Array | np.random.Generator | None = None,
-    ) -> SchedulerOutput:
+        generator: np.random.Generator | None = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor, Tensor]:
         """One step from ``timestep`` to the next time of the chain.
 
         Args:
@@ -144,6 +146,8 @@ class DDPMScheduler(Scheduler):
             sample: (B, C, ...) x_t.
             noise: standard normal numbers like ``sample``, or the numpy Generator to draw them from. Needed, and used,
                 unless ``timestep`` is 0.
+            generator: a numpy Generator, in the place of ``noise``.
+            return_dict: a `SchedulerOutput`; False: a plain tuple.
 
         Returns:
             (prev_sample, pred_original_sample), like ``sample``.
@@ -158,9 +162,9 @@ class DDPMScheduler(Scheduler):
         small = max(small, SMALLEST_VARIANCE)
         of_noise = 1.0 if variance_type in LEARNED else math.sqrt(FIXED[variance_type](small, large))
         if time > 0:
-            eps = self._step_noise(noise, x, f"the step from timestep {time}")
+            eps = self._step_noise(noise, generator, x, f"the step from timestep {time}")
         else:
             eps, of_noise = x, 0.0  # any finite array serves; this one is there
         row = (*self._start_row(time), of_start, of_x, of_noise, math.log(small), math.log(large))
         graph = self._graphs.made("step", _reverse_step, variance_type, self._limit)
-        return SchedulerOutput(*graph(output, x, eps, Tensor(np.array(row, np.float32))))
+        return result(*graph(output, x, eps, Tensor(np.array(row, np.float32))), return_dict)
