@@ -90,7 +90,12 @@ def ancestral_row(sigma: float, sigma_next: float) -> Row:
 
 
 # Of Adams and Bashforth, by the number of answers there are (PNDM, eq. 9 and appendix A).
-ADAMS_BASHFORTH = {1: (1.0,), 2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
+ADAMS_BASHFORTH = {
+    1: (1.0,),
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
 HEUN = (1 / 2, 1 / 2)  # the second call of a step: the mean of its answer and the first one's
 RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)  # of the four answers of a step (PNDM, eq. 10)
 

@@ -318,9 +318,7 @@ class Scheduler:
             )
         return START_ROWS[kind](math.sqrt(abar), math.sqrt(1 - abar))
 
-    def _step_noise(
-        self, noise: Any, generator: np.random.Generator | None, sample: Tensor, why: str
-    ) -> Tensor:
+    def _step_noise(self, noise: Any, generator: np.random.Generator | None, sample: Tensor, why: str) -> Tensor:
         """The noise of a step that adds some, as a Tensor like ``sample``.
 
         ``noise`` may be what gives it by its shape and what it is for, for those who draw it only where it is needed.

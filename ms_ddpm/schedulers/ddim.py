@@ -125,7 +125,9 @@ class DDIMScheduler(Scheduler):
         output, x = check_pair(model_output, sample, learned=False)
         time = self._time(timestep)
         abar, abar_next = self._abars(time, self.previous_timestep(time))
-        eps = self._step_noise(noise, generator, x, f"a step with eta {eta:g}") if eta else x  # x: any finite array serves
+        eps = (
+            self._step_noise(noise, generator, x, f"a step with eta {eta:g}") if eta else x
+        )  # x: any finite array serves
         kind = "sample" if use_clipped_model_output else self.config.prediction_type
         of_eps = NOISE_ROWS[kind](math.sqrt(abar), math.sqrt(1 - abar))
         row = (*self._start_row(time), *of_eps, *ddim_row(abar, abar_next, float(eta)))

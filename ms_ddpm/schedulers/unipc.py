@@ -71,11 +71,15 @@ class UniPCMultistepScheduler(MultistepScheduler):
     ):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         arguments["solver_type"] = "bh2" if solver_type in ("midpoint", "heun", "logrho") else solver_type
-        arguments["disable_corrector"] = list(disable_corrector) if isinstance(disable_corrector, tuple) else disable_corrector
+        arguments["disable_corrector"] = (
+            list(disable_corrector) if isinstance(disable_corrector, tuple) else disable_corrector
+        )
         super().__init__(arguments)
         if final_sigmas_type == "zero" and not (predict_x0 and (lower_order_final or solver_order == 1)):
             why = "lower_order_final is false" if predict_x0 else "predict_x0 is false"
-            raise UserError(f"{why} with final_sigmas_type 'zero', where only order 1 in x_0 ends; expected 'sigma_min'")
+            raise UserError(
+                f"{why} with final_sigmas_type 'zero', where only order 1 in x_0 ends; expected 'sigma_min'"
+            )
 
     def set_timesteps(
         self, num_inference_steps: int | None = None, *, timesteps: Sequence[int] | Array | None = None
