@@ -120,7 +120,8 @@ gpu = [
 PYTEST = "pytest>=8,<9.2"  # pytest-xdist 3.8 cannot tell 9.2 which tests belong together; they compile everything twice
 toml = ["tomli; python_version < '3.11'"]  # for the harness, which needs no PyTorch where results are recorded
 parity = torch
-peers = [*parity, "diffusers>=0.30"]
+text2image = ["tokenizers>=0.20"]
+peers = [*parity, *text2image, "diffusers>=0.30", "transformers>=5"]
 docs = [
     "mkdocs-material>=9.6,<10",
     "mkdocs-static-i18n>=1.3,<2",
@@ -170,6 +171,7 @@ setup(
         "torch": torch,
         "parity": parity,
         "peers": peers,
+        "text2image": text2image,
         "tensorboard": tensorboard,
         "docs": docs,
         "test": [*digits, *peers, *tensorboard, PYTEST, "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff"],

@@ -29,43 +29,16 @@ import numpy as np
 from ..arrays import TakesArrays
 from ..config import hints
 from ..config.frozen import FrozenConfig
-from ..errors import UserError, quoted, reason_of
+from ..errors import UserError, quoted
 from ..maths.random import Blank
 from ..ops.assign import set_value, type_of
 from ..storage import floats, mapped
+from ..storage.directories import folder_of, read_json
 from ..storage.files import write_atomically
-from ..storage.untrusted import read_text
 
 CONFIG = "config.json"
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 Model = TypeVar("Model", bound="PretrainedModel")
-
-
-def folder_of(path: str | Path, subfolder: str | None = None) -> Path:
-    """The directory ``path``[/``subfolder``]. Raises UserError where there is none; of a hub's name it says more."""
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        name = str(path)
-        hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-        raise UserError(
-            f"{quoted(name)} is no directory on this disk, and nothing is downloaded here"
-            + (f"; fetch it once, hf download {name} --local-dir DIR, and give DIR" if hub else "")
-        )
-    folder = folder / subfolder if subfolder else folder
-    if not folder.is_dir():
-        raise UserError(f"there is no directory {folder}; expected one as diffusers writes it")
-    return folder
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in the file ``path``. Raises UserError where there is none."""
-    try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no JSON
-        raise UserError(f"cannot read the configuration {path}: {reason_of(error)}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"the configuration {path} holds {quoted(found)}, expected a JSON object")
-    return found
 
 
 class PretrainedModel(TakesArrays):
