@@ -6,11 +6,13 @@ one program for both. Nothing here has weights.
 
 Primitives are made once and called as such: in a graph every function of ``mindspore.ops`` and every method of a
 Tensor is compiled anew wherever it stands (2.10: a method 5 to 12 ms, a primitive 1 to 4), and so is every function
-that is another one. Hence what needs no argument is made by nobody, but stands here.
+that is another one. Hence what needs no argument is made by nobody, but stands here, and what a network needs many times
+with the same arguments is made once (Stable Diffusion's U-Net at its smallest: 8.2 s for 11.7 of compiling).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -111,6 +113,7 @@ def _with_bias(product: Callable, bias: bool) -> Callable:
     return call if bias else product
 
 
+@functools.cache
 def conv(dim_out: int, kernel_size: int, stride: int, padding: int, bias: bool) -> Callable:
     """-> (image, weight (dim_out, C, k, k)[, bias]) -> image of dim_out channels."""
     return _with_bias(ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride), bias)
@@ -137,6 +140,7 @@ def unshuffled() -> Callable:
     return _unshuffled
 
 
+@functools.cache
 def linear(bias: bool) -> Callable:
     """-> (x (n, in), weight (out, in)[, bias (out,)]) -> (n, out)."""
     return _with_bias(ops.MatMul(transpose_b=True), bias)
@@ -211,6 +215,7 @@ def _group(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, sca
     return _cast(_reshape(x, shape) * gain + bias, dtype)
 
 
+@functools.cache
 def group_norm(groups: int, eps: float) -> Callable:
     """-> (image, weight (C,), bias (C,)) -> image, normalised over the pixels and channels of each group."""
 
@@ -220,6 +225,7 @@ def group_norm(groups: int, eps: float) -> Callable:
     return call
 
 
+@functools.cache
 def group_norm_silu(groups: int, eps: float) -> Callable:
     """As `rms_norm_silu`, of `group_norm`."""
 
@@ -229,6 +235,7 @@ def group_norm_silu(groups: int, eps: float) -> Callable:
     return call
 
 
+@functools.cache
 def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
     """-> (image, weight, bias, shift (B, C)[, residual]) -> silu(group_norm(x + shift)) [+ residual]."""
 
@@ -253,6 +260,7 @@ def channel_norm() -> Callable:
     return _channel_norm
 
 
+@functools.cache
 def layer_norm(eps: float) -> Callable:
     """-> (x (..., C), weight (C,), bias (C,)) -> normalised over the last axis."""
 
@@ -360,6 +368,7 @@ def _joined_heads(x: Tensor, heads: int) -> Tensor:
     return _reshape(x, (b // heads, length, width * heads))
 
 
+@functools.cache
 def attend(heads: int, scale: float) -> Callable:
     """-> (q (B, T, width), k and v (B, S, width)) -> softmax(q k^T scale) v of each head, (B, T, width)."""
     product, product_bt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
