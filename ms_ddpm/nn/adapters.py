@@ -5,13 +5,13 @@
 A is (rank, dim_in), B is (dim_out, rank); of a convolution A is one to ``rank`` channels with the layer's own kernel
 and B one of 1x1. A starts from N(0, 1 / rank) and B at 0, so that a new adapter changes nothing.
 
-A layer keeps its place and the names of its parameters: `layers.Affine` has a list of adapters, and here is what lies in
-it. Their parameters are called ``lora.ADAPTER.PATH.down`` and ``.up``, and are float32 whatever the layer computes in.
+A layer keeps its place and the names of its parameters: `layers.Affine` has a list of adapters, and here is what lies
+in it. Their parameters are ``lora.ADAPTER.PATH.down`` and ``.up``, in float32 whatever the layer computes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 
 import mindspore as ms
@@ -82,8 +82,8 @@ def targeted(paths: Iterable[str], targets: Iterable[str] = TARGETS) -> list[str
     for target in targets:
         if not any(hit(path, target) for path in paths):
             raise UserError(
-                f"target_modules has {quoted(target)}, expected the end of a dense or convolution layer's name, such "
-                f"as {quoted(paths[-1]) if paths else 'to_q, but the network has none'}"
+                f"target_modules has {quoted(target)}, expected the end of the name of a dense or convolution layer, "
+                f"such as {quoted(paths[-1]) if paths else 'to_q, but the network has none'}"
             )
     return [path for path in paths if any(hit(path, target) for target in targets)]
 
@@ -197,32 +197,32 @@ class Adapters:
             raise UserError(f"an adapter is called {quoted(name)}, expected a name without dots")
         if name in self._of:
             raise UserError(f"there is an adapter {quoted(name)} already; unload it, or take another name")
-        layers = adaptable(self.network)
         self._check(name, factors)
         checked_scale(name, scale)
         self._freeze()
+        layers = adaptable(self.network)
         of, ratios = {}, {}
         for path, (down, up, alpha) in factors.items():
             ratios[path] = alpha / len(down)
-            low = of[path] = LowRank(layers[path], down, up, scale * ratios[path])
-            layers[path].adapters = nn.CellList([*(layers[path].adapters or ()), low])
-            # Set last: what a Cell is put into puts its own name before those of its parameters.
-            for part in ("down", "up", "scale"):
-                getattr(low, part).name = f"{PREFIX}{name}.{path}.{part}"
+            of[path] = LowRank(layers[path], down, up, scale * ratios[path])
         self._of[name], self._alpha_over_rank[name], self._scales[name] = of, ratios, float(scale)
-        self._forget_graphs()
+        self._put_into_layers(of)
 
     def _replace(self, name: str, factors: Mapping[str, Factors], scale: float) -> None:
         self._require_unfused("other numbers")
         of = self._of[name]
         self._check(name, factors)
         checked_scale(name, scale)
+        if other := sorted(set(of) ^ set(factors)):
+            raise UserError(
+                f"adapter {quoted(name)} has {'a' if other[0] in of else 'no'} layer {other[0]}, unlike the "
+                f"new one; unload the adapter first, and graphs are compiled anew"
+            )
         for path, low in of.items():
-            rank = len(factors[path].down) if path in factors else 0
-            if not 1 <= rank <= low.down.shape[0] or len(factors) != len(of):
+            if len(factors[path].down) > low.down.shape[0]:
                 raise UserError(
-                    f"adapter {quoted(name)} has rank {low.down.shape[0]} in {path}, and the new one has "
-                    f"{f'rank {rank}' if rank else 'none there'}; unload the adapter first (its graphs are compiled anew)"
+                    f"adapter {quoted(name)} has rank {low.down.shape[0]} in {path}, and the new one rank "
+                    f"{len(factors[path].down)}; unload the adapter first, and graphs are compiled anew"
                 )
         for path, low in of.items():
             down, up, alpha = factors[path]
@@ -235,7 +235,9 @@ class Adapters:
     def _check(self, name: str, factors: Mapping[str, Factors]) -> None:
         shapes = weight_shapes(self.network)
         if not factors:
-            raise UserError(f"adapter {quoted(name)} has no layers, expected at least one, such as {next(iter(shapes), '')}")
+            raise UserError(
+                f"adapter {quoted(name)} has no layers, expected at least one, such as {next(iter(shapes), '')}"
+            )
         for path, (down, up, _) in factors.items():
             if path not in shapes:
                 raise UserError(f"adapter {quoted(name)} has a layer {path}, which the network has not")
@@ -253,18 +255,29 @@ class Adapters:
         """
         self.unfuse()
         gone = self.names if name is None else (self._known(name),)
-        layers = adaptable(self.network)
         for one in gone:
-            for path, low in self._of.pop(one).items():
-                left = [other for other in layers[path].adapters if other is not low]
-                del layers[path].adapters
-                layers[path].adapters = nn.CellList(left) if left else None
+            paths = self._of.pop(one)
             del self._alpha_over_rank[one], self._scales[one]
+            self._put_into_layers(paths)
         if not self._of:
             for parameter in self._frozen:
                 parameter.requires_grad = True
             self._frozen = []
-        self._forget_graphs()
+
+    def _put_into_layers(self, paths: Iterable[str]) -> None:
+        """The layers at ``paths`` have the adapters that there are for them, in their order."""
+        layers = adaptable(self.network)
+        for path in paths:
+            found = {name: of[path] for name, of in self._of.items() if path in of}
+            del layers[path].adapters  # a Cell under that name would hide a None
+            layers[path].adapters = nn.CellList(list(found.values())) if found else None
+            # Afterwards: a Cell that others are put into has put its own name before those of their parameters.
+            for name, low in found.items():
+                for part in ("down", "up", "scale"):
+                    getattr(low, part).name = f"{PREFIX}{name}.{path}.{part}"
+        # In graph mode a called Cell keeps its graph and does not see what was put into it (2.10).
+        for _, cell in self.network.cells_and_names():
+            cell.compile_cache.clear()
 
     # --- scales --------------------------------------------------------------------------------------------------
 
@@ -355,19 +368,10 @@ class Adapters:
 
     def _freeze(self) -> None:
         """What is trainable in the network beside adapters is so no longer, until the last one goes."""
-        for parameter in self._others():
+        for parameter in base_parameters(self.network).values():
             if parameter.requires_grad:
                 parameter.requires_grad = False
                 self._frozen.append(parameter)
-
-    def _others(self) -> Iterator[Parameter]:
-        adapters = {id(p) for of in self._of.values() for low in of.values() for p in low.get_parameters()}
-        return (p for p in self.network.get_parameters() if id(p) not in adapters)
-
-    def _forget_graphs(self) -> None:
-        """In graph mode a called Cell keeps its graph and does not see what was put into it (2.10)."""
-        for _, cell in self.network.cells_and_names():
-            cell.compile_cache.clear()
 
 
 def checked_scale(name: str, scale: float) -> None:

@@ -8,8 +8,8 @@ What a file calls the numbers of one layer, ``P`` being its path in the network:
     old, without           Q.processor.to_q_lora.down.weight
     kohya                  lora_unet_P.lora_down.weight                 dots in P are underscores; and .alpha
 
-and for the text encoder ``text_encoder.`` or ``lora_te_`` instead, with ``.lora_linear_layer.`` for ``.lora.``. How much of
-a LoRA counts is alpha / rank: alpha stands beside the numbers (``.alpha``), or in the header's JSON
+and for the text encoder ``text_encoder.`` or ``lora_te_`` instead, with ``.lora_linear_layer.`` for ``.lora.``. How
+much of a LoRA counts is alpha / rank: alpha stands beside the numbers (``.alpha``), or in the header's JSON
 ``lora_adapter_metadata`` (``unet.lora_alpha``, with exceptions by layer), or is the rank.
 
 Nothing is unpickled, so ``.bin`` files are refused.
@@ -32,6 +32,7 @@ from .files import write_atomically
 
 NAME = "pytorch_lora_weights.safetensors"  # of such a file in a folder
 METADATA = "lora_adapter_metadata"  # of diffusers, in the header
+LARGEST = 1e30  # alpha that is believed
 Shape = tuple[int, ...]
 
 
@@ -50,7 +51,9 @@ class Factors(NamedTuple):
 
 
 ROLES = {"down": "down", "up": "up", "A": "down", "B": "up", "alpha": "alpha"}
-_KOHYA = re.compile(r"lora_(?P<network>unet|te1?)_(?P<layer>[^.]+)\.(?:lora_(?P<role>down|up)\.weight|(?P<alpha>alpha))")
+_KOHYA = re.compile(
+    r"lora_(?P<network>unet|te1?)_(?P<layer>[^.]+)\.(?:lora_(?P<role>down|up)\.weight|(?P<alpha>alpha))"
+)
 _NAMED = (  # the first that fits; what stands before a layer's name is looked at later
     re.compile(r"(?P<layer>.+?)\.(?:processor\.)?(?P<projection>to_[qkv]|to_out)_lora\.(?P<role>down|up)\.weight"),
     re.compile(r"(?P<layer>.+?)\.(?:lora|lora_linear_layer)\.(?P<role>down|up)\.weight"),
@@ -106,7 +109,8 @@ def read(path: str | Path, layers: Mapping[str, Mapping[str, Shape]]) -> dict[st
             be adapted, by path (`nn.adapters.weight_shapes`).
 
     Returns:
-        {network: {path: Factors}}, a network for every one in ``layers``, empty where the file has nothing for it.
+        {network: {path: Factors}}, a network for every one in ``layers``, empty where the file has nothing for it, and
+        its layers in the order that they have there.
 
     Raises:
         UserError: no such file, no safetensors file, numbers of other methods (DoRA, LoKr, LoHa) among it, or a layer
@@ -118,10 +122,13 @@ def read(path: str | Path, layers: Mapping[str, Mapping[str, Shape]]) -> dict[st
         raise UserError(f"{file} is empty, expected the numbers of a LoRA")
     parts = _by_layer(file, arrays, layers)
     alphas = _Alphas(file, metadata)
-    found: dict[str, dict[str, Factors]] = {network: {} for network in layers}
-    for (network, layer), part in parts.items():
-        found[network][layer] = _factors(file, network, layer, part, layers[network][layer], alphas)
-    return found
+    return {
+        network: {
+            layer: _factors(file, network, layer, parts[network, layer], shape, alphas)
+            for layer, shape in shapes.items() if (network, layer) in parts
+        }
+        for network, shapes in layers.items()
+    }  # fmt: skip
 
 
 def _file(path: str | Path) -> Path:
@@ -132,8 +139,8 @@ def _file(path: str | Path) -> Path:
         kind, words = foreign_files.kind_of(file)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"there is no LoRA file {file}, expected a .safetensors file or a folder with {NAME}; nothing is fetched from "
-            f"a hub, so download it first"
+            f"there is no LoRA file {file}, expected a .safetensors file or a folder with {NAME}; nothing is fetched "
+            f"from a hub, so download it first"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file}: {reason_of(error)}") from None
@@ -154,7 +161,7 @@ def _by_layer(
     }
     parts: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     unknown: list[str] = []
-    for key, array in arrays.items():
+    for key, array in sorted(arrays.items()):  # safetensors gives them in another order each time
         taken = _taken_apart(key)
         if taken is None:
             raise UserError(
@@ -174,14 +181,16 @@ def _by_layer(
             continue
         part = parts.setdefault(where, {})
         if taken.role in part:
-            raise UserError(f"{file} has the layer {where[1]} of the {where[0]} twice, the second time as {quoted(key)}")
+            raise UserError(
+                f"{file} has the layer {where[1]} of the {where[0]} twice, the second time as {quoted(key)}"
+            )
         part[taken.role] = array
     if unknown:
         names = list(dict.fromkeys(unknown))
         known = next((f"{network}.{path}" for network, paths in layers.items() for path in paths), "none")
         raise UserError(
-            f"{file} is a LoRA for another network: {len(names)} of its {len(names) + len(parts)} layers are not in this "
-            f"one, {names[0]} the first of them (here a layer is called {known})"
+            f"{file} is a LoRA for another network: {len(names)} of its {len(names) + len(parts)} layers are not in "
+            f"this one, {names[0]} the first of them (here a layer is called {known})"
         )
     return parts
 
@@ -194,33 +203,36 @@ def _factors(
         if role not in part:
             raise UserError(f"{file} has {'the ' + other if other in part else 'an alpha'} and no {role} of {layer}")
     down, up = (_numbers(file, layer, part[role]) for role in ("down", "up"))
-    rank = len(down) if down.ndim else 0
+    rank = len(down) if down.ndim else 1
     expected = (rank, *shape[1:]), (shape[0], rank, *(1 for _ in shape[2:]))
-    # A 1x1 convolution and a dense layer have the same numbers, and both ways of writing them are about.
-    same = tuple(math.prod(s) for s in expected) == (down.size, up.size) and _pixel(down) and _pixel(up)
-    if rank < 1 or not (same and _pixel(np.empty(shape, "b"))) and (down.shape, up.shape) != expected:
+    if [_as_matrix(array.shape) for array in (down, up)] != [_as_matrix(sides) for sides in expected]:
         raise UserError(
             f"{file} has shapes {down.shape} and {up.shape} for {layer} of the {network}, expected (rank, "
             f"{', '.join(map(str, shape[1:]))}) and ({shape[0]}, rank): it was trained on another base model"
         )
-    alpha = float(_numbers(file, layer, part["alpha"]).reshape(-1)[0]) if "alpha" in part else None
-    if alpha is None:
+    if "alpha" in part:
+        alpha = _alpha_beside(file, layer, part["alpha"])
+    else:
         alpha = alphas.of(network, layer, rank)
-    if not math.isfinite(alpha):
-        raise UserError(f"{file} has an alpha of {alpha} for {layer}, expected a finite number")
     return Factors(down.reshape(expected[0]), up.reshape(expected[1]), alpha)
 
 
-def _pixel(array: np.ndarray) -> bool:
-    """Whether ``array`` is a matrix, or one of a 1x1 convolution."""
-    return array.ndim >= 2 and array.shape[2:] in ((), (1, 1))
+def _as_matrix(shape: Shape) -> Shape:
+    """A convolution of 1x1 and a dense layer have the same numbers, and both ways of writing them are about."""
+    return shape[:2] if shape[2:] == (1, 1) else shape
 
 
 def _numbers(file: Path, layer: str, array: np.ndarray) -> np.ndarray:
-    """``array`` in float32. Raises UserError where it has none, or is no floats that are finite."""
+    """``array`` in float32. Raises UserError where it has none, or any that is no finite float."""
     if array.size == 0 or not floats.is_finite(array):
         raise UserError(f"{file} has numbers for {layer} that are no finite floats, expected a trained LoRA")
     return floats.cast(array, "float32")
+
+
+def _alpha_beside(file: Path, layer: str, array: np.ndarray) -> float:
+    """The one number that ``array`` should hold; kohya's is a whole one where the option was given as such."""
+    whole = array.dtype.kind in "iu" and array.size > 0
+    return float((array if whole else _numbers(file, layer, array)).reshape(-1)[0])
 
 
 class _Alphas:
@@ -247,19 +259,19 @@ class _Alphas:
         exceptions = said("alpha_pattern", None)
         for pattern, value in (exceptions if isinstance(exceptions, dict) else {}).items():
             name = pattern.removeprefix("^")
-            if layer == name or name == pattern and layer.endswith(f".{name}"):
+            if layer == name or (name == pattern and layer.endswith(f".{name}")):
                 alpha = value
                 break
         if alpha is None:
             return float(rank)
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not abs(alpha) < LARGEST:
             raise UserError(f"{self.file} has {quoted(alpha)} as alpha of {layer} in its header, expected a number")
         # Kalajdzievski, https://arxiv.org/abs/2312.03732: alpha / sqrt(rank) takes the place of alpha / rank.
         return float(alpha) * math.sqrt(rank) if said("use_rslora", False) else float(alpha)
 
 
 def write(path: str | Path, networks: Mapping[str, Mapping[str, Factors]]) -> None:
-    """Writes ``networks`` ({"unet": {path: Factors}, "text_encoder": ...}) as diffusers' training script does at its end.
+    """Writes ``networks``, {"unet": {path: Factors}, "text_encoder": ...}, as diffusers' training script ends.
 
     Where an alpha is not the rank the header says it, in the words of diffusers. Raises UserError where ``path`` cannot
     be written, and where there is nothing to write.
