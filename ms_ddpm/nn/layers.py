@@ -68,7 +68,8 @@ class KernelNet(TakesArrays, Placed):
 class Affine(Placed):
     """Weight, optional bias, and the precision they are applied in (see `ms_ddpm.training.amp`).
 
-    With ``float32_out`` the result is float32 whatever that precision is.
+    With ``float32_out`` the result is float32 whatever that precision is. ``adapters``, None or a CellList of (x, y) ->
+    y, change the result of the product (`nn.adapters`).
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Affine(Placed):
         self.float32_out = float32_out
         self.compute_dtype: ms.Type | None = None  # None: that of the input
         self.output_dtype: ms.Type | None = None
+        self.adapters: nn.CellList | None = None
 
     def take(self, product: Callable) -> None:
         """The last line of `place`: (x, weight[, bias]) -> y is the layer's product from now on."""
@@ -112,8 +114,15 @@ class Affine(Placed):
         of the object's class, not of the one that the call stands in, so that a class in between calls itself.
         """
         if self.has_bias:
-            return self.product(x, self.prepared_weight(), self.bias)
-        return self.product(x, self.prepared_weight())
+            return self.adapted(x, self.product(x, self.prepared_weight(), self.bias))
+        return self.adapted(x, self.product(x, self.prepared_weight()))
+
+    def adapted(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the adapters make of ``y``, the layer's product of ``x``: (rows, dim_in) or an image."""
+        if self.adapters is not None:
+            for adapter in self.adapters:
+                y = adapter(x, y)
+        return y
 
 
 class Conv2d(Affine):

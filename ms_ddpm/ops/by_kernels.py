@@ -18,6 +18,7 @@ from .by_operators import attend, cross_attention  # noqa: F401  sequences have 
 from .pooling import Larger
 
 _reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
+_columns, _thirds = ops.Concat(1), ops.Split(1, 3)
 
 
 def enter(x: Tensor) -> Tensor:
@@ -228,12 +229,16 @@ def full_attention(heads: int, dim: int, memory: bool, chunked: bool) -> Callabl
 
 
 def self_attention(heads: int, scale: float) -> Callable:
-    """q, k and v in one product."""
+    """q, k and v in one product. Layers with adapters (`nn.adapters`) change their third of it."""
     product, kernel, count = kernels.product(), kernels.attention(False, False), _number_of(heads)
 
     def call(tokens, source, query, key, value):
         b, length, width = tokens.shape
-        qkv = product(_reshape(tokens, (-1, width)), _rows((query.weight, key.weight, value.weight)))
+        rows = _reshape(tokens, (-1, width))
+        qkv = product(rows, _rows((query.weight, key.weight, value.weight)))
+        if query.adapters is not None or key.adapters is not None or value.adapters is not None:
+            q, k, v = _thirds(qkv)
+            qkv = _columns((query.adapted(rows, q), key.adapted(rows, k), value.adapted(rows, v)))
         return _reshape(kernel(_reshape(qkv, (b, 1, length, 3 * width)), count), tokens.shape)
 
     return call

@@ -85,6 +85,11 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: not a safetensors file, or not the tensors that were written.
     """
+    return read_with_metadata(path)[0]
+
+
+def read_with_metadata(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """As `read`, and the texts that stand in the file's header under their names."""
     try:
         data = read_bytes(path)
         arrays = parse(data)
@@ -95,7 +100,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"cannot read {path}: {reason_of(error)}") from None
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {reason_of(error)}") from None
-    expected = (header.get("__metadata__") or {}).get(KEY)
+    metadata = header.get("__metadata__") or {}
+    expected = metadata.get(KEY)
     if expected is not None and expected != digest(arrays):
         raise UserError(f"{path} is damaged: its tensors differ from the checksum written with them; convert it anew")
-    return arrays
+    return arrays, metadata
