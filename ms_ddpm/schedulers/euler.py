@@ -123,12 +123,16 @@ class EulerDiscreteScheduler(_Euler):
         Raises UserError where not exactly one of them is given, or it does not fit.
         """
         if sum(value is not None for value in (num_inference_steps, timesteps, sigmas)) != 1:
-            raise UserError("set_timesteps takes num_inference_steps, timesteps or sigmas, expected exactly one of them")
+            raise UserError(
+                "set_timesteps takes num_inference_steps, timesteps or sigmas, expected exactly one of them"
+            )
         config = self.config
         if sigmas is not None:
             levels = self._descending("sigmas", sigmas, 0.0, math.inf)
             if len(levels) < 2:
-                raise UserError(f"sigmas are {quoted(sigmas)}, expected at least two: that of a step and that of its end")
+                raise UserError(
+                    f"sigmas are {quoted(sigmas)}, expected at least two: that of a step and that of its end"
+                )
             times = self._times_of(levels[:-1])
         else:
             if timesteps is None:
@@ -153,7 +157,10 @@ class EulerDiscreteScheduler(_Euler):
             levels = np.interp(times, np.arange(len(self)), self._table)
         else:
             levels = exponential_sigmas(self._table[-1], self._table[0], count + 1)
-        for chosen, spread in ((config.use_karras_sigmas, karras_sigmas), (config.use_exponential_sigmas, exponential_sigmas)):
+        for chosen, spread in (
+            (config.use_karras_sigmas, karras_sigmas),
+            (config.use_exponential_sigmas, exponential_sigmas),
+        ):
             if chosen:
                 levels = spread(*self._ends(levels), count)
                 times = self._times_of(levels)
