@@ -175,7 +175,7 @@ def _schedule(name: str, kind, output_channels: int = 1, **options):
     limit = getattr(schedulers, f"{name.upper()}Scheduler")(8, **options)._limit
     x, output = (Tensor(np.zeros((2, channels, 8, 8), np.float32)) for channels in (1, output_channels))
     step = importlib.import_module(f"ms_ddpm.schedulers.{name}")._reverse_step(kind, limit)
-    compiled(step)(output, x, x, Tensor(np.zeros(7, np.float32)))
+    compiled(step)(output, x, x, Tensor(np.zeros((1, 7, 1, 1), np.float32)))
 
 
 NEW = {"self_condition": True, "learned_variance": True, "dropout": 0.1, "random_fourier_features": True}

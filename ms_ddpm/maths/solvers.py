@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ def transfer_row(sigma: float, sigma_next: float, weights: Sequence[float] = (1.
 
 
 class _Exponential(NamedTuple):
-    """y' = of_x y - scale (e^z - 1) m_0 - ... + of_noise z': the exponential integrator of one form of the ODE or SDE."""
+    """y' = of_x y - scale (e^z - 1) m_0 - ... + noise: the exponential integrator of one form of the ODE or SDE."""
 
     z: float
     of_x: float
@@ -168,7 +169,7 @@ def dpm_row(sigmas: Sequence[float], order: int, form: str = "x_start", heun: bo
     if order > 1:
         h = math.log(sigma / sigma_next)
         knots = (sigma, *before)
-        r = [math.log(earlier / later) / h for later, earlier in zip(knots, knots[1:], strict=False)]
+        r = [math.log(earlier / later) / h for later, earlier in pairwise(knots)]
         slopes = [(m[k] - m[k + 1]) / r[k] for k in range(order - 1)]
         slope = slopes[0]
         if order == 3:

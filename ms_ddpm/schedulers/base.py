@@ -256,6 +256,13 @@ class Scheduler:
             raise UserError(f"timestep is {quoted(timestep)}, expected one whole number from 0 to {len(self) - 1}")
         return int(value.reshape(()))
 
+    def _sample_times(self, timestep: int | Array | Sequence[int], count: int) -> list[int]:
+        """The time of each of ``count`` samples, or one for all; whole numbers in 0 ... T-1."""
+        values = _numbers(timestep)
+        if values.ndim > 1 or values.size != count or values.dtype.kind not in "iu":
+            return [self._time(timestep)]
+        return [self._time(value) for value in values.reshape(-1)]
+
     def _place(self, time: int) -> int:
         """Where in the chain ``time`` is."""
         if time not in self._times:
@@ -342,6 +349,11 @@ class Scheduler:
         if found.shape != sample.shape:
             raise UserError(f"noise has shape {found.shape}, expected the sample's {sample.shape}")
         return found
+
+
+def stacked(rows: Sequence[Sequence[float]], ndim: int) -> Tensor:
+    """The rows (n,) of each sample's step, or one for all, as (B or 1, n, 1, ...), to be split along axis 1."""
+    return Tensor(np.array(rows, np.float32).reshape(len(rows), -1, *(1,) * (ndim - 2)))
 
 
 def described_type(value: Any) -> str:

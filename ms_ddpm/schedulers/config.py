@@ -161,7 +161,8 @@ def split(found: Mapping[str, Any], known: tuple[str, ...], owner: str) -> tuple
     """(arguments of class ``owner``, everything else that is kept) of a configuration, as diffusers does.
 
     - ``_class_name`` may name another scheduler: its file is read for what ``owner`` knows of it.
-    - Keys listed in ``_use_default_values``, or `FrozenConfig.unchosen`, were not chosen by anybody: the class's own defaults count.
+    - Keys listed in ``_use_default_values``, or in `FrozenConfig.unchosen`, were not chosen by anybody: the class's own
+      defaults count.
     - Other keys that begin with ``_`` (``_diffusers_version``) are left out.
     - Arguments of diffusers' other schedulers are kept in `config`, without effect and without a word, so that the
       configuration can go back to them; keys that no scheduler knows are kept too, and one warning names them.

@@ -11,11 +11,11 @@ from mindspore import Tensor, ops
 
 from ..errors import UserError, quoted
 from ..maths.schedules import ddim_row
-from .base import NOISE_ROWS, Array, Scheduler, SchedulerOutput, check_pair, result
+from .base import NOISE_ROWS, Array, Scheduler, SchedulerOutput, check_pair, result, stacked
 
 
 def _reverse_step(rederive: bool, limit: Callable[[Tensor], Tensor]) -> Callable:
-    """(output, x_t, noise, row (7,)) -> (x at the next time, x_0), to be compiled.
+    """(output, x_t, noise, row (B or 1, 7, 1, ...)) -> (x at the next time, x_0), to be compiled.
 
     row: of x_t and of the output in x_0; of x_t and of the output (``rederive``: of x_0) in eps; of x_0, eps and noise
     in the result.
@@ -23,7 +23,7 @@ def _reverse_step(rederive: bool, limit: Callable[[Tensor], Tensor]) -> Callable
 
     def step(output, sample, noise, row):
         x, output = ops.cast(sample, ms.float32), ops.cast(output, ms.float32)
-        start_x, start_out, eps_x, eps_out, of_start, of_eps, of_noise = ops.split(row, 1, 0)
+        start_x, start_out, eps_x, eps_out, of_start, of_eps, of_noise = ops.split(row, 1, 1)
         x_start = limit(start_x * x + start_out * output)
         eps = eps_x * x + eps_out * (x_start if rederive else output)
         prev = of_start * x_start + of_eps * eps + of_noise * ops.cast(noise, ms.float32)
@@ -91,7 +91,7 @@ class DDIMScheduler(Scheduler):
     def step(
         self,
         model_output: Array,
-        timestep: int | Array,
+        timestep: int | Array | Sequence[int],
         sample: Array,
         *,
         eta: float = 0.0,
@@ -104,7 +104,7 @@ class DDIMScheduler(Scheduler):
 
         Args:
             model_output: (B, C, ...) like ``sample``.
-            timestep: one of `timesteps`, as int or Tensor.
+            timestep: one of `timesteps`, as int or Tensor; or (B,) of them, one for each sample.
             sample: (B, C, ...) x_t.
             eta: 0 deterministic ... 1 as noisy as DDPM.
             noise: standard normal numbers like ``sample``, or the numpy Generator to draw them from. Needed, and used,
@@ -123,14 +123,16 @@ class DDIMScheduler(Scheduler):
         if not (isinstance(eta, (int, float, np.number)) and 0 <= eta <= 1):
             raise UserError(f"eta is {quoted(eta)}, expected 0 (deterministic) to 1 (as noisy as DDPM)")
         output, x = check_pair(model_output, sample, learned=False)
-        time = self._time(timestep)
-        abar, abar_next = self._abars(time, self.previous_timestep(time))
-        eps = (
-            self._step_noise(noise, generator, x, f"a step with eta {eta:g}") if eta else x
-        )  # x: any finite array serves
-        kind = "sample" if use_clipped_model_output else self.config.prediction_type
-        of_eps = NOISE_ROWS[kind](math.sqrt(abar), math.sqrt(1 - abar))
-        row = (*self._start_row(time), *of_eps, *ddim_row(abar, abar_next, float(eta)))
+        eps = x  # any finite array serves where there is no noise
+        if eta:
+            eps = self._step_noise(noise, generator, x, f"a step with eta {eta:g}")
         rederive = bool(use_clipped_model_output)
+        rows = [self._row(time, float(eta), rederive) for time in self._sample_times(timestep, len(x))]
         graph = self._graphs.made(rederive, _reverse_step, rederive, self._limit)
-        return result(*graph(output, x, eps, Tensor(np.array(row, np.float32))), return_dict)
+        return result(*graph(output, x, eps, stacked(rows, x.ndim)), return_dict)
+
+    def _row(self, time: int, eta: float, rederive: bool) -> tuple[float, ...]:
+        abar, abar_next = self._abars(time, self.previous_timestep(time))
+        kind = "sample" if rederive else self.config.prediction_type
+        of_eps = NOISE_ROWS[kind](math.sqrt(abar), math.sqrt(1 - abar))
+        return *self._start_row(time), *of_eps, *ddim_row(abar, abar_next, eta)

@@ -11,7 +11,7 @@ from mindspore import Tensor, ops
 
 from ..maths.schedules import posterior_row
 from ..ops.elementary import exp
-from .base import Array, Scheduler, SchedulerOutput, check_pair, result
+from .base import Array, Scheduler, SchedulerOutput, check_pair, result, stacked
 
 SMALLEST_VARIANCE = 1e-20  # beta-tilde is 0 where the step ends at x_0, and its logarithm is taken
 
@@ -43,7 +43,7 @@ LEARNED = {"learned": _of_log_variance, "learned_range": _of_range}
 
 
 def _reverse_step(variance_type: str, limit: Callable[[Tensor], Tensor]) -> Callable:
-    """(output, x_t, noise, row (7,)) -> (x at the next time, x_0), to be compiled.
+    """(output, x_t, noise, row (B or 1, 7, 1, ...)) -> (x at the next time, x_0), to be compiled.
 
     row: of x_t and of the output in x_0; of x_0 and of x_t in the mean; of the noise; log beta-tilde and log beta.
     """
@@ -53,7 +53,7 @@ def _reverse_step(variance_type: str, limit: Callable[[Tensor], Tensor]) -> Call
         x, eps = ops.cast(sample, ms.float32), ops.cast(noise, ms.float32)
         answer = ops.cast(output, ms.float32)
         raw = answer
-        start_x, start_out, mean_start, mean_x, of_noise, smallest, largest = ops.split(row, 1, 0)
+        start_x, start_out, mean_start, mean_x, of_noise, smallest, largest = ops.split(row, 1, 1)
         if learned:
             answer, raw = ops.split(answer, x.shape[1], 1)
             raw = of_noise * raw  # 1, or 0 at time 0, where exp(raw) may be infinite and is not asked for
@@ -131,7 +131,7 @@ class DDPMScheduler(Scheduler):
     def step(
         self,
         model_output: Array,
-        timestep: int | Array,
+        timestep: int | Array | Sequence[int],
         sample: Array,
         *,
         noise: Array | np.random.Generator | None = None,
@@ -142,10 +142,10 @@ class DDPMScheduler(Scheduler):
 
         Args:
             model_output: (B, C, ...) like ``sample``, or (B, 2C, ...) where the variance is learned.
-            timestep: one of `timesteps`, as int or Tensor.
+            timestep: one of `timesteps`, as int or Tensor; or (B,) of them, one for each sample.
             sample: (B, C, ...) x_t.
             noise: standard normal numbers like ``sample``, or the numpy Generator to draw them from. Needed, and used,
-                unless ``timestep`` is 0.
+                unless every ``timestep`` is 0.
             generator: a numpy Generator, in the place of ``noise``.
             return_dict: a `SchedulerOutput`; False: a plain tuple.
 
@@ -157,14 +157,16 @@ class DDPMScheduler(Scheduler):
         """
         variance_type = self.config.variance_type
         output, x = check_pair(model_output, sample, learned=variance_type in LEARNED)
-        time = self._time(timestep)
-        of_start, of_x, small, large = self._row(time)
-        small = max(small, SMALLEST_VARIANCE)
-        of_noise = 1.0 if variance_type in LEARNED else math.sqrt(FIXED[variance_type](small, large))
-        if time > 0:
-            eps = self._step_noise(noise, generator, x, f"the step from timestep {time}")
-        else:
-            eps, of_noise = x, 0.0  # any finite array serves; this one is there
-        row = (*self._start_row(time), of_start, of_x, of_noise, math.log(small), math.log(large))
+        times = self._sample_times(timestep, len(x))
+        eps = x  # any finite array serves where there is no noise
+        if max(times) > 0:
+            eps = self._step_noise(noise, generator, x, f"the step from timestep {max(times)}")
         graph = self._graphs.made("step", _reverse_step, variance_type, self._limit)
-        return result(*graph(output, x, eps, Tensor(np.array(row, np.float32))), return_dict)
+        return result(*graph(output, x, eps, stacked([self._step_row(time) for time in times], x.ndim)), return_dict)
+
+    def _step_row(self, time: int) -> tuple[float, ...]:
+        of_start, of_x, small, large = self._row(time)
+        small, variance_type = max(small, SMALLEST_VARIANCE), self.config.variance_type
+        of_noise = 1.0 if variance_type in LEARNED else math.sqrt(FIXED[variance_type](small, large))
+        of_noise = of_noise if time > 0 else 0.0
+        return *self._start_row(time), of_start, of_x, of_noise, math.log(small), math.log(large)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from mindspore import Tensor, ops
@@ -42,7 +43,8 @@ class DPMSolverMultistepScheduler(MultistepScheduler):
         UserError: for a value that does not exist or does not fit.
     """
 
-    checks = {
+    cut_schedules = ("squaredcos_cap_v2",)
+    checks: ClassVar = {
         "solver_type": renamed(("midpoint", "heun"), ("logrho", "bh1", "bh2")),
         "algorithm_type": renamed(ALGORITHMS, ("deis",)),
         "variance_type": or_none(VARIANCE_TYPES),

@@ -24,6 +24,7 @@ class MultistepScheduler(SolverScheduler):
     """Base of `DPMSolverMultistepScheduler` and `UniPCMultistepScheduler`."""
 
     ends_at_time_0 = True  # "sigma_min" is that of time 0; otherwise that of the last step, where sigmas are spread
+    cut_schedules: tuple[str, ...] = ()  # whose times are cut to whole ones, not rounded, whatever the spread
 
     def __init__(self, arguments: Mapping[str, Any]):
         asked = [name for name in SPREADS if arguments.get(name)]
@@ -79,10 +80,10 @@ class MultistepScheduler(SolverScheduler):
         self._set_chain(times, np.append(levels, last))
 
     def _spread_times(self, levels: np.ndarray) -> np.ndarray:
-        """Whole times: the nearest, or those before, as diffusers has it; the ends stay what they are but for rounding."""
+        """Whole times: the nearest, or those before, as diffusers has it (1e-6: the first is T-1 but for rounding)."""
         times = self._times_of(levels)
-        cut = self._spread == "use_exponential_sigmas" or self.config.beta_schedule == "squaredcos_cap_v2"
-        return np.trunc(times + 1e-6) if cut and self.cuts_cosine_times else np.round(times)
+        cut = self._spread == "use_exponential_sigmas" or self.config.beta_schedule in self.cut_schedules
+        return np.trunc(times + 1e-6) if cut else np.round(times)
 
     def _levels_back(self, place: int, order: int) -> list[float]:
         """The sigmas behind the step at ``place``, at it, and of the ``order`` - 1 answers before."""

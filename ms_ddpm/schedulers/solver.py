@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..errors import UserError, quoted
-from ..maths.solvers import signal_of, sigmas_of, times_of_sigmas
+from ..maths.solvers import sigmas_of, signal_of, times_of_sigmas
 from .base import Array, Scheduler, _numbers, _tensor
 
 SMALLEST_ABAR = 2.0**-24  # of a schedule that ends in pure noise: sigma stays finite, 4096
@@ -34,7 +34,7 @@ OUTPUT = (0.0, 1.0, 0.0)  # or as it came
 
 
 def solver_step(limit: Callable[[Tensor], Tensor]) -> Callable:
-    """(output, x, noise, memory, row) -> (x at the next time, x_0, kept, base), to be compiled; row: `Weights`, flat."""
+    """(output, x, noise, memory, row) -> (x at the next time, x_0, kept, base), to be compiled; row: flat `Weights`."""
 
     def step(output, sample, noise, memory, row):
         x, output, noise = ops.cast(sample, ms.float32), ops.cast(output, ms.float32), ops.cast(noise, ms.float32)
@@ -136,8 +136,8 @@ class SolverScheduler(Scheduler):
             raise UserError(f"all {len(self._times)} steps of the chain are done; call set_timesteps to begin another")
         if np.float32(time) != np.float32(self._times[position]):
             raise UserError(
-                f"timestep is {time}, expected {self._times[position]}, the next of `timesteps`: each step goes on from "
-                "the one before; call set_timesteps to begin anew"
+                f"timestep is {time}, expected {self._times[position]}, the next of `timesteps`: each step goes on "
+                "from the one before; call set_timesteps to begin anew"
             )
         return position
 
@@ -154,11 +154,9 @@ class SolverScheduler(Scheduler):
             times = _numbers(timesteps)
             if times.dtype.kind not in "iuf" or times.ndim > 1 or times.size not in (1, sample.shape[0]):
                 raise UserError(f"timesteps are {quoted(timesteps)}, expected one of `timesteps` for each sample")
-            begun = self.step_index if self.step_index is not None else self.begin_index
+            places = [self.begin_index if self.step_index is None else self.step_index]
             if self.begin_index is None:
                 places = [self._place(time) for time in times.reshape(-1).tolist()]
-            else:
-                places = [begun]
             found = np.array([self._sigmas[place] for place in places])
         return found.reshape(-1, *(1,) * (sample.ndim - 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from mindspore import Tensor
@@ -34,7 +35,7 @@ class UniPCMultistepScheduler(MultistepScheduler):
         UserError: for a value that does not exist or does not fit.
     """
 
-    checks = {"solver_type": renamed(("bh1", "bh2"), ("midpoint", "heun", "logrho"))}
+    checks: ClassVar = {"solver_type": renamed(("bh1", "bh2"), ("midpoint", "heun", "logrho"))}
     ends_at_time_0 = False
 
     def __init__(
@@ -71,14 +72,13 @@ class UniPCMultistepScheduler(MultistepScheduler):
     ):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         arguments["solver_type"] = "bh2" if solver_type in ("midpoint", "heun", "logrho") else solver_type
-        arguments["disable_corrector"] = (
-            list(disable_corrector) if isinstance(disable_corrector, tuple) else disable_corrector
-        )
+        if isinstance(disable_corrector, tuple):
+            arguments["disable_corrector"] = list(disable_corrector)
         super().__init__(arguments)
         if final_sigmas_type == "zero" and not (predict_x0 and (lower_order_final or solver_order == 1)):
             why = "lower_order_final is false" if predict_x0 else "predict_x0 is false"
             raise UserError(
-                f"{why} with final_sigmas_type 'zero', where only order 1 in x_0 ends; expected 'sigma_min'"
+                f"{why} with final_sigmas_type 'zero', which only order 1 in x_0 reaches; expected 'sigma_min'"
             )
 
     def set_timesteps(

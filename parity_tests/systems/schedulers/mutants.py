@@ -45,7 +45,8 @@ ROWS = (  # name, framework, place, bug, source
      edit(DDIM + "DDIMScheduler.previous_timestep", ("return time - len(self)", "return time - 1 - len(self)")),
      "diffusers: t - T // steps"),
     ("noise in the last step of a scheduler (MindSpore)", "mindspore", "step/scheduler_ddpm-*-pynative*",
-     edit(DDPM + "DDPMScheduler.step", ("if time > 0:", "if time >= 0:")), "Ho et al., Algorithm 2, line 3"),
+     edit(DDPM + "DDPMScheduler._step_row", ("if time > 0 else", "if time >= 0 else")),
+     "Ho et al., Algorithm 2, line 3"),
 )
 # fmt: on
 MUTANTS = tuple(
