@@ -44,6 +44,9 @@ _HOME = {
     "EulerDiscreteScheduler": "schedulers",
     "PNDMScheduler": "schedulers",
     "UniPCMultistepScheduler": "schedulers",
+    "DDIMPipeline": "pipelines",
+    "DDPMPipeline": "pipelines",
+    "StableDiffusionPipeline": "pipelines",
     "UserError": "errors",
     "export": "models.mindir",
 }

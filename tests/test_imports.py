@@ -19,7 +19,7 @@ FLOORS = (
     {"nn"},
     {"models"},
     {"samplers", "schedulers", "data", "pictures", "metrics"},
-    {"training"},
+    {"training", "pipelines"},
     {"systems"},
     {"cli", "doctor", "verify"},
 )

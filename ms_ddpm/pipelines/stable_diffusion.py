@@ -22,6 +22,7 @@ from ..models.clip_text import CLIPTextModel
 from ..models.unet_2d_condition import UNet2DConditionModel
 from ..schedulers import Scheduler
 from .base import Noise, Pipeline, as_asked, centred, check_output, chosen, images_of, shown
+from .loras import TakesLoras
 from .unconditional import KINDS
 
 TOKENIZERS = {"CLIPTokenizer": CLIPTokenizer, "CLIPTokenizerFast": CLIPTokenizer}
@@ -76,7 +77,7 @@ def _texts(given: Any, name: str) -> list[str]:
     return texts
 
 
-class StableDiffusionPipeline(Pipeline):
+class StableDiffusionPipeline(TakesLoras, Pipeline):
     """diffusers' StableDiffusionPipeline, and by ``image`` and ``mask_image`` what its two sisters do.
 
     pipe = StableDiffusionPipeline.from_pretrained("directory")
@@ -107,6 +108,7 @@ class StableDiffusionPipeline(Pipeline):
         if width != expected:
             raise UserError(f"the text_encoder gives vectors of {width}, and the unet expects {expected}; {SD}")
         super().__init__(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.adapters = {}
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     # --- the prompt ---------------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class StableDiffusionPipeline(Pipeline):
     def encode_prompt(self, prompt: str | Sequence[str], name: str = "prompt") -> Tensor:
         """(B, length, width): what the network attends to. Raises UserError where it is no text."""
         ids = self.tokenizer.encode(_texts(prompt, name))
-        encode = self.graphs.made("text", lambda: lambda tokens: self.text_encoder(tokens)[0])
+        encode = self.graphs.made(("text", self.lora_structure()), lambda: lambda tokens: self.text_encoder(tokens)[0])
         return encode(Tensor(np.asarray(ids, np.int32)))
 
     def _context(
@@ -324,10 +326,11 @@ class StableDiffusionPipeline(Pipeline):
     ) -> Tensor:  # fmt: skip
         """The latents behind the last step."""
         guided = scale > 1
+        loras = self.lora_structure()
         if guided:
-            network = self.graphs.made(("guided", share > 0), _guided, self.unet, share > 0)
+            network = self.graphs.made(("guided", share > 0, loras), _guided, self.unet, share > 0)
         else:
-            network = self.graphs.made("plain", lambda: lambda x, t, context: self.unet(x, t, context))
+            network = self.graphs.made(("plain", loras), lambda: lambda x, t, context: self.unet(x, t, context))
         takes = inspect.signature(self.scheduler.step).parameters
         options = {name: value for name, value in (("eta", eta), ("noise", noise.draw)) if name in takes}
         kind = type_of_network(self.unet)

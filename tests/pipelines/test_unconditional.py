@@ -1,0 +1,73 @@
+"""DDPMPipeline and DDIMPipeline against diffusers' own, on a small sister of google/ddpm-cifar10-32."""
+
+import numpy as np
+import pytest
+
+from ms_ddpm.errors import UserError
+
+from .directories import drawn_from, with_biases
+
+pytest.importorskip("diffusers")
+
+RNG = np.random.default_rng(2)
+TAPE = [RNG.standard_normal((3, 3, 8, 8), dtype=np.float32) for _ in range(12)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, norm_eps=1e-6,
+        downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    place = tmp_path_factory.mktemp("unconditional")
+    diffusers.DDPMPipeline(with_biases(unet, 5), diffusers.DDPMScheduler(clip_sample=False)).save_pretrained(place)
+    return place
+
+
+@pytest.mark.parametrize(("name", "options"), [("DDPM", {}), ("DDIM", {}), ("DDIM", {"eta": 0.6})])
+def test_pictures_are_diffusers_s(mindspore, folder, name, options):
+    import diffusers
+
+    import ms_ddpm
+
+    theirs = getattr(diffusers, f"{name}Pipeline").from_pretrained(folder)
+    theirs.set_progress_bar_config(disable=True)
+    ours = getattr(ms_ddpm, f"{name}Pipeline").from_pretrained(folder)
+    ours.set_progress_bar_config(disable=True)
+    asked = {"batch_size": 3, "num_inference_steps": 10, "output_type": "np", **options}
+    with drawn_from(TAPE):
+        expected = theirs(**asked).images
+    found = ours(**asked, noise=TAPE).images
+    assert found.shape == expected.shape == (3, 8, 8, 3)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_seed_gives_its_pictures_whatever_their_number(mindspore, folder):
+    from ms_ddpm import DDPMPipeline
+
+    ours = DDPMPipeline.from_pretrained(folder)
+    ours.set_progress_bar_config(disable=True)
+    three, two = (ours(n, num_inference_steps=2, output_type="np", seed=1).images for n in (3, 2))
+    np.testing.assert_allclose(three[:2], two, atol=1e-5)
+    assert np.abs(three[0] - three[1]).max() > 0.01
+    (picture,) = ours(num_inference_steps=2, seed=1, return_dict=False)[0]
+    assert np.abs(np.asarray(picture) / 255 - two[0]).max() < 0.003
+
+
+def test_what_does_not_fit_is_one_line(mindspore, folder):
+    from ms_ddpm import DDIMPipeline
+
+    ours = DDIMPipeline.from_pretrained(folder)
+    for given, words in (
+        ({"batch_size": 0}, "batch_size is 0, expected a whole number of at least 1"),
+        ({"output_type": "latent"}, "output_type is 'latent', expected one of: pil, np"),
+        ({"noise": [TAPE[0][:1]]}, r"the noise for x_T has shape \(1, 3, 8, 8\), expected \(2, 3, 8, 8\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ours(**{"batch_size": 2, "num_inference_steps": 2, **given})
