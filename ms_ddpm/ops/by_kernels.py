@@ -6,6 +6,7 @@ there too.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,10 +15,11 @@ from mindspore import Tensor, ops
 
 from ..errors import UserError
 from . import conv_kernels, kernels
-from .by_operators import attend, cross_attention  # noqa: F401  sequences have one layout, and no kernel
+from .by_operators import attend as _attend
+from .by_operators import cross_attention  # noqa: F401  sequences have one layout, and no kernel
 from .pooling import Larger
 
-_reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
+_reshape, _transpose, _rows, _side_by_side = ops.Reshape(), ops.Transpose(), ops.Concat(0), ops.Concat(2)
 _columns, _thirds = ops.Concat(1), ops.Split(1, 3)
 
 
@@ -153,24 +155,30 @@ def rms_norm_silu() -> Callable:
     return call
 
 
-def _check_eps(kind: str, eps: float) -> None:
-    if eps != 1e-5:
-        raise UserError(f"{kind} of eps={eps} has no kernel; expected 1e-5")
+_OF_EPS = {1e-5: "group", 1e-6: "group6"}  # what a group norm's kernel is called
 
 
+def _group_norm(eps: float) -> str:
+    if eps not in _OF_EPS:
+        raise UserError(f"GroupNorm of eps={eps} has no kernel; expected one of: {', '.join(map(str, _OF_EPS))}")
+    return _OF_EPS[eps]
+
+
+@functools.cache
 def group_norm(groups: int, eps: float) -> Callable:
-    """There is no kernel without what follows the norm."""
+    kernel = kernels.norm(_group_norm(eps), 3, False)
 
     def call(x, weight, bias):
-        raise ValueError("with the C++ kernels GroupNorm is called through silu or silu_of_sum")
+        return kernel(x, _reshape(weight, (groups, -1)), bias)
 
     return call
 
 
+@functools.cache
 def group_norm_silu(groups: int, eps: float) -> Callable:
-    _check_eps("GroupNorm", eps)
-    plain, add = kernels.norm("group_silu", 3, False), kernels.norm("group_silu", 3, True)
-    of_time = kernels.norm("group_silu_time", 4, False)
+    name = f"{_group_norm(eps)}_silu"
+    plain, add = kernels.norm(name, 3, False), kernels.norm(name, 3, True)
+    of_time = kernels.norm(f"{name}_time", 4, False)
 
     def call(x, weight, bias, scale_shift=None, residual=None):
         gain = _reshape(weight, (groups, -1))
@@ -181,9 +189,10 @@ def group_norm_silu(groups: int, eps: float) -> Callable:
     return call
 
 
+@functools.cache
 def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
-    _check_eps("GroupNorm", eps)
-    plain, add = kernels.norm("group_silu_sum", 4, False), kernels.norm("group_silu_sum", 4, True)
+    name = f"{_group_norm(eps)}_silu_sum"
+    plain, add = kernels.norm(name, 4, False), kernels.norm(name, 4, True)
 
     def call(x, weight, bias, shift, residual=None):
         gain = _reshape(weight, (groups, -1))
@@ -192,8 +201,10 @@ def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
     return call
 
 
+@functools.cache
 def layer_norm(eps: float) -> Callable:
-    _check_eps("LayerNorm", eps)
+    if eps != 1e-5:
+        raise UserError(f"LayerNorm of eps={eps} has no kernel; expected 1e-5")
     kernel = kernels.norm("layer_bias", 3, False)
 
     def call(x, weight, bias):
@@ -240,5 +251,21 @@ def self_attention(heads: int, scale: float) -> Callable:
             q, k, v = _thirds(qkv)
             qkv = _columns((query.adapted(rows, q), key.adapted(rows, k), value.adapted(rows, v)))
         return _reshape(kernel(_reshape(qkv, (b, 1, length, 3 * width)), count), tokens.shape)
+
+    return call
+
+
+@functools.cache
+def attend(heads: int, scale: float) -> Callable:
+    """Where queries and keys are equally many, by the kernel of an image's attention to itself."""
+    kernel, count = kernels.attention(False, False), _number_of(heads)
+    by_operators = _attend(heads, scale)
+
+    def call(q, k, v):
+        if q.shape != k.shape:
+            return by_operators(q, k, v)
+        b, length, width = q.shape
+        qkv = _reshape(_side_by_side((q, k, v)), (b, 1, length, 3 * width))
+        return _reshape(kernel(qkv, count), q.shape)
 
     return call

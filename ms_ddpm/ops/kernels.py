@@ -29,7 +29,7 @@ from ..errors import UserError
 log = logging.getLogger("ms_ddpm")
 
 VARIABLE = "MS_DDPM_KERNELS"  # "0": do without; "avx2" or "base": use no later instruction set
-VERSION = 2  # ms_ddpm_kernels_version of csrc/kernels.cpp
+VERSION = 3  # ms_ddpm_kernels_version of csrc/kernels.cpp
 MINDSPORE_VERSIONS = ("2.9", "2.10", "2.11")
 _ONEDNN_THREADPOOL = 8  # dnnl_version()->cpu_runtime of a oneDNN that takes our threads
 _ISA_LIMITS = {"": 2, "1": 2, "avx512": 2, "avx2": 1, "base": 0}

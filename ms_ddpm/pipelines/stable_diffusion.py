@@ -17,7 +17,7 @@ from mindspore import Tensor, ops
 
 from ..data.tokenizer import CLIPTokenizer
 from ..errors import UserError, quoted
-from ..models.autoencoder_kl import AutoencoderKL
+from ..models.autoencoder_kl import AutoencoderKL, LatentDistribution
 from ..models.clip_text import CLIPTextModel
 from ..models.unet_2d_condition import UNet2DConditionModel
 from ..schedulers import Scheduler
@@ -170,7 +170,8 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
 
     def encode_image(self, images: np.ndarray, noise: Noise) -> Tensor:
         """(B, H, W, 3) in [0, 1] -> latents (B, C, h, w), drawn from their distribution, scaled."""
-        found = self.vae.encode(centred(images))
+        moments = self.graphs.made("encode", lambda: lambda x: self.vae.moments(x))
+        found = LatentDistribution(moments(centred(images)))
         drawn = found.sample(noise.draw(tuple(found.mean.shape), "the image's latents"))
         return drawn * self.vae.config.scaling_factor
 

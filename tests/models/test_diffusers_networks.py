@@ -24,6 +24,11 @@ SD2 = {
     "transformer_layers_per_block": (1, 2),
     "use_linear_projection": True,
 }
+PLAIN = {  # what a compiled graph has time for: one transformer
+    **SD1,
+    "down_block_types": ("DownBlock2D",) * 2,
+    "up_block_types": ("UpBlock2D",) * 2,
+}
 DDPM = {
     **TWO,
     "down_block_types": ("AttnDownBlock2D", "DownBlock2D"),
@@ -49,6 +54,7 @@ VAE = {
 NETWORKS = {
     "sd1": ("unet_2d_condition", "UNet2DConditionModel", SD1),
     "sd2": ("unet_2d_condition", "UNet2DConditionModel", SD2),
+    "sd-plain": ("unet_2d_condition", "UNet2DConditionModel", PLAIN),
     "ddpm": ("unet_2d", "UNet2DModel", DDPM),
     "cifar10": ("unet_2d", "UNet2DModel", CIFAR10),
     "vae": ("autoencoder_kl", "AutoencoderKL", VAE),
@@ -66,9 +72,9 @@ def theirs(name):
     network, rng = getattr(diffusers, NETWORKS[name][1])(**NETWORKS[name][2]), np.random.default_rng(1)
     for weight in network.parameters():
         noise = rng.standard_normal(weight.shape, dtype=np.float32)
-        weight.data = (torch.ones if "norm" in name and weight.ndim == 1 else torch.zeros)(weight.shape) + torch.from_numpy(
-            0.4 * noise / max(1, weight[0].numel()) ** 0.5 if weight.ndim > 1 else 0.3 * noise
-        )
+        weight.data = (torch.ones if "norm" in name and weight.ndim == 1 else torch.zeros)(
+            weight.shape
+        ) + torch.from_numpy(0.4 * noise / max(1, weight[0].numel()) ** 0.5 if weight.ndim > 1 else 0.3 * noise)
     return network.double()
 
 
@@ -139,9 +145,9 @@ def mode(mindspore, request):
 
 
 CASES = [
-    *(("PYNATIVE", name, False) for name in NETWORKS),
-    *(("PYNATIVE", name, True) for name in NETWORKS),
-    ("GRAPH", "sd1", False),
+    *(("PYNATIVE", name, False) for name in NETWORKS if name != "sd-plain"),
+    *(("PYNATIVE", name, True) for name in NETWORKS if name != "sd-plain"),
+    ("GRAPH", "sd-plain", True),
     ("GRAPH", "cifar10", True),
     ("GRAPH", "vae", True),
 ]
@@ -171,3 +177,176 @@ def test_outputs_and_the_gradients_of_all_weights(mindspore, rng, mode, name, us
         expected,
         expected_gradients,
     )
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def old_names(name):
+    """As files from before 2023 call what stands in an image's attention."""
+    if ".attentions." not in name:
+        return name
+    for today, before in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+        name = name.replace(f".{today}.", f".{before}.")
+    return name
+
+
+@pytest.mark.parametrize("name", ["vae", "cifar10", "sd2"])
+def test_directories_of_diffusers_both_ways(mindspore, name, tmp_path):
+    """What diffusers wrote is read bit for bit, and what is written then diffusers reads so, in either generation."""
+    from safetensors.numpy import load_file, save_file
+
+    network = theirs(name).float()
+    network.save_pretrained(tmp_path / "theirs")
+    ours = class_of(name).from_pretrained(tmp_path / "theirs", use_kernels=False)
+    ours.save_pretrained(tmp_path / "ours")
+    again, info = type(network).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(info.values())
+    for key, value in again.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), network.state_dict()[key].numpy(), err_msg=key)
+    kept, written = (
+        json.loads(json.dumps({key: value for key, value in one.config.items() if not key.startswith("_")}))
+        for one in (network, again)
+    )
+    assert written == kept
+    if name == "sd2":
+        return
+    file = tmp_path / "theirs" / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    renamed = {old_names(key): value for key, value in state.items()}
+    assert renamed.keys() != state.keys()
+    save_file(renamed, file)
+    before = class_of(name).from_pretrained(tmp_path / "theirs", use_kernels=False)
+    for key, value in before.parameters_and_names():
+        np.testing.assert_array_equal(value.asnumpy(), state[key], err_msg=key)
+
+
+FULL = {  # parameters and tensors of the published ones
+    "sd1": (859_520_964, 686, "UNet2DConditionModel", {"cross_attention_dim": 768}),
+    "sd2": (
+        865_910_724,
+        686,
+        "UNet2DConditionModel",
+        {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True},
+    ),
+    "vae": (
+        83_653_863,
+        248,
+        "AutoencoderKL",
+        {
+            "block_out_channels": (128, 256, 512, 512),
+            "layers_per_block": 2,
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+        },
+    ),
+    "cifar10": (
+        35_746_307,
+        328,
+        "UNet2DModel",
+        {
+            "block_out_channels": (128, 256, 256, 256),
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+            "attention_head_dim": None,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_published_sizes_have_their_count_of_parameters(mindspore, name, monkeypatch):
+    """Of shapes alone: what would be a weight is a single number, and its shape is written down."""
+    from ms_ddpm.nn import layers, norms
+
+    shapes = []
+
+    def noted(shape):
+        shapes.append(shape)
+        return mindspore.Tensor(np.zeros(1, np.float32))
+
+    monkeypatch.setattr(layers, "uniform_fan_in", lambda rng, shape, fan_in: noted(shape))
+    monkeypatch.setattr(norms, "_ones", lambda *shape: noted(shape))
+    monkeypatch.setattr(norms, "_zeros", lambda *shape: noted(shape))
+    count, tensors, network, config = FULL[name]
+    module = next(module for module, cls, _ in NETWORKS.values() if cls == network)
+    getattr(importlib.import_module(f"ms_ddpm.models.{module}"), network)(**config, use_kernels=False)
+    assert (sum(int(np.prod(shape)) for shape in shapes), len(shapes)) == (count, tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("sd1", "addition_embed_type", "text_time"),  # SDXL
+        ("sd1", "conditioning_channels", 3),  # ControlNet
+        ("sd1", "class_embed_type", "projection"),
+        ("sd1", "num_class_embeds", 10),
+        ("sd1", "dual_cross_attention", True),
+        ("sd1", "only_cross_attention", True),
+        ("sd1", "down_block_types", ["SimpleCrossAttnDownBlock2D", "DownBlock2D"]),
+        ("sd1", "up_block_types", ["UpBlock2D"]),
+        ("sd1", "attention_head_dim", [2, 4, 4]),
+        ("sd1", "attention_head_dim", 3),
+        ("sd1", "downsample_padding", 2),
+        ("sd1", "norm_num_groups", 3),
+        ("ddpm", "time_embedding_type", "fourier"),
+        ("ddpm", "attention_head_dim", 3),
+        ("ddpm", "resnet_time_scale_shift", "scale_shift"),
+        ("vae", "latents_mean", [0.0]),
+        ("vae", "use_quant_conv", False),
+        ("vae", "block_out_channels", []),
+    ],
+)
+def test_a_configuration_of_something_else_is_named(mindspore, name, key, value):
+    config = json.loads(json.dumps({**NETWORKS[name][2], key: value}))
+    with pytest.raises(UserError) as caught:
+        class_of(name).from_config(config, rng=0, use_kernels=False)
+    message = str(caught.value)
+    said = {"norm_num_groups": "groups", "attention_head_dim": "head", "block_out_channels": "block_out_channels"}
+    assert said.get(key, key) in message, message
+    assert len(message.splitlines()) == 1
+
+
+# --- the autoencoder's distribution -----------------------------------------------------------------------------------
+
+
+def test_latents_are_drawn_from_a_normal_distribution_with_bounded_variance(mindspore, rng):
+    from ms_ddpm.models.autoencoder_kl import LatentDistribution
+
+    moments = rng.standard_normal((2, 8, 3, 5), dtype=np.float32)
+    moments[0, 4:6], moments[1, 5:] = -77, 31
+    found = LatentDistribution(mindspore.Tensor(moments))
+    logvar = found.logvar.asnumpy()
+    np.testing.assert_array_equal(found.mode().asnumpy(), moments[:, :4])
+    np.testing.assert_array_equal(logvar, np.clip(moments[:, 4:], -30, 20))
+    noise = np.random.default_rng(5).standard_normal((2, 4, 3, 5), dtype=np.float32)
+    expected = moments[:, :4] + np.exp(logvar.astype(np.float64) / 2) * noise
+    for source in (np.random.default_rng(5), noise, mindspore.Tensor(noise)):
+        np.testing.assert_allclose(found.sample(source).asnumpy(), expected, rtol=2e-5)
+    with pytest.raises(UserError, match=r"noise has shape \(2, 4, 3, 4\), expected the latents' \(2, 4, 3, 5\)"):
+        found.sample(noise[..., 1:])
+
+
+@pytest.mark.parametrize("mode", ["PYNATIVE"], indirect=True)
+def test_an_autoencoder_takes_arrays_and_gives_latents_as_they_are(mindspore, rng, mode):
+    ours = class_of("vae")(**VAE, rng=0, use_kernels=False)
+    images = rng.standard_normal((3, 3, 10, 6), dtype=np.float32)
+    latents = ours.encode(images)
+    assert latents.mean.shape == (3, 4, 5, 3)
+    there_and_back = ours.decode(latents.mode().asnumpy()).asnumpy()
+    np.testing.assert_array_equal(ours(images).asnumpy(), there_and_back)
+    assert ours.config.scaling_factor == 0.3
+
+
+@pytest.mark.parametrize("mode", ["PYNATIVE"], indirect=True)
+def test_a_time_is_one_number_or_one_for_each_image(mindspore, rng, mode):
+    ours = class_of("ddpm")(**DDPM, rng=0, use_kernels=False)
+    x = rng.standard_normal((3, 3, 8, 6), dtype=np.float32)
+    one = ours(x, 7).asnumpy()
+    for time in (np.int64(7), np.array([7]), np.full(3, 7.0), mindspore.Tensor([7, 7, 7])):
+        np.testing.assert_array_equal(ours(x, time).asnumpy(), one)
+    several = ours(x, [7, 7.5, 999]).asnumpy()
+    np.testing.assert_allclose(several[0], one[0], rtol=1e-5, atol=1e-6)
+    assert abs(several[1] - one[1]).max() > 1e-4
+    with pytest.raises(UserError, match=r"timestep has shape .2,., expected one number, or 3"):
+        ours(x, [1, 2])

@@ -9,7 +9,7 @@ import torch
 
 from ms_ddpm.errors import UserError
 
-from .directories import HEIGHT, SD1, WIDTH, drawn_from, networks, sister, stable_diffusion
+from .directories import HEIGHT, SD1, WIDTH, drawn_from, sister, stable_diffusion
 
 pytest.importorskip("diffusers")
 pytest.importorskip("tokenizers")
@@ -72,6 +72,7 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.graph
 def test_pictures_of_prompts_are_diffusers_s(scheduled):
     theirs, ours = scheduled
     size = {"height": HEIGHT, "width": WIDTH}
@@ -80,6 +81,7 @@ def test_pictures_of_prompts_are_diffusers_s(scheduled):
     close(ours(**texts(latents=LATENTS, noise=TAPE, **size)).images, expected)
 
 
+@pytest.mark.graph
 def test_images_are_changed_as_diffusers_s(scheduled):
     theirs, ours = scheduled
     with drawn_from(TAPE):
@@ -89,6 +91,7 @@ def test_images_are_changed_as_diffusers_s(scheduled):
     close(ours(**texts(image=IMAGES, strength=0.6, noise=TAPE)).images, expected)
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize("strength", [0.7, 1.0])
 def test_masks_are_filled_in_as_diffusers_s(scheduled, strength):
     theirs, ours = scheduled
@@ -202,7 +205,7 @@ WRONG = {
     "a mask alone": ({"mask_image": MASKS}, "without image"),
     "strength alone": ({"strength": 0.5}, "without image"),
     "strength": ({"image": IMAGES[:1], "strength": 1.5}, "strength is 1.5, expected a number above 0"),
-    "hardly any strength": ({"image": IMAGES[:1], "strength": 0.1}, "less than one step"),
+    "hardly any strength": ({"image": IMAGES[:1], "strength": 0.01, "num_inference_steps": 3}, "less than one step"),
     "range": ({"image": 255 * IMAGES[:1]}, "expected 0 to 1"),
     "image's sides": ({"image": IMAGES[:1, :31]}, "the height of image is 31, expected a multiple of 2"),
     "image's shape": ({"image": IMAGES[0, 0]}, "expected images of one size"),
@@ -242,7 +245,7 @@ def test_a_directory_that_is_not_one_is_one_line(pair, tmp_path):
     shutil.rmtree(folder / "unet")
     refused(folder, "there is no directory .*unet")
     (folder / "model_index.json").unlink()
-    refused(folder, "cannot read the configuration .*model_index.json")
+    refused(folder, "cannot read .*model_index.json: No such file")
 
 
 # --- LoRA -------------------------------------------------------------------------------------------------------------
@@ -309,4 +312,3 @@ def test_a_network_of_another_width_is_one_line(pair):
                            num_attention_heads=2, rng=0)  # fmt: skip
     with pytest.raises(UserError, match="gives vectors of 6, and the unet expects 12"):
         StableDiffusionPipeline(ours.vae, narrow, ours.tokenizer, ours.unet, ours.scheduler)
-    assert networks

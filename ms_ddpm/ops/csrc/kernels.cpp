@@ -204,9 +204,10 @@ enum class By { kNothing, kTime, kSum };  // what else enters a norm: scale and 
 
 // Inputs: x, gain, [bias], [scale and shift, or what is added], then the residual (forward) or dy (backward). The gain of
 // a group norm is (groups, channels of a group).
-Norm norm_of(const Call& call, Statistics statistics, bool silu, bool bias, By by, int* next) {
+Norm norm_of(const Call& call, Statistics statistics, double eps, bool silu, bool bias, By by, int* next) {
   Norm norm = {};
   norm.statistics = statistics;
+  norm.eps = eps;
   norm.silu = silu;
   norm.batch = call.side(0, 0);
   norm.pixels = call.side(0, 1) * call.side(0, 2);
@@ -221,16 +222,16 @@ Norm norm_of(const Call& call, Statistics statistics, bool silu, bool bias, By b
   return norm;
 }
 
-void norm_forward(const Call& call, Statistics statistics, bool silu, bool bias, By by, bool residual) {
+void norm_forward(const Call& call, Statistics statistics, double eps, bool silu, bool bias, By by, bool residual) {
   int next;
-  Norm norm = norm_of(call, statistics, silu, bias, by, &next);
+  Norm norm = norm_of(call, statistics, eps, silu, bias, by, &next);
   if (residual) norm.residual = call.in(next++);
   simd->norm_forward(norm, call.out(next));
 }
 
-void norm_backward(const Call& call, Statistics statistics, bool silu, bool bias, By by) {
+void norm_backward(const Call& call, Statistics statistics, double eps, bool silu, bool bias, By by) {
   int next;
-  const Norm norm = norm_of(call, statistics, silu, bias, by, &next);
+  const Norm norm = norm_of(call, statistics, eps, silu, bias, by, &next);
   NormGradients gradients = {};
   gradients.dy = call.in(next++);
   gradients.dx = call.out(next++);
@@ -241,19 +242,25 @@ void norm_backward(const Call& call, Statistics statistics, bool silu, bool bias
   simd->norm_backward(norm, gradients);
 }
 
-#define NORM(name, statistics, silu, bias, by)                                                                \
-  OPERATOR(name) { norm_forward(call, Statistics::statistics, silu, bias, By::by, false); }              \
-  OPERATOR(name##_add) { norm_forward(call, Statistics::statistics, silu, bias, By::by, true); }         \
-  OPERATOR(name##_backward) { norm_backward(call, Statistics::statistics, silu, bias, By::by); }
+#define NORM(name, statistics, eps, silu, bias, by)                                                           \
+  OPERATOR(name) { norm_forward(call, Statistics::statistics, eps, silu, bias, By::by, false); }         \
+  OPERATOR(name##_add) { norm_forward(call, Statistics::statistics, eps, silu, bias, By::by, true); }    \
+  OPERATOR(name##_backward) { norm_backward(call, Statistics::statistics, eps, silu, bias, By::by); }
 
-NORM(rms, kRms, false, false, kNothing)
-NORM(rms_silu, kRms, true, false, kNothing)
-NORM(rms_silu_time, kRms, true, false, kTime)
-NORM(layer, kLayer, false, false, kNothing)
-NORM(layer_bias, kLayer, false, true, kNothing)
-NORM(group_silu, kGroup, true, true, kNothing)
-NORM(group_silu_time, kGroup, true, true, kTime)
-NORM(group_silu_sum, kGroup, true, true, kSum)
+NORM(rms, kRms, 0, false, false, kNothing)
+NORM(rms_silu, kRms, 0, true, false, kNothing)
+NORM(rms_silu_time, kRms, 0, true, false, kTime)
+NORM(layer, kLayer, 1e-5, false, false, kNothing)
+NORM(layer_bias, kLayer, 1e-5, false, true, kNothing)
+NORM(group, kGroup, 1e-5, false, true, kNothing)
+NORM(group_silu, kGroup, 1e-5, true, true, kNothing)
+NORM(group_silu_time, kGroup, 1e-5, true, true, kTime)
+NORM(group_silu_sum, kGroup, 1e-5, true, true, kSum)
+// Of an eps of 1e-6, which nothing but the name tells:
+NORM(group6, kGroup, 1e-6, false, true, kNothing)
+NORM(group6_silu, kGroup, 1e-6, true, true, kNothing)
+NORM(group6_silu_time, kGroup, 1e-6, true, true, kTime)
+NORM(group6_silu_sum, kGroup, 1e-6, true, true, kSum)
 
 // --- attention: qkv (B, H, W, 3 heads d) -> (B, H, W, heads d) ------------------------------------------------------
 
@@ -413,7 +420,7 @@ OPERATOR(adam) {
 }  // namespace msd
 
 // What the Python side asks before it lets MindSpore use the library. Raise it when an operator's arguments change.
-EXPORT int ms_ddpm_kernels_version() { return 2; }
+EXPORT int ms_ddpm_kernels_version() { return 3; }
 
 // Empty text where the kernels are ready, otherwise why not.
 EXPORT const char* ms_ddpm_kernels_start(const char* onednn, int threads, int onednn_isa) {

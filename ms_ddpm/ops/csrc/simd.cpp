@@ -154,7 +154,7 @@ inline void pixel_statistics(const Norm& n, const float* x, float* mean, float* 
 #pragma omp simd reduction(+ : square)
   for (int64_t c = 0; c < n.channels; ++c) square += (x[c] - m) * (x[c] - m);
   *mean = m;
-  *r = 1.f / root(square / n.channels + 1e-5f);
+  *r = 1.f / root(square / n.channels + static_cast<float>(n.eps));
 }
 
 // Doubles that a group norm needs per worker, two per group, in floats.
@@ -193,7 +193,7 @@ void group_statistics(const Norm& n, int64_t image, float* mean, float* r, float
       if (pass == 0) {
         mean[c] = static_cast<float>(added == nullptr ? average : average - added[c]);
       } else {
-        r[c] = static_cast<float>(1.0 / __builtin_sqrt(average + 1e-5));
+        r[c] = static_cast<float>(1.0 / __builtin_sqrt(average + n.eps));
       }
     }
   }

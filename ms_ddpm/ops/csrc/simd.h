@@ -11,6 +11,7 @@ enum class Statistics { kRms, kLayer, kGroup };  // over a pixel's channels, the
 struct Norm {
   Statistics statistics;
   bool silu;
+  double eps;                // added to the variance; kRms has none
   int64_t batch, pixels, channels, groups;
   const float* x;            // (batch, pixels, channels)
   const float* gain;         // (channels)
