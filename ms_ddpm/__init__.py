@@ -39,6 +39,8 @@ _HOME = {
     "AdamW": "training.optim",
     "DDPMScheduler": "schedulers",
     "DDIMScheduler": "schedulers",
+    "CLIPTextModel": "models.clip_text",
+    "CLIPTokenizer": "data.tokenizer",
     "UserError": "errors",
     "export": "models.mindir",
 }
