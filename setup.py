@@ -119,9 +119,9 @@ gpu = [
 ]
 PYTEST = "pytest>=8,<9.2"  # pytest-xdist 3.8 cannot tell 9.2 which tests belong together; they compile everything twice
 toml = ["tomli; python_version < '3.11'"]  # for the harness, which needs no PyTorch where results are recorded
-parity = torch
 text2image = ["tokenizers>=0.20"]
-peers = [*parity, *text2image, "diffusers>=0.30", "transformers>=5"]
+parity = [*torch, *text2image]
+peers = [*parity, "diffusers>=0.30", "transformers>=5"]
 docs = [
     "mkdocs-material>=9.6,<10",
     "mkdocs-static-i18n>=1.3,<2",

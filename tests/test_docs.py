@@ -23,7 +23,7 @@ TWINS = {"README.md": "README_CN.md"} | {
 IN_CHINESE = (  # what readers of Chinese need; the other pages may be English alone
     "index", "quickstart", "training", "sampling", "data", "recipes", "options", "library", "from_pytorch", "devices",
     "ascend", "gpu", "distributed", "precision", "parity", "own_port", "compare", "speed", "kernels", "first_ddpm",
-    "mindspore_article", "schedulers", "systems", "differences",
+    "mindspore_article", "schedulers", "text2image", "systems", "differences",
     "systems/diffusion", "systems/score", "systems/latent", "systems/autoencoder", "systems/corruption",
 )  # fmt: skip
 
@@ -205,6 +205,14 @@ def test_the_code_of_the_page_on_the_mindspore_article_runs(mindspore, tmp_path)
     scope = run_blocks("docs/mindspore_article.md", tmp_path)
     assert scope["images"].shape == (4, 1, 8, 8)
     assert 0.1 < float(scope["loss"]) < 5
+
+
+def test_the_code_of_the_page_on_text_to_image_runs(mindspore, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = run_blocks("docs/text2image.md", tmp_path)
+    assert scope["ids"].shape == (2, 77)
+    assert (scope["vectors"].shape, scope["ends"].shape) == ((2, 77, 32), (2, 32))
+    assert len(scope["tokenizer"]) == 530
 
 
 def test_what_the_page_on_the_mindspore_article_says_is_so(mindspore):

@@ -1,0 +1,1 @@
+"""The text encoder of Stable Diffusion, CLIP's, and its tokenizer."""
