@@ -3,7 +3,8 @@
     y = W x + scale alpha / rank B A x        Hu et al., https://arxiv.org/abs/2106.09685, section 4.1
 
 A is (rank, dim_in), B is (dim_out, rank); of a convolution A is one to ``rank`` channels with the layer's own kernel
-and B one of 1x1. A starts from N(0, 1 / rank) and B at 0, so that a new adapter changes nothing.
+and B one of 1x1. A starts from a normal distribution of deviation 1 / rank (diffusers' training:
+``init_lora_weights="gaussian"``) and B at 0, so that a new adapter changes nothing.
 
 A layer keeps its place and the names of its parameters: `layers.Affine` has a list of adapters, and here is what lies
 in it. Their parameters are ``lora.ADAPTER.PATH.down`` and ``.up``, in float32 whatever the layer computes in.
@@ -154,7 +155,7 @@ class Adapters:
         rng: np.random.Generator,
         scale: float = 1.0,
     ) -> None:
-        """A new adapter to be trained: A from N(0, 1 / rank), B at 0.
+        """A new adapter to be trained: A normal with deviation 1 / rank, B at 0.
 
         Args:
             name: what it is called; none of `names`.
@@ -173,7 +174,7 @@ class Adapters:
         rng, factors = host_rng(rng), {}
         for path in targeted(shapes, targets):
             down, up = factor_shapes(shapes[path], rank)
-            drawn = normal(rng, down) * np.float32(rank**-0.5)
+            drawn = normal(rng, down) * np.float32(1 / rank)
             factors[path] = Factors(drawn, np.zeros(up, np.float32), float(rank if alpha is None else alpha))
         self._put(name, factors, scale)
 
