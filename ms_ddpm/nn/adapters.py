@@ -24,11 +24,12 @@ from ..maths.random import host_rng, normal
 from ..ops import by_kernels, by_operators
 from ..ops.assign import set_value
 from ..ops.placed import Placed
+from ..storage import floats
 from ..storage.lora_files import Factors
 from .layers import Conv2d, Linear
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the projections of diffusers' attention
-PREFIX = "lora."  # of all that is no parameter of the network itself
+PREFIX = "lora."  # of the names of what is no parameter of the network itself
 
 _cast = ops.Cast()
 
@@ -324,8 +325,8 @@ class Adapters:
                 changes[path] = changes[path] + change if path in changes else change
         for path, change in changes.items():
             weight = layers[path].weight
-            self._base[path] = weight.asnumpy().copy()
-            set_value(weight, self._base[path].astype(np.float64) + change)
+            self._base[path] = floats.plain(weight.asnumpy()).copy()
+            set_value(weight, floats.cast(self._base[path], "float64") + change)
         for name in self._of:
             self._apply_scale(name, on=False)
 
@@ -382,5 +383,5 @@ def checked_scale(name: str, scale: float) -> None:
 
 
 def base_parameters(network: nn.Cell) -> dict[str, Parameter]:
-    """The parameters of the network itself, by name: without those of adapters."""
-    return {name: p for name, p in network.parameters_dict().items() if f".{PREFIX}" not in f".{name}"}
+    """The parameters of the network itself, by their paths in it: without those of adapters."""
+    return {path: p for path, p in network.parameters_and_names() if ".adapters." not in f".{path}"}

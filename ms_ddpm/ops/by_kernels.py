@@ -18,7 +18,6 @@ from .by_operators import cross_attention  # noqa: F401  sequences have one layo
 from .pooling import Larger
 
 _reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
-_columns, _thirds = ops.Concat(1), ops.Split(1, 3)
 
 
 def enter(x: Tensor) -> Tensor:
@@ -215,6 +214,9 @@ def full_attention(heads: int, dim: int, memory: bool, chunked: bool) -> Callabl
         return kernel(qkv, mem_kv if memory else count)
 
     return call
+
+
+_columns, _thirds = ops.Concat(1), ops.Split(1, 3)
 
 
 def self_attention(heads: int, scale: float) -> Callable:

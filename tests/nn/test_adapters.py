@@ -236,6 +236,32 @@ def test_adapters_compute_in_float32_beside_a_base_in_half(mindspore, rng):
     assert all(parameter.dtype == mindspore.float32 for parameter in adapters.parameters("style"))
 
 
+@pytest.mark.parametrize("width", ["float16", "bfloat16"])
+def test_weights_of_16_bits_are_fused_and_come_back_bit_for_bit(width, mindspore, rng):
+    """The CPU multiplies no bfloat16 (2.10), so this looks at the weights."""
+    from mindspore import nn
+
+    from ms_ddpm.nn.adapters import Adapters, change_of_weight
+    from ms_ddpm.nn.layers import Linear
+    from ms_ddpm.storage import floats
+
+    dense = nn.SequentialCell(Linear(6, 5, rng=np.random.default_rng(1)))
+    weight = dense[0].weight
+    weight.set_dtype(getattr(mindspore, width))
+    adapters = Adapters(dense)
+    factors = trained(adapters, "style", rng, rank=2, targets=("0",), scale=0.5)["0"]
+    base = floats.cast(weight.asnumpy(), "float64")
+    adapters.fuse()
+    expected = base + 0.5 * factors.alpha / 2 * change_of_weight(factors.down, factors.up)
+    assert str(weight.dtype).lower() == width
+    fused = floats.cast(weight.asnumpy(), "float64")
+    np.testing.assert_array_equal(fused, floats.cast(floats.cast(expected, width), "float64"))
+    assert (fused != base).any()
+    adapters.unfuse()
+    np.testing.assert_array_equal(floats.cast(weight.asnumpy(), "float64"), base)
+    assert all(parameter.dtype == mindspore.float32 for parameter in adapters.parameters("style"))
+
+
 def sd1_attention_weights():
     """The shapes of SD1's attention projections, by name: a level has two blocks on the way down and three up."""
     widths = (320, 640, 1280, 1280)
