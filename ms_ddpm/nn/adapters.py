@@ -3,7 +3,8 @@
     y = W x + scale alpha / rank B A x        Hu et al., https://arxiv.org/abs/2106.09685, section 4.1
 
 A is (rank, dim_in), B is (dim_out, rank); of a convolution A is one to ``rank`` channels with the layer's own kernel
-and B one of 1x1. A starts from N(0, 1 / rank) and B at 0, so that a new adapter changes nothing.
+and B one of 1x1. A starts from a normal distribution of deviation 1 / rank (diffusers' training:
+``init_lora_weights="gaussian"``) and B at 0, so that a new adapter changes nothing.
 
 A layer keeps its place and the names of its parameters: `layers.Affine` has a list of adapters, and here is what lies
 in it. Their parameters are ``lora.ADAPTER.PATH.down`` and ``.up``, in float32 whatever the layer computes in.
@@ -23,11 +24,12 @@ from ..maths.random import host_rng, normal
 from ..ops import by_kernels, by_operators
 from ..ops.assign import set_value
 from ..ops.placed import Placed
+from ..storage import floats
 from ..storage.lora_files import Factors
 from .layers import Conv2d, Linear
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the projections of diffusers' attention
-PREFIX = "lora."  # of all that is no parameter of the network itself
+PREFIX = "lora."  # of the names of what is no parameter of the network itself
 
 _cast = ops.Cast()
 
@@ -154,7 +156,7 @@ class Adapters:
         rng: np.random.Generator,
         scale: float = 1.0,
     ) -> None:
-        """A new adapter to be trained: A from N(0, 1 / rank), B at 0.
+        """A new adapter to be trained: A normal with deviation 1 / rank, B at 0.
 
         Args:
             name: what it is called; none of `names`.
@@ -173,7 +175,7 @@ class Adapters:
         rng, factors = host_rng(rng), {}
         for path in targeted(shapes, targets):
             down, up = factor_shapes(shapes[path], rank)
-            drawn = normal(rng, down) * np.float32(rank**-0.5)
+            drawn = normal(rng, down) * np.float32(1 / rank)
             factors[path] = Factors(drawn, np.zeros(up, np.float32), float(rank if alpha is None else alpha))
         self._put(name, factors, scale)
 
@@ -323,8 +325,8 @@ class Adapters:
                 changes[path] = changes[path] + change if path in changes else change
         for path, change in changes.items():
             weight = layers[path].weight
-            self._base[path] = weight.asnumpy().copy()
-            set_value(weight, self._base[path].astype(np.float64) + change)
+            self._base[path] = floats.plain(weight.asnumpy()).copy()
+            set_value(weight, floats.cast(self._base[path], "float64") + change)
         for name in self._of:
             self._apply_scale(name, on=False)
 
@@ -381,5 +383,5 @@ def checked_scale(name: str, scale: float) -> None:
 
 
 def base_parameters(network: nn.Cell) -> dict[str, Parameter]:
-    """The parameters of the network itself, by name: without those of adapters."""
-    return {name: p for name, p in network.parameters_dict().items() if f".{PREFIX}" not in f".{name}"}
+    """The parameters of the network itself, by their paths in it: without those of adapters."""
+    return {path: p for path, p in network.parameters_and_names() if ".adapters." not in f".{path}"}

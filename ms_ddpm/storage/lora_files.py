@@ -210,10 +210,8 @@ def _factors(
             f"{file} has shapes {down.shape} and {up.shape} for {layer} of the {network}, expected (rank, "
             f"{', '.join(map(str, shape[1:]))}) and ({shape[0]}, rank): it was trained on another base model"
         )
-    if "alpha" in part:
-        alpha = _alpha_beside(file, layer, part["alpha"])
-    else:
-        alpha = alphas.of(network, layer, rank)
+    beside = part.get("alpha")
+    alpha = alphas.of(network, layer, rank) if beside is None else _alpha_beside(file, layer, beside)
     return Factors(down.reshape(expected[0]), up.reshape(expected[1]), alpha)
 
 

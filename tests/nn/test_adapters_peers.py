@@ -207,3 +207,23 @@ def test_the_names_of_real_networks_are_found(name, rng, tmp_path):
                 assert module.scaling["theirs"] == ours.alpha / 3 == 2
                 count += 1
     assert count == sum(map(len, found.values())) == 40
+
+
+def test_a_new_adapter_starts_as_pefts_does(mindspore):
+    """The deviation of A over 40,000 numbers: peft's "gaussian", which diffusers' scripts ask for."""
+    import peft
+    import torch
+    from mindspore import nn
+
+    from ms_ddpm.nn.adapters import Adapters
+    from ms_ddpm.nn.layers import Linear
+
+    ours = nn.SequentialCell(Linear(10_000, 3, rng=np.random.default_rng(0)))
+    adapters = Adapters(ours)
+    adapters.add("new", rank=4, targets=("0",), rng=np.random.default_rng(1))
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=["0"], init_lora_weights="gaussian")
+    theirs = peft.inject_adapter_in_model(config, torch.nn.Sequential(torch.nn.Linear(10_000, 3)))[0]
+    std = adapters.factors("new")["0"].down.std() / float(theirs.lora_A["default"].weight.std())
+    assert abs(std - 1) < 0.02
+    assert not theirs.lora_B["default"].weight.any()

@@ -1,0 +1,1 @@
+"""LoRA: adapters beside the weights of a frozen network, and in them."""
