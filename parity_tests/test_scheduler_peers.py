@@ -26,7 +26,7 @@ def test_torch_ref_agrees(case):
 @pytest.mark.parametrize("case", THEIRS, ids=lambda case: case.id)
 def test_in_double_the_formulas_of_diffusers_are_the_oracles(case):
     computation = case.computation
-    if computation.spec["kind"] == "scheduler_tables":
+    if computation.spec["kind"] in ("scheduler_tables", "scheduler_levels"):
         pytest.skip("their tables are float32; the oracle's take their place in double")
     inputs = computation.inputs()
     found = diffusers_leg(computation.spec["kind"], computation.spec, dtype="float64")(inputs)
