@@ -137,4 +137,7 @@ def test_sigmas_fall_from_the_largest_to_the_smallest_and_their_times_are_found_
         np.testing.assert_allclose(sigmas[[0, -1]], [14.6, 0.03], rtol=1e-12)
         inside = solvers.times_of_sigmas(np.array([99.0, 1e-9]), table)
         assert inside.tolist() == [999, 0]
+        assert spread(table[-1], table[0], 12)[[0, -1]].tolist() == [table[-1], table[0]]
+    made_finite = np.append(table, [400.0, 90.0])  # the end of a schedule that was to end in pure noise
+    assert solvers.times_of_sigmas(np.array([90.0, 400.0, table[500]]), made_finite).tolist() == [1001, 1000, 500]
     assert solvers.karras_sigmas(14.6, 0.03, 3)[1] == pytest.approx(((14.6 ** (1 / 7) + 0.03 ** (1 / 7)) / 2) ** 7)

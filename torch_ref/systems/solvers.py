@@ -97,7 +97,8 @@ class Solver(Scheduler):
 
     def time_of(self, level: float) -> float:
         """Between two times of the table, linearly in the logarithm."""
-        below = int(np.clip(np.searchsorted(self.table, level, side="right") - 1, 0, len(self.table) - 2))
+        not_above = np.flatnonzero(self.table <= level * (1 + 1e-12))
+        below = int(min(not_above.max(initial=0), len(self.table) - 2))
         low, high = np.log(self.table[below]), np.log(self.table[below + 1])
         return below + float(np.clip((math.log(level) - low) / (high - low), 0, 1))
 

@@ -81,7 +81,9 @@ class Solver(Scheduler):
         return low ** (1 - part) * high**part
 
     def _times_at(self, levels: Array) -> Array:
-        return np.interp(np.log(levels), np.log(self.table), np.arange(len(self.table)))
+        ascending = np.maximum.accumulate(self.table)  # but where its end was made finite, which is the last again
+        found = np.interp(np.log(levels), np.log(ascending), np.arange(len(self.table)))
+        return np.where(np.isclose(levels, self.table[-1], rtol=1e-12), len(self.table) - 1, found)
 
     def _chain(self, n, timesteps, sigmas) -> tuple[list, list]:
         config, T = self.config, self.config["num_train_timesteps"]
