@@ -49,17 +49,31 @@ def signal_of(sigma: float) -> float:
 
 def karras_sigmas(largest: float, smallest: float, count: int, rho: float = 7.0) -> np.ndarray:
     """``count`` sigmas from the largest to the smallest, evenly spaced in sigma^(1/rho) (Karras et al., eq. 5)."""
-    return np.linspace(largest ** (1 / rho), smallest ** (1 / rho), count) ** rho
+    return _between(largest, smallest, np.linspace(largest ** (1 / rho), smallest ** (1 / rho), count) ** rho)
 
 
 def exponential_sigmas(largest: float, smallest: float, count: int) -> np.ndarray:
     """``count`` sigmas from the largest to the smallest, evenly spaced in lambda (Lu et al. 2022, section 3.4)."""
-    return np.exp(np.linspace(math.log(largest), math.log(smallest), count))
+    return _between(largest, smallest, np.exp(np.linspace(math.log(largest), math.log(smallest), count)))
+
+
+def _between(largest: float, smallest: float, sigmas: np.ndarray) -> np.ndarray:
+    """The ends as they were given, not as roots and powers left them: a whole time stays whole."""
+    sigmas[-1] = smallest
+    sigmas[0] = largest
+    return sigmas
 
 
 def times_of_sigmas(sigmas: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Where the ``sigmas`` lie in the ascending ``table`` of all times' sigmas: linear in log sigma, kept inside."""
-    return np.interp(np.log(np.maximum(sigmas, 1e-10)), np.log(table), np.arange(len(table)))
+    """Where the ``sigmas`` lie in the ``table`` of all times' sigmas: linear in log sigma, kept inside.
+
+    Above the last of the table that is not larger. It ascends, but for its end where that was made finite.
+    """
+    levels, known = np.log(np.maximum(sigmas, 1e-10)), np.log(table)
+    last = len(table) - 1 - np.argmax(known[::-1] <= levels[:, None], axis=1)
+    below = np.where(levels < known[0], 0, np.minimum(last, len(table) - 2))
+    share = (levels - known[below]) / (known[below + 1] - known[below])
+    return below + np.clip(share, 0, 1)
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def split(found: Mapping[str, Any], known: tuple[str, ...], owner: str) -> tuple
     given = {key: value for key, value in found.items() if not str(key).startswith("_") and key not in defaults}
     arguments = {key: value for key, value in given.items() if key in known}
     rest = {key: value for key, value in given.items() if key not in known}
-    surprising = sorted(str(key) for key in rest if key not in OTHER_SCHEDULERS_KEYS)
+    surprising = sorted(str(key) for key in rest if key not in OTHER_SCHEDULERS_KEYS and key not in CHECKS)
     if surprising:
         log.warning("%s does not know %s; without effect", owner, quoted(", ".join(surprising)))
     return arguments, rest

@@ -28,6 +28,87 @@ LIMITS = {
     "threshold": {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 2.5},
 }
 ETAS = (0.0, 0.5, 1.0)
+ZERO_SNR = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
+TO_SMALLEST = {"final_sigmas_type": "sigma_min"}
+KARRAS = {"use_karras_sigmas": True}
+STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}  # Stable Diffusion's
+TEN = {"steps": 10}
+LEVELS = (  # scheduler, name, configuration, chain
+    ("euler", "leading", {**LEADING, **TO_SMALLEST}, TEN),
+    ("euler", "zero_snr", ZERO_SNR, TEN),
+    ("euler", "karras", {**KARRAS, "timestep_spacing": "leading", "sigma_min": 0.05, "sigma_max": 9.0}, TEN),
+    ("euler", "exponential", {"use_exponential_sigmas": True}, TEN),
+    ("euler", "log_linear", {"interpolation_type": "log_linear"}, TEN),
+    ("euler", "continuous", {"timestep_type": "continuous", "prediction_type": "v_prediction"}, TEN),
+    ("euler", "own_timesteps", {}, {"timesteps": (900, 500.5, 33)}),
+    ("euler", "own_sigmas", {}, {"sigmas": (9.0, 3.0, 1.0, 0.2, 0.0)}),
+    ("ancestral", "leading", LEADING, TEN),
+    ("dpm", "karras", {**KARRAS, **TO_SMALLEST}, TEN),
+    ("dpm", "lu", {"use_lu_lambdas": True}, TEN),
+    ("dpm", "cosine", {**KARRAS, "beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1}, {"steps": 9}),
+    ("dpm", "clipped", {"lambda_min_clipped": -1.5, "timestep_spacing": "trailing"}, TEN),
+    ("unipc", "karras", {**KARRAS, **TO_SMALLEST, "sigma_min": 0.05}, TEN),
+    ("unipc", "exponential", {"use_exponential_sigmas": True}, TEN),
+)
+WHOLE_TIMES = (
+    ("pndm", "skip_prk", {"skip_prk_steps": True, "steps_offset": 1}, 900),
+    ("pndm", "prk", {"timestep_spacing": "linspace"}, 900),
+    ("dpm", "linspace", {}, 900),
+    ("dpm", "leading", LEADING, 400),
+    ("unipc", "trailing", {"timestep_spacing": "trailing"}, 45),  # beyond, diffusers has one time too many for some
+)
+WIDE = {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 2.5}
+CHURN = {"s_churn": 5.0, "s_noise": 1.01, "s_tmin": 0.1, "s_tmax": 8.0}
+SOLVER_CHAINS = (  # scheduler, name, configuration, chain
+    ("euler", "epsilon", {}, {"steps": 30}),
+    ("euler", "zero_snr", ZERO_SNR, TEN),
+    ("euler", "sample", {"prediction_type": "sample", **LEADING, **TO_SMALLEST}, TEN),
+    ("euler", "karras-churn", KARRAS, {**TEN, "options": CHURN}),
+    ("euler", "log_linear-v-churn", {"interpolation_type": "log_linear", "prediction_type": "v_prediction"},
+     {**TEN, "options": CHURN}),
+    ("euler", "begin", LEADING, {**TEN, "begin": 4}),
+    ("ancestral", "epsilon", {}, {"steps": 30}),
+    ("ancestral", "zero_snr", ZERO_SNR, TEN),
+    ("pndm", "skip_prk", {"skip_prk_steps": True, "steps_offset": 1}, {"steps": 30}),
+    ("pndm", "prk", {"timestep_spacing": "linspace"}, {"steps": 30}),
+    ("pndm", "skip_prk-v", {"skip_prk_steps": True, "prediction_type": "v_prediction", "set_alpha_to_one": True,
+                            "timestep_spacing": "trailing"}, TEN),
+    ("pndm", "prk-v", {"prediction_type": "v_prediction", "steps_offset": 1}, TEN),
+    ("pndm", "begin", {"skip_prk_steps": True, "steps_offset": 1}, {**TEN, "begin": 5}),
+    ("dpm", "order1", {"solver_order": 1}, TEN),
+    ("dpm", "order2", {}, {"steps": 30}),
+    ("dpm", "order2-few", LEADING, TEN),
+    ("dpm", "order3", {"solver_order": 3}, {"steps": 30}),
+    ("dpm", "order3-few", {"solver_order": 3, "timestep_spacing": "trailing", **TO_SMALLEST}, TEN),
+    ("dpm", "order3-not_lower", {"solver_order": 3, "lower_order_final": False, **TO_SMALLEST, **WIDE}, TEN),
+    ("dpm", "heun", {"solver_type": "heun", "euler_at_final": True, "lower_order_final": False, **TO_SMALLEST}, TEN),
+    ("dpm", "karras", {**KARRAS, **TO_SMALLEST}, {"steps": 20}),
+    ("dpm", "zero_snr", ZERO_SNR, TEN),
+    ("dpm", "begin", {"use_exponential_sigmas": True}, {**TEN, "begin": 4}),
+    ("dpm", "noise", {"algorithm_type": "dpmsolver", **TO_SMALLEST, **WIDE}, TEN),
+    ("dpm", "noise-order3", {"algorithm_type": "dpmsolver", "solver_order": 3, "prediction_type": "sample",
+                             **TO_SMALLEST}, TEN),
+    ("dpm", "noise-heun", {"algorithm_type": "dpmsolver", "solver_type": "heun", "prediction_type": "v_prediction",
+                           **TO_SMALLEST}, TEN),
+    ("dpm", "sde", {"algorithm_type": "sde-dpmsolver++"}, TEN),
+    ("dpm", "sde-heun", {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun", **WIDE}, TEN),
+    ("dpm", "sde-order3", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}, TEN),
+    ("dpm", "sde-noise", {"algorithm_type": "sde-dpmsolver", **TO_SMALLEST}, TEN),
+    ("dpm", "sde-noise-heun", {"algorithm_type": "sde-dpmsolver", "solver_type": "heun", **TO_SMALLEST}, TEN),
+    ("unipc", "order1", {"solver_order": 1}, TEN),
+    ("unipc", "order2", {}, {"steps": 30}),
+    ("unipc", "order2-bh1", {"solver_type": "bh1", **LEADING, **TO_SMALLEST}, TEN),
+    ("unipc", "order3", {"solver_order": 3, **WIDE}, TEN),
+    ("unipc", "order3-bh1", {"solver_order": 3, "solver_type": "bh1", "disable_corrector": [0, 3], **TO_SMALLEST}, TEN),
+    ("unipc", "order3-not_lower", {"solver_order": 3, "lower_order_final": False, **TO_SMALLEST,
+                                   "timestep_spacing": "trailing"}, TEN),
+    ("unipc", "noise", {"predict_x0": False, **TO_SMALLEST, "prediction_type": "v_prediction"}, TEN),
+    ("unipc", "noise-bh1", {"predict_x0": False, "solver_type": "bh1", **TO_SMALLEST}, TEN),
+    ("unipc", "karras", {**KARRAS, "prediction_type": "sample"}, TEN),
+    ("unipc", "begin", ZERO_SNR, {**TEN, "begin": 4}),
+)  # fmt: skip
+COMPILED_CHAINS = {("pndm", "prk-v"), ("unipc", "order3")}
 SHAPE = (2, 3, 4, 4)  # batch, channels, height, width
 GRAPHS = {  # of the steps, those that are compiled too: every kind of graph once
     "ddpm": {("fixed_small", "clip"), ("learned", "free"), ("learned_range", "threshold")},
@@ -107,9 +188,26 @@ def _noising(seed: int) -> Iterator[Case]:
         yield from cases("0", made, mode="pynative")
 
 
+def _levels(seed: int) -> Iterator[Case]:
+    for scheduler, name, options, chain in LEVELS:
+        spec = {"scheduler": scheduler, "config": {**STABLE, **options}, **chain}
+        made = computation(
+            f"maths/scheduler_levels-{scheduler}-{name}", "scheduler_levels", spec, nothing, truth="numpy",
+            mode="pynative", seed=seed, neighbours=0,
+        )  # fmt: skip
+        yield from cases("0", made, mode="pynative")
+    for scheduler, name, options, most in WHOLE_TIMES:
+        spec = {"scheduler": scheduler, "config": options, "all_steps": [*range(4, 40), *range(40, most, 37)]}
+        made = computation(
+            f"maths/scheduler_times-{scheduler}-{name}", "scheduler_times", spec, nothing, truth="numpy", rule="exact",
+            seed=seed, neighbours=0,
+        )  # fmt: skip
+        yield from cases("0", made)
+
+
 def tier0(seed: int = 0) -> Iterator[Case]:
     """Every schedule with and without zero terminal SNR, every spacing at every number of steps, variances, noising."""
-    for make in (_tables, _times, _variances, _noising):
+    for make in (_tables, _times, _variances, _noising, _levels):
         yield from make(seed)
 
 
@@ -180,13 +278,16 @@ def chain_rows() -> Iterator[tuple[str, dict, str]]:
     own = {"timesteps": (999, 800, 640, 333, 90, 20, 4), "options": {"eta": 1.0, "use_clipped_model_output": True}}
     config = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
     yield "ddim-own_timesteps", {"scheduler": "ddim", "config": config, **own}, "graph"
+    for scheduler, name, options, chain in SOLVER_CHAINS:
+        mode = "graph" if (scheduler, name) in COMPILED_CHAINS else "pynative"
+        yield f"{scheduler}-{name}", {"scheduler": scheduler, "config": {**STABLE, **options}, **chain}, mode
 
 
 def tier5(seed: int = 0) -> Iterator[Case]:
     """Chains from one noise tape."""
     for name, spec, mode in chain_rows():
         learned = "learned" in spec["config"].get("variance_type", "")
-        arrays = spec.get("steps") or len(spec["timesteps"])
+        arrays = (spec.get("steps") or len(spec["timesteps"])) + (2 if "begin" in spec else 0)
         made = computation(
             f"sampling/scheduler_{name}", "scheduler_chain", spec, partial(tape_inputs, arrays=arrays, learned=learned),
             truth="numpy", mode=mode, rule="envelope", seed=seed,

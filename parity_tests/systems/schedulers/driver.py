@@ -12,6 +12,18 @@ import numpy as np
 
 from portparity.case import Arrays
 
+NAMES = {
+    "ddpm": "DDPMScheduler", "ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler",
+    "ancestral": "EulerAncestralDiscreteScheduler", "pndm": "PNDMScheduler", "dpm": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}  # fmt: skip
+NOISELESS = (NAMES["pndm"], NAMES["unipc"])  # whose steps take no noise
+
+
+def name_of(spec: Mapping) -> str:
+    """The class that ``spec`` is of, in every framework."""
+    return NAMES[spec["scheduler"]]
+
 
 class Side(NamedTuple):
     """One framework's way.
@@ -39,6 +51,8 @@ def prepared(side: Side, spec: Mapping, dtype: str, mode: str) -> Any:
         made.set_timesteps(spec["steps"])
     elif "timesteps" in spec:
         made.set_timesteps(timesteps=list(spec["timesteps"]))
+    elif "sigmas" in spec:
+        made.set_timesteps(sigmas=list(spec["sigmas"]))
     return made
 
 
@@ -55,6 +69,11 @@ def kinds(side: Side) -> dict[str, Callable]:
             made.set_timesteps(steps)
             found[f"S={steps}"] = np.array(side.times(made), np.int64)
         return found
+
+    def scheduler_levels(spec: Mapping, inputs: Arrays, dtype: str = "float32", mode: str = "graph") -> Arrays:
+        made = prepared(side, spec, dtype, mode)
+        found = {"sigmas": side.array(made.sigmas), "times": side.times(made), "first": [float(made.init_noise_sigma)]}
+        return {name: np.array(value, dtype) for name, value in found.items()}
 
     def scheduler_variance(spec: Mapping, inputs: Arrays, dtype: str = "float32", mode: str = "graph") -> Arrays:
         made = prepared(side, spec, dtype, mode)
@@ -80,21 +99,32 @@ def kinds(side: Side) -> dict[str, Callable]:
         return found
 
     def scheduler_chain(spec: Mapping, inputs: Arrays, dtype: str = "float32", mode: str = "graph") -> Arrays:
-        made, tape, x = prepared(side, spec, dtype, mode), inputs["tape"], inputs["tape"][0]
+        made, tape = prepared(side, spec, dtype, mode), inputs["tape"]
         times = spec.get("chain_times") or side.times(made)
+        x = tape[0] * np.float32(getattr(made, "init_noise_sigma", 1.0))
+        if "begin" in spec:  # image to image: the tape's last array is the image, its first the noise
+            if hasattr(made, "set_begin_index"):
+                made.set_begin_index(spec["begin"])
+            times = times[spec["begin"] :]
+            t = side.tensor(np.array(times[:1], np.int32), dtype)
+            x = side.array(made.add_noise(side.tensor(tape[-1], dtype), side.tensor(tape[0], dtype), t))
         if "noise" in inputs:  # the chain begins with a noised image
             t = side.tensor(np.array(times[:1], np.int32), dtype)
             x = side.array(made.add_noise(side.tensor(x, dtype), side.tensor(inputs["noise"], dtype), t))
         frames = [x.astype(dtype)]
         for i, time in enumerate(times, 1):
-            output = chain_output(inputs, frames[-1], time)
+            x = side.tensor(frames[-1], dtype)
+            seen = side.array(made.scale_model_input(x, time)) if hasattr(made, "scale_model_input") else frames[-1]
             noise = tape[i] if i < len(tape) else np.zeros_like(tape[0])
-            output, x, noise = (side.tensor(array, dtype) for array in (output, frames[-1], noise))
+            output, noise = (side.tensor(array, dtype) for array in (chain_output(inputs, seen, time), noise))
             prev, _ = side.step(made, output, time, x, noise, spec.get("options", {}))
             frames.append(side.array(prev))
         return {"chain": np.stack(frames)}
 
-    made = (scheduler_tables, scheduler_times, scheduler_variance, scheduler_noising, scheduler_step, scheduler_chain)
+    made = (
+        scheduler_tables, scheduler_times, scheduler_levels, scheduler_variance, scheduler_noising, scheduler_step,
+        scheduler_chain,
+    )  # fmt: skip
     return {run.__name__: run for run in made}
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from ms_ddpm import DDIMScheduler, DDPMScheduler
+import ms_ddpm
 from parity_tests.backends.shared_mindspore import product_mode
 from portparity.on_mindspore import tensor
 
-from .driver import Side, kinds
-
-CLASSES = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}
+from .driver import NOISELESS, Side, kinds, name_of
 
 
 def _make(spec, dtype, mode):
-    made = CLASSES[spec["scheduler"]](**spec["config"])
+    made = getattr(ms_ddpm, name_of(spec))(**spec["config"])
     made.harness_mode = mode
     return made
 
 
 def _step(made, output, time, x, noise, options):
+    given = options if type(made).__name__ in NOISELESS else {**options, "noise": noise}
     with product_mode(made.harness_mode):
-        return made.step(output, time, x, noise=noise, **options)
+        return made.step(output, time, x, **given)
 
 
 KINDS = kinds(

@@ -10,9 +10,10 @@ from portparity.case import Arrays
 
 from .driver import Side, kinds, prepared
 from .oracle import Scheduler as Oracle
+from .solvers import SOLVERS, Solver
 
 
-class _Float64(Oracle):
+class _Names:
     """The oracle under the names of the other sides."""
 
     alphas_cumprod = property(lambda self: self.abar)
@@ -24,7 +25,18 @@ class _Float64(Oracle):
         return self.noised(x_start, noise, t)[1]
 
 
+class _Float64(_Names, Oracle):
+    """DDPM and DDIM."""
+
+
+class _Solver(_Names, Solver):
+    """The others."""
+
+
 def _oracle_step(made, output, time, x, noise, options):
+    if made.kind in SOLVERS:
+        found, _ = made.step(output, time, x, noise, **options)
+        return found["prev"], found["start"]
     given = {"eta": options.get("eta", 0.0), "clipped": options.get("use_clipped_model_output", False)}
     found, _ = made.step(output, time, x, noise, **given)
     return found["prev"], found["start"]
@@ -36,7 +48,9 @@ def _oracle_variance(made, time, later):
 
 
 SIDE = Side(
-    make=lambda spec, dtype, mode: _Float64(spec["scheduler"], spec["config"]),
+    make=lambda spec, dtype, mode: (_Solver if spec["scheduler"] in SOLVERS else _Float64)(
+        spec["scheduler"], spec["config"]
+    ),
     tensor=lambda value, dtype: np.asarray(value, np.float64) if value.dtype.kind == "f" else value,
     array=np.asarray,
     step=_oracle_step,

@@ -7,9 +7,7 @@ import torch
 import torch_ref
 from portparity.on_torch import DTYPES, tensor
 
-from .driver import Side, kinds
-
-CLASSES = {"ddpm": torch_ref.DDPMScheduler, "ddim": torch_ref.DDIMScheduler}
+from .driver import Side, kinds, name_of
 
 
 def _step(made, output, time, x, noise, options):
@@ -19,7 +17,7 @@ def _step(made, output, time, x, noise, options):
 
 KINDS = kinds(
     Side(
-        make=lambda spec, dtype, mode: CLASSES[spec["scheduler"]](**spec["config"], dtype=DTYPES[dtype]),
+        make=lambda spec, dtype, mode: getattr(torch_ref, name_of(spec))(**spec["config"], dtype=DTYPES[dtype]),
         tensor=tensor,
         array=lambda value: value.numpy().copy(),
         step=_step,

@@ -87,6 +87,7 @@ def theirs(made: Computation) -> bool:
     return (
         config.get("variance_type") not in NOT_THEIRS
         and not (spec["scheduler"] == "ddim" and "timesteps" in spec)  # its DDIM takes none
+        and not made.key.endswith("dpm-sde-order3")  # a sign of theirs: see DIFFERENCES
         and not (spec["scheduler"] == "ddim" and config.get("beta_schedule") in ("sigmoid", "laplace"))
         and not (spec["kind"] == "scheduler_variance" and config.get("variance_type") == "fixed_small_log")  # a root
     )
