@@ -55,6 +55,37 @@ class Chain(NamedTuple):
     beside: Tensor | None = None
 
 
+# What is compiled, each for the part that it is given.
+
+
+def _vectors(text_encoder: CLIPTextModel) -> Callable:
+    def vectors(tokens):
+        return text_encoder(tokens)[0]
+
+    return vectors
+
+
+def _moments(vae: AutoencoderKL) -> Callable:
+    def moments(images):
+        return vae.moments(images)
+
+    return moments
+
+
+def _decoded(vae: AutoencoderKL) -> Callable:
+    def decoded(latents):
+        return vae.decode(latents)
+
+    return decoded
+
+
+def _unguided(unet: UNet2DConditionModel) -> Callable:
+    def output(x, t, context):
+        return unet(x, t, context)
+
+    return output
+
+
 def _guided(unet: UNet2DConditionModel, rescaled: bool) -> Callable:
     """(x, t, context, scale[, share]) -> the guided output. ``x``, ``t``: both halves; ``context``: negative first."""
 
@@ -116,7 +147,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
     def encode_prompt(self, prompt: str | Sequence[str], name: str = "prompt") -> Tensor:
         """(B, length, width): what the network attends to. Raises UserError where it is no text."""
         ids = self.tokenizer.encode(_texts(prompt, name))
-        encode = self.graphs.made(("text", self.lora_structure()), lambda: lambda tokens: self.text_encoder(tokens)[0])
+        encode = self.graphs.made(("text", self.lora_structure()), _vectors, self.text_encoder)
         return encode(Tensor(np.asarray(ids, np.int32)))
 
     def _context(
@@ -170,7 +201,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
 
     def encode_image(self, images: np.ndarray, noise: Noise) -> Tensor:
         """(B, H, W, 3) in [0, 1] -> latents (B, C, h, w), drawn from their distribution, scaled."""
-        moments = self.graphs.made("encode", lambda: lambda x: self.vae.moments(x))
+        moments = self.graphs.made("encode", _moments, self.vae)
         found = LatentDistribution(moments(centred(images)))
         drawn = found.sample(noise.draw(tuple(found.mean.shape), "the image's latents"))
         return drawn * self.vae.config.scaling_factor
@@ -184,8 +215,9 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if not 0 < strength <= 1:
             raise UserError(f"strength is {quoted(strength)}, expected a number above 0, and at most 1")
         order = getattr(self.scheduler, "order", 1)
-        first = max(steps - min(int(steps * strength), steps), 0) * order
-        if first >= len(times):
+        kept = min(int(steps * strength), steps)
+        first = (steps - kept) * order
+        if kept < 1 or first >= len(times):
             raise UserError(f"strength {strength} of {steps} steps is less than one step; give more of either")
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
@@ -317,7 +349,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if output_type == "latent":
             images: Any = sample.asnumpy()
         else:
-            decode = self.graphs.made("decode", lambda: lambda z: self.vae.decode(z))
+            decode = self.graphs.made("decode", _decoded, self.vae)
             images = as_asked(shown(decode(sample / self.vae.config.scaling_factor)), output_type)
         return StableDiffusionPipelineOutput(images) if return_dict else (images, None)
 
@@ -331,7 +363,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if guided:
             network = self.graphs.made(("guided", share > 0, loras), _guided, self.unet, share > 0)
         else:
-            network = self.graphs.made(("plain", loras), lambda: lambda x, t, context: self.unet(x, t, context))
+            network = self.graphs.made(("plain", loras), _unguided, self.unet)
         takes = inspect.signature(self.scheduler.step).parameters
         options = {name: value for name, value in (("eta", eta), ("noise", noise.draw)) if name in takes}
         kind = type_of_network(self.unet)

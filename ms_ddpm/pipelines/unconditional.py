@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,15 @@ from .base import ImagePipelineOutput, Noise, Pipeline, as_asked, check_output, 
 
 KINDS = {name: getattr(schedulers, name) for name in schedulers.__all__ if name.endswith("Scheduler")}
 KINDS.pop("Scheduler", None)
+
+
+def _output(unet: UNet2DModel) -> Callable:
+    """(x, t) -> what the network makes of it, to be compiled."""
+
+    def output(x, t):
+        return unet(x, t)
+
+    return output
 
 
 class _Unconditional(Pipeline):
@@ -44,7 +53,7 @@ class _Unconditional(Pipeline):
         check_output(output_type, ("pil", "np"))
         shape = self._shape(batch_size)
         self.scheduler.set_timesteps(steps)
-        network = self.graphs.made("unet", lambda: lambda x, t: self.unet(x, t))
+        network = self.graphs.made("unet", _output, self.unet)
         sample = Tensor(noise.draw(shape, "x_T"))
         times = self.scheduler.timesteps.asnumpy().tolist()
         for _, t in self.progress(times):
