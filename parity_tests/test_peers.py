@@ -228,7 +228,7 @@ def measure_epsilon_at_zero_snr():
 
 
 def measure_third_order_sde():
-    """What the newest answer's curvature weighs in a step: of answers 2, 0, 0, the newest last, it is 1, as the slope is."""
+    """What curvature weighs in a step: that of answers 2, 0, 0, the newest last, is 1, and so is the slope."""
     torch = pytest.importorskip("torch")
     scheduler = diffusers_scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++", solver_order=3)
     h, zero = 0.01, torch.zeros((), dtype=torch.float64)
