@@ -224,6 +224,24 @@ DIFFERENCES = (
         "epsilon_at_zero_snr",
     ),
     Difference(
+        DIFFUSERS, "third order of `sde-dpmsolver++`",
+        "the curvature's weight has 1/2 with the wrong sign: about -alpha where it should vanish with the step",
+        "the integral's sign", "a step with h = 0.01 weighs it {} times alpha", -1.0, "third_order_sde",
+    ),
+    Difference(
+        DIFFUSERS, "UniPC with `bh1`, ending at sigma 0", "its last step multiplies 0 by infinity",
+        "the last answer, as with `bh2`", "{} % of the last sample are NaN", 100.0, "unipc_bh1_to_zero",
+    ),
+    Difference(
+        DIFFUSERS, "`add_noise` of DPM-Solver and UniPC before `set_timesteps`",
+        "looks the noise level up from the wrong end of the table", "the level of the time",
+        "at time 999 the image keeps {} of its size, where 0.0064 is right", 0.99995, "noise_from_the_wrong_end",
+    ),
+    Difference(
+        DIFFUSERS, "`get_velocity` of Euler", "takes a step's place in the chain for its time",
+        "the velocity of the time", "at time 999 of 1000 steps abar is off by {}", 0.99986, "velocity_of_a_place",
+    ),
+    Difference(
         DIFFUSERS, "half precision", "abar is cast to the sample's dtype in `add_noise`, and a step computes in it",
         "the schedulers compute in float32 and round once",
         "float16 samples get no noise at all at the first {} times (linear, T = 1000)", 2.0, "half_precision_noise",

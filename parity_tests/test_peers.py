@@ -227,6 +227,48 @@ def measure_epsilon_at_zero_snr():
     return 100 * float(scheduler.step(eps, 999, x).pred_original_sample.isinf().double().mean())
 
 
+def measure_third_order_sde():
+    """What curvature weighs in a step: that of answers 2, 0, 0, the newest last, is 1, and so is the slope."""
+    torch = pytest.importorskip("torch")
+    scheduler = diffusers_scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++", solver_order=3)
+    h, zero = 0.01, torch.zeros((), dtype=torch.float64)
+    scheduler.sigmas = torch.exp(-h * torch.arange(4, dtype=torch.float64))
+    scheduler._step_index = 2
+    answers = [2 + zero, zero, zero]
+    found = scheduler.multistep_dpm_solver_third_order_update(answers, sample=zero, noise=zero)
+    alpha = 1 / torch.sqrt(1 + scheduler.sigmas[3] ** 2)
+    of_slope = 1 - (1 - np.exp(-2 * h)) / (2 * h)
+    return float(found / alpha) - of_slope
+
+
+def measure_unipc_bh1_to_zero():
+    torch = pytest.importorskip("torch")
+    scheduler = diffusers_scheduler("UniPCMultistepScheduler", solver_type="bh1")
+    scheduler.set_timesteps(5)
+    x = torch.ones(1, 1, 4, 4)
+    for time in scheduler.timesteps:
+        x = scheduler.step(0.5 * x, time, x).prev_sample
+    return 100 * float(x.isnan().double().mean())
+
+
+def measure_noise_from_the_wrong_end():
+    torch = pytest.importorskip("torch")
+    one, zero, last = torch.ones(1, 1), torch.zeros(1, 1), torch.tensor([999])
+    found = {
+        float(diffusers_scheduler(name).add_noise(one, zero, last))
+        for name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
+    }
+    assert len(found) == 1
+    return found.pop()
+
+
+def measure_velocity_of_a_place():
+    torch = pytest.importorskip("torch")
+    scheduler = diffusers_scheduler("EulerDiscreteScheduler")
+    found = scheduler.get_velocity(torch.zeros(1, 1), torch.ones(1, 1), torch.tensor([999.0]))
+    return float(found**2) - float(scheduler.alphas_cumprod[999])
+
+
 def measure_half_precision_noise():
     """Times at which their forward process leaves a float16 sample as it was."""
     torch = pytest.importorskip("torch")

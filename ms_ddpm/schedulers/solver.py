@@ -34,9 +34,13 @@ OUTPUT = (0.0, 1.0, 0.0)  # or as it came
 
 
 def solver_step(limit: Callable[[Tensor], Tensor]) -> Callable:
-    """(output, x, noise, memory, row) -> (x at the next time, x_0, kept, base), to be compiled; row: flat `Weights`."""
+    """(output, x, noise, row, *memory) -> (x at the next time, x_0, kept, base), to be compiled; row: flat `Weights`.
 
-    def step(output, sample, noise, memory, row):
+    The remembered arrays are arguments of their own: MindSpore 2.10 takes a tuple of Tensors for a constant, and
+    compiles anew at every call.
+    """
+
+    def step(output, sample, noise, row, *memory):
         x, output, noise = ops.cast(sample, ms.float32), ops.cast(output, ms.float32), ops.cast(noise, ms.float32)
         weights = ops.split(row, 1, 0)
         x_start = limit(weights[0] * x + weights[1] * output + weights[2] * noise)
@@ -187,7 +191,7 @@ class SolverScheduler(Scheduler):
         """(x at the next time, x_0, kept, base); without noise x stands in its place, as its weights are 0."""
         row = Tensor(np.array([weight for part in weights for weight in part], np.float32))
         graph = self._graphs.made("step", solver_step, self._limit)
-        return graph(output, x, x if noise is None else noise, tuple(memory), row)
+        return graph(output, x, x if noise is None else noise, row, *memory)
 
 
 def padded(values: Sequence, count: int, filling: Any) -> list:

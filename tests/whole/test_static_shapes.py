@@ -118,3 +118,18 @@ def test_the_images_of_a_batch_that_was_filled_up_are_those_of_a_full_one(sample
     filled = samplers.sample_images(sampled, 6, batch_size=4, **options)
     whole = samplers.sample_images(sampled, 8, batch_size=4, **options)
     assert np.array_equal(filled, whole[:6])
+
+
+@pytest.mark.parametrize("name", ["PNDMScheduler", "UniPCMultistepScheduler"])
+def test_a_scheduler_of_few_steps_compiles_one_step_for_any_chain(mindspore, compilations, name):
+    """What it remembers grows, its order too: the graph is the same."""
+    import ms_ddpm
+
+    scheduler, x = getattr(ms_ddpm, name)(), np.ones((2, 1, 4, 4), np.float32)
+    with compilations() as made:
+        for steps in (5, 8):
+            scheduler.set_timesteps(steps)
+            for time in scheduler.timesteps:
+                x = scheduler.step(x, time, x).prev_sample.asnumpy()
+    assert made == {"step": 1}
+    assert np.isfinite(x).all()
