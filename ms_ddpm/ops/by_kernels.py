@@ -6,7 +6,6 @@ there too.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -165,7 +164,6 @@ def _group_norm(eps: float) -> str:
     return _OF_EPS[eps]
 
 
-@functools.cache
 def group_norm(groups: int, eps: float) -> Callable:
     kernel = kernels.norm(_group_norm(eps), 3, False)
 
@@ -175,7 +173,6 @@ def group_norm(groups: int, eps: float) -> Callable:
     return call
 
 
-@functools.cache
 def group_norm_silu(groups: int, eps: float) -> Callable:
     name = f"{_group_norm(eps)}_silu"
     plain, add = kernels.norm(name, 3, False), kernels.norm(name, 3, True)
@@ -190,7 +187,6 @@ def group_norm_silu(groups: int, eps: float) -> Callable:
     return call
 
 
-@functools.cache
 def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
     name = f"{_group_norm(eps)}_silu_sum"
     plain, add = kernels.norm(name, 4, False), kernels.norm(name, 4, True)
@@ -202,7 +198,6 @@ def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
     return call
 
 
-@functools.cache
 def layer_norm(eps: float) -> Callable:
     if eps != 1e-5:
         raise UserError(f"LayerNorm of eps={eps} has no kernel; expected 1e-5")
@@ -259,7 +254,6 @@ def self_attention(heads: int, scale: float) -> Callable:
     return call
 
 
-@functools.cache
 def attend(heads: int, scale: float) -> Callable:
     """Where queries and keys are equally many, by the kernel of an image's attention to itself."""
     kernel, count = kernels.attention(False, False), _number_of(heads)

@@ -113,7 +113,6 @@ def _with_bias(product: Callable, bias: bool) -> Callable:
     return call if bias else product
 
 
-@functools.cache
 def conv(dim_out: int, kernel_size: int, stride: int, padding: int, bias: bool) -> Callable:
     """-> (image, weight (dim_out, C, k, k)[, bias]) -> image of dim_out channels."""
     return _with_bias(ops.Conv2D(dim_out, kernel_size, pad_mode="pad", pad=padding, stride=stride), bias)
@@ -140,7 +139,6 @@ def unshuffled() -> Callable:
     return _unshuffled
 
 
-@functools.cache
 def linear(bias: bool) -> Callable:
     """-> (x (n, in), weight (out, in)[, bias (out,)]) -> (n, out)."""
     return _with_bias(ops.MatMul(transpose_b=True), bias)

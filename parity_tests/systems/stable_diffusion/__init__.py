@@ -1,0 +1,1 @@
+"""The checks of Stable Diffusion's networks: their blocks alone, and each network."""
