@@ -26,6 +26,8 @@ _HOME = {
     "Unet": "models.unet",
     "GaussianDiffusion": "systems.diffusion.gaussian_diffusion",
     "BasicNet": "models.basic",
+    "CLIPTextModel": "models.clip_text",
+    "CLIPTokenizer": "data.tokenizer",
     "Corruption": "systems.corruption.corruption",
     "LatentDiffusion": "systems.latent.latent_diffusion",
     "ScoreModel": "systems.score.score_model",

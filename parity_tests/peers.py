@@ -18,6 +18,7 @@ from portparity.case import Arrays, Case
 
 MODULES = {
     "diffusers": "diffusers",
+    "transformers": "transformers",
     "denoising-diffusion-pytorch": "denoising_diffusion_pytorch",
     "ema-pytorch": "ema_pytorch",
 }

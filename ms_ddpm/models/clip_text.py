@@ -7,14 +7,14 @@ Names of parameters and keys are those of transformers' CLIPTextModel. Sequences
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..arrays import tensor_of
-from ..errors import UserError
+from ..errors import UserError, require_positive
 from ..maths.random import host_rng, normal
 from ..nn.activations import GELU, QuickGELU
 from ..nn.layers import Embedding, Linear
@@ -163,10 +163,11 @@ class CLIPTextModel(PretrainedModel):
     """
 
     WEIGHTS = "model"
-    FIXED = {"attention_dropout": 0.0}  # noqa: RUF012
+    FIXED: ClassVar[dict[str, Any]] = {"attention_dropout": 0.0}
     IGNORED = frozenset({"bos_token_id", "dropout", "initializer_range", "pad_token_id", "projection_dim"})
-    TITLE = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}  # noqa: RUF012
-    whole_numbers = frozenset({"input_ids", "attention_mask"})
+    TITLE: ClassVar[dict[str, Any]] = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
+    whole_numbers = frozenset({"input_ids"})
+    any_numbers = frozenset({"attention_mask"})
 
     def __init__(
         self,
@@ -185,7 +186,13 @@ class CLIPTextModel(PretrainedModel):
     ):
         super().__init__(locals())
         rng = host_rng(rng)
-        if num_attention_heads < 1 or hidden_size % num_attention_heads:
+        require_positive(
+            vocab_size=vocab_size, hidden_size=hidden_size, intermediate_size=intermediate_size,
+            num_attention_heads=num_attention_heads, max_position_embeddings=max_position_embeddings,
+        )  # fmt: skip
+        if layer_norm_eps <= 0:
+            raise UserError(f"layer_norm_eps is {layer_norm_eps}, expected a number above 0")
+        if hidden_size % num_attention_heads:
             raise UserError(
                 f"num_attention_heads is {num_attention_heads}, expected a divisor of hidden_size ({hidden_size})"
             )

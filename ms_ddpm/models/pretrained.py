@@ -5,7 +5,7 @@ its constructor: the arguments by position are the keys of config.json, with dif
 and defaults. What stands behind ``*`` is how it is made (``rng``, ``use_kernels``), and in no file.
 
     class Toy(PretrainedModel):
-        FIXED = {"dropout": 0.0}
+        FIXED: ClassVar = {"dropout": 0.0}
 
         def __init__(self, width: int = 320, act_fn: Literal["silu", "gelu"] = "silu", *, rng=None):
             super().__init__(locals())
@@ -37,6 +37,7 @@ from ..storage.directories import folder_of, read_json
 from ..storage.files import write_atomically
 
 CONFIG = "config.json"
+LARGEST = 1_000_000  # of the whole numbers in a configuration: vocabularies have 50,000 words, layers 4,096 units
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 Model = TypeVar("Model", bound="PretrainedModel")
 
@@ -77,16 +78,19 @@ class PretrainedModel(TakesArrays):
 
     @classmethod
     def check_values(cls, values: Mapping[str, Any]) -> None:
-        """Raises UserError for the first of ``values`` that is not of its key's type."""
+        """Raises UserError for the first of ``values`` that is not of its key's type, or absurdly large."""
         known = cls.settings()
         for name, value in values.items():
             if not hints.fits(value, known[name][0]):
                 raise UserError(f"{name} is {quoted(value)}, expected {hints.in_words(known[name][0])}")
+            if any(type(one) is int and abs(one) > LARGEST for one in np.ravel(np.array(value, object))):
+                raise UserError(f"{name} is {quoted(value)}, expected at most {LARGEST}")
 
     @classmethod
     def class_in(cls, config: Mapping[str, Any]) -> str | None:
         """The name of the class that ``config`` is of, if it says so."""
-        named = config.get("_class_name") or next(iter(config.get("architectures") or ()), None)
+        listed = config.get("architectures")
+        named = config.get("_class_name") or (listed[0] if isinstance(listed, list) and listed else listed)
         return str(named) if named else None
 
     @classmethod
@@ -100,7 +104,8 @@ class PretrainedModel(TakesArrays):
         if owner not in (None, cls.__name__):
             raise UserError(f"it is of the class {quoted(owner)}, expected {cls.__name__}")
         title = {"architectures", "model_type", "torch_dtype", "dtype", "transformers_version"}
-        unchosen = set(hints.as_tuples(config.get("_use_default_values") or ()))
+        unchosen = config.get("_use_default_values")
+        unchosen = unchosen if isinstance(unchosen, list) else []
         known, arguments, ignored = cls.settings(), {}, {}
         for name, value in config.items():
             if name.startswith("_") or name in title or name in unchosen:
@@ -208,9 +213,11 @@ class PretrainedModel(TakesArrays):
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise UserError(f"the weights in {what} are not those of its {CONFIG}: {problems[0]}{more}")
         for own, parameter in parameters.items():
-            value = floats.cast(tensors[sources[own]], type_of(parameter))
+            value, dtype = tensors[sources[own]], type_of(parameter)
+            if floats.name_of(value.dtype) != dtype:
+                value = floats.cast(value, dtype)
             if not floats.is_finite(value):
-                raise UserError(f"{sources[own]} in {what} holds values that are not finite in {type_of(parameter)}")
+                raise UserError(f"{sources[own]} in {what} holds values that are not finite in {dtype}")
             set_value(parameter, value)
 
     def save_pretrained(self, folder: str | Path, variant: str | None = None) -> None:

@@ -124,6 +124,17 @@ def test_no_token_sees_what_comes_after_it(pair):
     assert not np.array_equal(before[:, 3:], after[:, 3:])
 
 
+def test_a_mask_has_no_effect_and_half_precision_stays_half(pair):
+    from ms_ddpm.models.clip_text import CLIPTextModel
+
+    _, ours, folder = pair
+    every = ours(ids())[0].asnumpy()
+    assert np.array_equal(ours(ids(), np.zeros((3, 5)))[0].asnumpy(), every)
+    half = CLIPTextModel.from_pretrained(folder, dtype="float16")(ids())[0].asnumpy()
+    assert half.dtype == np.float16
+    assert largest_error(half, every) < 0.01
+
+
 def test_both_generations_of_files_are_one_network(pair, tmp_path):
     """transformers 4 wrote a prefix and the numbers of the positions, which may be anything: nobody reads them."""
     from ms_ddpm.models.clip_text import CLIPTextModel

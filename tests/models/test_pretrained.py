@@ -1,7 +1,7 @@
 """Directories as diffusers writes them, for a network of a few layers: what is read, what is refused, what is said."""
 
 import json
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def toy(mindspore):
     from ms_ddpm.nn.norms import GroupNorm, LayerNorm
 
     class Toy(PretrainedModel):
-        FIXED = {"dropout": 0.0, "levels": (1, 2)}  # noqa: RUF012
+        FIXED: ClassVar = {"dropout": 0.0, "levels": (1, 2)}
         IGNORED = frozenset({"seen_by_nobody"})
 
         def __init__(
