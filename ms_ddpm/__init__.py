@@ -49,8 +49,6 @@ _HOME = {
     "DDIMPipeline": "pipelines",
     "DDPMPipeline": "pipelines",
     "StableDiffusionPipeline": "pipelines",
-    "CLIPTextModel": "models.clip_text",
-    "CLIPTokenizer": "data.tokenizer",
     "UserError": "errors",
     "export": "models.mindir",
 }

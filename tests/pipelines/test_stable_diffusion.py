@@ -28,6 +28,11 @@ SCHEDULERS = {
 }  # fmt: skip
 
 
+def others(*names):
+    """What only --all draws: the same chain from another beginning."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in SCHEDULERS if name not in names]
+
+
 @pytest.fixture(scope="module")
 def pair(mindspore, tmp_path_factory):
     """(diffusers' pipeline, ours of its directory, the folder)."""
@@ -40,7 +45,7 @@ def pair(mindspore, tmp_path_factory):
     return theirs, ours, folder
 
 
-@pytest.fixture(params=SCHEDULERS)
+@pytest.fixture
 def scheduled(request, pair):
     """The pair with one of the schedulers; the usual one comes back behind it."""
     import diffusers
@@ -73,6 +78,7 @@ def close(found, expected):
 
 
 @pytest.mark.graph
+@pytest.mark.parametrize("scheduled", SCHEDULERS, indirect=True)
 def test_pictures_of_prompts_are_diffusers_s(scheduled):
     theirs, ours = scheduled
     size = {"height": HEIGHT, "width": WIDTH}
@@ -82,6 +88,7 @@ def test_pictures_of_prompts_are_diffusers_s(scheduled):
 
 
 @pytest.mark.graph
+@pytest.mark.parametrize("scheduled", ["DDIM", "PNDM", *others("DDIM", "PNDM")], indirect=True)
 def test_images_are_changed_as_diffusers_s(scheduled):
     theirs, ours = scheduled
     with drawn_from(TAPE):
@@ -92,7 +99,13 @@ def test_images_are_changed_as_diffusers_s(scheduled):
 
 
 @pytest.mark.graph
-@pytest.mark.parametrize("strength", [0.7, 1.0])
+@pytest.mark.parametrize(
+    ("scheduled", "strength"),
+    [("DDIM", 0.7), ("EulerAncestralDiscrete", 1.0)]
+    + [pytest.param(name, strength, marks=pytest.mark.slow) for name in SCHEDULERS for strength in (0.7, 1.0)
+       if (name, strength) not in {("DDIM", 0.7), ("EulerAncestralDiscrete", 1.0)}],
+    indirect=["scheduled"],
+)  # fmt: skip
 def test_masks_are_filled_in_as_diffusers_s(scheduled, strength):
     theirs, ours = scheduled
     with drawn_from(TAPE):
