@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Unet": "models.unet",
     "GaussianDiffusion": "systems.diffusion.gaussian_diffusion",
+    "AutoencoderKL": "models.autoencoder_kl",
     "BasicNet": "models.basic",
     "CLIPTextModel": "models.clip_text",
     "CLIPTokenizer": "data.tokenizer",
@@ -49,6 +50,8 @@ _HOME = {
     "DDIMPipeline": "pipelines",
     "DDPMPipeline": "pipelines",
     "StableDiffusionPipeline": "pipelines",
+    "UNet2DConditionModel": "models.unet_2d_condition",
+    "UNet2DModel": "models.unet_2d",
     "UserError": "errors",
     "export": "models.mindir",
 }

@@ -52,7 +52,7 @@ def scheduled(request, pair):
 
     from ms_ddpm import schedulers
 
-    theirs, ours, folder = pair
+    theirs, ours, _ = pair
     before, name, extra = (theirs.scheduler, ours.scheduler), f"{request.param}Scheduler", SCHEDULERS[request.param]
     given = SD1 if request.param != "PNDM" else {k: v for k, v in SD1.items() if k != "clip_sample"}
     theirs.scheduler = getattr(diffusers, name).from_config(given, **extra)
@@ -285,7 +285,7 @@ def lora_of(pipe, folder, seed, rank, alpha):
 
 def test_loras_draw_diffusers_s_pictures(pair, tmp_path):
     pytest.importorskip("peft")
-    theirs, ours, folder = pair
+    theirs, ours, _ = pair
     few = texts(height=HEIGHT, width=WIDTH, num_inference_steps=4)
     ours_drawn = lambda: ours(**few, latents=LATENTS).images  # noqa: E731
     theirs_drawn = lambda: theirs(**few, latents=torch.from_numpy(LATENTS)).images  # noqa: E731
