@@ -210,6 +210,9 @@ class EulerDiscreteScheduler(_Euler):
         output, x = check_pair(model_output, sample, learned=False)
         place = self._position(timestep)
         sigma, later = self._sigmas[place : place + 2]
+        for name, value in (("s_churn", s_churn), ("s_noise", s_noise)):
+            if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
+                raise UserError(f"{name} is {quoted(value)}, expected a number of at least 0")
         gamma = min(s_churn / (len(self._sigmas) - 1), MOST_CHURN) if s_tmin <= sigma <= s_tmax else 0.0
         churned = sigma * (1 + gamma)
         added = s_noise * math.sqrt(churned**2 - sigma**2)

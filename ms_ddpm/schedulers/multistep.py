@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class MultistepScheduler(SolverScheduler):
             raise UserError(f"{' and '.join(asked)} are both true, expected at most one of them")
         super().__init__(arguments)
         self._spread = asked[0] if asked else None
+        self._lowest = arguments.get("lambda_min_clipped", -math.inf)
 
     def _first_times(self, steps: int, total: int) -> np.ndarray:
         """``steps`` times from the ``total``-th on; evenly spaced ones leave out the last of one more, time 0."""
@@ -60,8 +62,12 @@ class MultistepScheduler(SolverScheduler):
             times = np.array(self._own_times(timesteps))
         else:
             steps = self._check_steps(num_inference_steps, len(self) - 1)
-            lowest = config.get("lambda_min_clipped", -np.inf)
-            total = int((-np.log(self._table) >= lowest).sum())
+            total = int((-np.log(self._table) >= self._lowest).sum())
+            if total <= steps:
+                raise UserError(
+                    f"lambda_min_clipped is {self._lowest}, which leaves {total} of {len(self)} times for {steps} "
+                    "steps, expected more; lower it or take fewer steps"
+                )
             times = self._first_times(steps, total)
         if self._spread:
             levels = SPREADS[self._spread](*self._ends(self._table[::-1]), steps)

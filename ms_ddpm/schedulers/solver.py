@@ -74,7 +74,7 @@ class SolverScheduler(Scheduler):
 
     def __init__(self, arguments: Mapping[str, Any]):
         super().__init__(arguments)
-        if self.config.get("rescale_betas_zero_snr"):
+        if self.config.get("rescale_betas_zero_snr") or self._abar[-1] == 0:
             self._abar[-1] = SMALLEST_ABAR
             self.alphas_cumprod = Tensor(self._abar.astype(np.float32))
         self._table = sigmas_of(self._abar)
@@ -103,7 +103,11 @@ class SolverScheduler(Scheduler):
     def _ends(self, sigmas: np.ndarray) -> tuple[float, float]:
         """The largest and the smallest sigma of a chain between the ends of ``sigmas``, or as the config has them."""
         largest, smallest = self.config.get("sigma_max"), self.config.get("sigma_min")
-        return float(sigmas[0] if largest is None else largest), float(sigmas[-1] if smallest is None else smallest)
+        largest = float(sigmas[0] if largest is None else largest)
+        smallest = float(sigmas[-1] if smallest is None else smallest)
+        if smallest > largest:
+            raise UserError(f"sigma_min is {smallest:g}, expected at most the largest sigma, {largest:g}")
+        return largest, smallest
 
     def _times_of(self, sigmas: np.ndarray) -> np.ndarray:
         return times_of_sigmas(sigmas, self._table)

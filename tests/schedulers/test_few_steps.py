@@ -269,6 +269,27 @@ def test_a_wrong_chain_is_named(schedulers, name, arguments, message):
     assert message in one_line(caught)
 
 
+def test_ends_that_do_not_fit_are_named(schedulers):
+    with pytest.raises(UserError, match="sigma_min is 20, expected at most the largest sigma"):
+        schedulers.EulerDiscreteScheduler(use_karras_sigmas=True, sigma_min=20, sigma_max=3).set_timesteps(5)
+    with pytest.raises(UserError, match="lambda_min_clipped is 9, which leaves 0 of 1000 times for 5 steps"):
+        schedulers.DPMSolverMultistepScheduler(lambda_min_clipped=9).set_timesteps(5)
+    other = schedulers.UniPCMultistepScheduler.from_config({"lambda_min_clipped": 9})  # no argument of its own
+    other.set_timesteps(5)
+    scheduler, x = schedulers.EulerDiscreteScheduler(), arrays(1)[0]
+    scheduler.set_timesteps(5)
+    for value in (-1, float("nan"), "much"):
+        with pytest.raises(UserError, match=r"s_churn is .*, expected a number of at least 0"):
+            scheduler.step(x, scheduler.timesteps[0], x, s_churn=value)
+
+
+def test_a_schedule_that_ends_in_pure_noise_has_a_finite_sigma(schedulers):
+    betas = np.append(np.linspace(0.001, 0.1, 99), 1.0)
+    scheduler = schedulers.EulerDiscreteScheduler(100, trained_betas=betas, prediction_type="v_prediction")
+    scheduler.set_timesteps(5)
+    assert scheduler.init_noise_sigma == pytest.approx(4096, rel=1e-6)
+
+
 def test_times_with_sigmas_of_their_own_are_refused(schedulers):
     for name in (NAMES[0], *NAMES[3:]):
         with pytest.raises(UserError, match="give num_inference_steps"):

@@ -86,6 +86,7 @@ SOLVER_CHAINS = (  # scheduler, name, configuration, chain
     ("dpm", "karras", {**KARRAS, **TO_SMALLEST}, {"steps": 20}),
     ("dpm", "zero_snr", ZERO_SNR, TEN),
     ("dpm", "begin", {"use_exponential_sigmas": True}, {**TEN, "begin": 4}),
+    ("dpm", "learned", {"variance_type": "learned_range"}, TEN),
     ("dpm", "noise", {"algorithm_type": "dpmsolver", **TO_SMALLEST, **WIDE}, TEN),
     ("dpm", "noise-order3", {"algorithm_type": "dpmsolver", "solver_order": 3, "prediction_type": "sample",
                              **TO_SMALLEST}, TEN),
