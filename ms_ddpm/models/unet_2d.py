@@ -33,7 +33,8 @@ class DenoisingUnet(PretrainedModel, KernelNet):
     Called with the time as a Tensor (B,), a number for the whole batch, or an array of either kind.
 
     Raises:
-        UserError: for widths that do not fit; when called, for times that are not one for all or one for each image.
+        UserError: for widths that do not fit; when called, for another number of channels, and for times that are not
+            one for all or one for each image.
     """
 
     any_numbers = frozenset({"timestep"})
@@ -90,6 +91,10 @@ class DenoisingUnet(PretrainedModel, KernelNet):
         self.conv_out = Conv2d(widths[0], out_channels, 3, padding=1, rng=rng)
 
     def __call__(self, sample: Any, timestep: Any, *args: Any, **kwargs: Any) -> Tensor:
+        if len(sample.shape) != 4 or sample.shape[1] != self.config.in_channels:
+            raise UserError(
+                f"sample has shape {tuple(sample.shape)}, expected (images, {self.config.in_channels}, height, width)"
+            )
         return super().__call__(sample, times_of(timestep, sample.shape[0]), *args, **kwargs)
 
     def denoised(self, sample: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from mindspore import Tensor, nn
 
-from ..errors import require_positive
+from ..errors import UserError, require_positive
 from ..maths.random import host_rng
 from ..nn.stages_2d import OfWidth
 from ..nn.transformer_2d import Transformer2DModel
@@ -137,6 +137,15 @@ class UNet2DConditionModel(DenoisingUnet):
             freq_shift=freq_shift, rng=rng,
         )  # fmt: skip
         self.choose_kernels(use_kernels)
+
+    def __call__(self, sample: Any, timestep: Any, encoder_hidden_states: Any) -> Tensor:
+        shape, width = tuple(encoder_hidden_states.shape), self.config.cross_attention_dim
+        if len(shape) != 3 or (shape[0], shape[2]) != (sample.shape[0], width):
+            raise UserError(
+                f"encoder_hidden_states has shape {shape}, expected ({sample.shape[0]}, words, {width}): "
+                "a vector of cross_attention_dim for every word of each image's prompt"
+            )
+        return super().__call__(sample, timestep, encoder_hidden_states)
 
     def construct(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
         return self.denoised(sample, timestep, encoder_hidden_states)

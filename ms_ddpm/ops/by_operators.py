@@ -6,13 +6,11 @@ one program for both. Nothing here has weights.
 
 Primitives are made once and called as such: in a graph every function of ``mindspore.ops`` and every method of a
 Tensor is compiled anew wherever it stands (2.10: a method 5 to 12 ms, a primitive 1 to 4), and so is every function
-that is another one. Hence what needs no argument is made by nobody, but stands here, and what a network needs many
-times with the same arguments is made once (a Stable Diffusion U-Net of two widths: 8.2 s of compiling for 11.7).
+that is another one. Hence what needs no argument is made by nobody, but stands here.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -213,7 +211,6 @@ def _group(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, sca
     return _cast(_reshape(x, shape) * gain + bias, dtype)
 
 
-@functools.cache
 def group_norm(groups: int, eps: float) -> Callable:
     """-> (image, weight (C,), bias (C,)) -> image, normalised over the pixels and channels of each group."""
 
@@ -223,7 +220,6 @@ def group_norm(groups: int, eps: float) -> Callable:
     return call
 
 
-@functools.cache
 def group_norm_silu(groups: int, eps: float) -> Callable:
     """As `rms_norm_silu`, of `group_norm`."""
 
@@ -233,7 +229,6 @@ def group_norm_silu(groups: int, eps: float) -> Callable:
     return call
 
 
-@functools.cache
 def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
     """-> (image, weight, bias, shift (B, C)[, residual]) -> silu(group_norm(x + shift)) [+ residual]."""
 
@@ -258,7 +253,6 @@ def channel_norm() -> Callable:
     return _channel_norm
 
 
-@functools.cache
 def layer_norm(eps: float) -> Callable:
     """-> (x (..., C), weight (C,), bias (C,)) -> normalised over the last axis."""
 
@@ -366,7 +360,6 @@ def _joined_heads(x: Tensor, heads: int) -> Tensor:
     return _reshape(x, (b // heads, length, width * heads))
 
 
-@functools.cache
 def attend(heads: int, scale: float) -> Callable:
     """-> (q (B, T, width), k and v (B, S, width)) -> softmax(q k^T scale) v of each head, (B, T, width)."""
     product, product_bt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)

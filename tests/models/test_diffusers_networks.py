@@ -350,3 +350,36 @@ def test_a_time_is_one_number_or_one_for_each_image(mindspore, rng, mode):
     assert abs(several[1] - one[1]).max() > 1e-4
     with pytest.raises(UserError, match=r"timestep has shape .2,., expected one number, or 3"):
         ours(x, [1, 2])
+
+
+@pytest.mark.parametrize("mode", ["PYNATIVE"], indirect=True)
+def test_what_a_network_is_called_with_fits_it(mindspore, rng, mode):
+    ours = class_of("sd1")(**SD1, rng=0, use_kernels=False)
+    x, _, words = (one.astype(np.float32) for one in inputs("sd1", rng))
+    assert ours(x, 3, words).shape == x.shape
+    with pytest.raises(UserError, match=r"encoder_hidden_states has shape \(3, 5, 7\), expected \(3, words, 6\)"):
+        ours(x, 3, np.zeros((3, 5, 7), np.float32))
+    with pytest.raises(UserError, match=r"encoder_hidden_states has shape \(2, 5, 6\), expected \(3, words, 6\)"):
+        ours(x, 3, words[:2])
+    with pytest.raises(UserError, match=r"sample has shape \(3, 3, 7, 6\), expected \(images, 4, height, width\)"):
+        ours(x[:, 1:], 3, words)
+
+
+PUBLISHED = {  # keys of the published configurations beside those of their sizes
+    "sd1": {"_diffusers_version": "0.6.0", "act_fn": "silu", "center_input_sample": False, "downsample_padding": 1,
+            "flip_sin_to_cos": True, "freq_shift": 0, "mid_block_scale_factor": 1, "norm_eps": 1e-05,
+            "sample_size": 64},
+    "sd2": {"dual_cross_attention": False, "num_class_embeds": None, "only_cross_attention": False,
+            "upcast_attention": True, "sample_size": 96},
+    "cifar10": {"act_fn": "silu", "center_input_sample": False, "mid_block_scale_factor": 1, "sample_size": 32,
+                "time_embedding_type": "positional"},
+    "vae": {"act_fn": "silu", "sample_size": 512},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_keys_of_published_configurations_are_known(mindspore, name):
+    title = {"_class_name": NETWORKS[name][1]}
+    made = class_of(name).from_config({**title, **NETWORKS[name][2], **PUBLISHED[name]}, rng=0, use_kernels=False)
+    for key, value in PUBLISHED[name].items():
+        assert key.startswith("_") or made.config[key] == value
