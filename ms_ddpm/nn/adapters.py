@@ -26,7 +26,7 @@ from ..ops.assign import set_value
 from ..ops.placed import Placed
 from ..storage import floats
 from ..storage.lora_files import Factors
-from .layers import Conv2d, Linear
+from .layers import Conv2d, Linear, WeightStandardizedConv2d
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the projections of diffusers' attention
 PREFIX = "lora."  # of the names of what is no parameter of the network itself
@@ -65,8 +65,15 @@ class LowRank(Placed):
 
 
 def adaptable(network: nn.Cell) -> dict[str, Linear | Conv2d]:
-    """The dense and convolution layers inside ``network`` by their path: "down_blocks.0...attn1.to_q"."""
-    return {path: layer for path, layer in network.cells_and_names() if path and isinstance(layer, (Linear, Conv2d))}
+    """The dense and convolution layers inside ``network`` by their path: "down_blocks.0...attn1.to_q".
+
+    Without those that standardise their weight: what is added to it would not be added to the product.
+    """
+    return {
+        path: layer
+        for path, layer in network.cells_and_names()
+        if path and isinstance(layer, (Linear, Conv2d)) and not isinstance(layer, WeightStandardizedConv2d)
+    }
 
 
 def weight_shapes(network: nn.Cell) -> dict[str, tuple[int, ...]]:

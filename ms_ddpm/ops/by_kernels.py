@@ -118,6 +118,10 @@ def unshuffled() -> Callable:
     kernel = conv_kernels.conv(2, 2, True)
 
     def call(conv, x):  # the four channels of a square are a 2x2 filter's, so nothing has to be moved
+        if conv.adapters is not None:
+            raise ValueError(
+                "a convolution of pixel squares has no adapters by the C++ kernels; use_kernels(False) first"
+            )
         weight = conv.weight
         return kernel(x, _reshape(weight, (weight.shape[0], -1, 2, 2)), conv.bias)
 
