@@ -90,6 +90,26 @@ def test_each_function_computes_what_pytorch_computes(name):
     assert report.agrees, str(report)
 
 
+@pytest.mark.parametrize("layout", ["BNSD", "BSH"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_fused_attention_is_pytorchs_in_half_precision_and_takes_no_other(layout, masked):
+    given = [array(2, 3, length, 8).astype(np.float16) for length in (5, 7, 7)]
+    hidden = np.arange(7) > 4
+    seen = torch.from_numpy(~hidden).expand(5, 7) if masked else None
+    wanted = theirs.scaled_dot_product_attention(*map(torch.from_numpy, given), attn_mask=seen, scale=0.3).numpy()
+    if layout == "BSH":
+        given = [part.swapaxes(1, 2).reshape(2, -1, 24) for part in given]
+        wanted = wanted.swapaxes(1, 2).reshape(2, 5, 24)
+    mask = ms.Tensor(np.broadcast_to(hidden, (2, 1, 5, 7))) if masked else None
+    with mint_on_cpu():
+        fused = ms.ops.operations.nn_ops.FlashAttentionScore(head_num=3, scale_value=0.3, input_layout=layout)
+        found = fused(*map(ms.Tensor, given), None, None, None, mask)[3]
+        with pytest.raises(TypeError, match="takes float16"):
+            fused(*[ms.Tensor(part.astype(np.float32)) for part in given])
+    assert found.dtype == ms.float16
+    np.testing.assert_allclose(found.asnumpy(), wanted, atol=2e-3)
+
+
 def test_what_is_random_has_its_shape_dtype_and_range():
     with mint_on_cpu():
         like = ms.Tensor(np.zeros((40, 50), np.float16))

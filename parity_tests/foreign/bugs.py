@@ -226,6 +226,11 @@ OF_MINDONE = (
         "diffusers/models/embeddings.py, get_timestep_embedding",
         "frequencies by MindSpore's exp, which is 138 units off, times a time of up to 1,000", PORTED, known=True),
     _of_mindone(
+        _diffusers("FluxAttention", {"hidden_states": x(2, 5, 16)}, ".models.transformers.transformer_flux",
+                   query_dim=16, heads=2, dim_head=8, bias=True),
+        "diffusers/models/transformers/transformer_flux.py, FluxAttention.scaled_dot_product_attention",
+        "float32 has no way of its own: it is computed in float16, without a word", PORTED, known=True),
+    _of_mindone(
         _diffusers("FirDownsample2D", (x(2, 8, 4, 4),), ".models.downsampling", channels=8, use_conv=True,
                    out_channels=8),
         "diffusers/models/downsampling.py:243", "mint.nn.funtional: it cannot run", PORTED),

@@ -35,6 +35,8 @@ WORDS = {
     "to_add_out is as wide as the image's output, not as the text's": "to_add_out 的宽度取自图像输出，而不是文本",
     "frequencies by MindSpore's exp, which is 138 units off, times a time of up to 1,000":
         "频率用 MindSpore 的 exp 计算（相差 138 个末位单位），再乘以最大 1,000 的时间",
+    "float32 has no way of its own: it is computed in float16, without a word":
+        "float32 没有自己的分支：不作任何提示就用 float16 计算",
     "mint.nn.funtional: it cannot run": "写成了 mint.nn.funtional：无法运行",
     "nn.AdamWeightDecay, which has no bias correction": "用了没有偏差修正的 nn.AdamWeightDecay",
     "nn.Adam, which adds eps before the bias correction": "用了在偏差修正之前加 eps 的 nn.Adam",

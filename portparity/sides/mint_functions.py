@@ -1,6 +1,7 @@
 """Functions of `mindspore.mint` made of those of `mindspore.ops` that MindSpore 2.10 has on a CPU.
 
-`FUNCTIONS` says which stands for which: only those whose own kernel the CPU lacks.
+`FUNCTIONS` says which stands for which: only those whose own kernel the CPU lacks. Ports that are written for mint call
+the Ascend's fused attention too, so it is here with them.
 """
 
 from __future__ import annotations
@@ -441,7 +442,44 @@ def _cross_entropy(
     return ops.cross_entropy(input, ops.cast(target, ms.int32), weight, ignore_index, reduction, label_smoothing)
 
 
+# --- attention --------------------------------------------------------------------------------------------------
+
+
+def _flash_attention_score(
+    head_num: int, keep_prob: float = 1.0, scale_value: float = 1.0, pre_tokens: int = 2147483647,
+    next_tokens: int = 2147483647, inner_precise: int = 0, input_layout: str = "BSH", sparse_mode: int = 0,
+) -> Callable:  # fmt: skip
+    """The Ascend's fused attention: it takes half precision alone, and gives its result so; what it adds, in float32.
+
+    Only what ports to it rely on: layouts BSH and BNSD, an added bias, a mask that is true where nothing is to be seen.
+    """
+    if input_layout not in ("BSH", "BNSD") or sparse_mode or keep_prob != 1.0:
+        raise NotImplementedError(f"flash attention on a CPU: {input_layout=}, {sparse_mode=}, {keep_prob=}")
+
+    def heads_apart(tensor: Tensor) -> Tensor:
+        if input_layout == "BNSD":
+            return tensor
+        batch, length, width = tensor.shape
+        return tensor.reshape(batch, length, head_num, width // head_num).swapaxes(1, 2)
+
+    def attend(query, key, value, real_shift=None, drop_mask=None, padding_mask=None, attn_mask=None, *rest):
+        kind = query.dtype
+        if kind not in (ms.float16, ms.bfloat16):
+            raise TypeError(f"FlashAttentionScore takes float16 and bfloat16, not {kind}")
+        q, k, v = (ops.cast(heads_apart(tensor), ms.float32) for tensor in (query, key, value))
+        scores = ops.matmul(q, k.swapaxes(-2, -1)) * scale_value
+        if real_shift is not None:
+            scores = scores + ops.cast(real_shift, ms.float32)
+        if attn_mask is not None:
+            scores = ops.masked_fill(scores, ops.cast(attn_mask, ms.bool_), -1e38)
+        out = ops.cast(ops.matmul(ops.softmax(scores, -1), v), kind)
+        return None, None, None, out if input_layout == "BNSD" else out.swapaxes(1, 2).reshape(query.shape)
+
+    return attend
+
+
 FUNCTIONS: dict[ModuleType, dict[str, Callable]] = {
+    ops.operations.nn_ops: {"FlashAttentionScore": _flash_attention_score},
     mint: {
         "arange": _arange, "full": _full, "full_like": _full_like, "zeros_like": _zeros_like, "ones_like": _ones_like,
         "linspace": _linspace, "randn": _randn, "rand": _rand, "randn_like": _randn_like, "rand_like": _rand_like,
