@@ -121,7 +121,7 @@ PYTEST = "pytest>=8,<9.2"  # pytest-xdist 3.8 cannot tell 9.2 which tests belong
 toml = ["tomli; python_version < '3.11'"]  # for the harness, which needs no PyTorch where results are recorded
 text2image = ["tokenizers>=0.20"]
 parity = [*torch, *text2image]
-peers = [*parity, "diffusers>=0.30", "transformers>=5"]
+peers = [*parity, "diffusers>=0.30", "transformers>=5", "peft>=0.17"]
 docs = [
     "mkdocs-material>=9.6,<10",
     "mkdocs-static-i18n>=1.3,<2",

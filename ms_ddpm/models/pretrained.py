@@ -31,6 +31,7 @@ from ..config import hints
 from ..config.frozen import FrozenConfig
 from ..errors import UserError, quoted
 from ..maths.random import Blank
+from ..nn.adapters import base_parameters
 from ..ops.assign import set_value, type_of
 from ..storage import floats, mapped
 from ..storage.directories import folder_of, read_json
@@ -192,7 +193,7 @@ class PretrainedModel(TakesArrays):
 
         Names, shapes and types are judged before the first is read. Raises UserError as `from_pretrained`.
         """
-        parameters = dict(self.parameters_and_names())
+        parameters = base_parameters(self)
         sources: dict[str, str] = {}
         for name in tensors:
             own = self.renamed(name)
@@ -228,10 +229,10 @@ class PretrainedModel(TakesArrays):
         title = {"_class_name": type(self).__name__} if self.TITLE is None else dict(self.TITLE)
         text = json.dumps({**title, **self.config}, indent=2)
         place = Path(folder).expanduser()
-        arrays = {name: parameter.asnumpy for name, parameter in self.parameters_and_names()}
+        arrays = {name: parameter.asnumpy for name, parameter in base_parameters(self).items()}
         mapped.write(place / mapped.file_name(self.WEIGHTS, variant), arrays, {"format": "pt"})
         write_atomically(place / CONFIG, f"{text}\n".encode())
 
     def num_parameters(self) -> int:
-        """How many numbers the parameters hold."""
-        return sum(int(np.prod(parameter.shape)) for parameter in self.get_parameters())
+        """How many numbers the parameters hold, without adapters."""
+        return sum(int(np.prod(parameter.shape)) for parameter in base_parameters(self).values())

@@ -29,7 +29,7 @@ def head_width(dim: int, heads: int) -> int:
     return dim // heads
 
 
-class Attention(Placed):
+class TokenAttention(Placed):
     """softmax(q k^T / sqrt(d)) v of every head, then a dense layer: tokens (B, T, dim)[, context (B, S, context_dim)].
 
     Vaswani et al., https://arxiv.org/abs/1706.03762, section 3.2. Without a context the tokens attend to themselves.
@@ -66,7 +66,7 @@ class Attention(Placed):
         return self.to_out[0](self.attend(self.to_q(tokens), self.to_k(source), self.to_v(source)))
 
 
-class ImageAttention(Attention):
+class ImageAttention(TokenAttention):
     """x + attention of the pixels of norm(x) to each other: (B, dim, H, W) -> the same.
 
     Ho et al., https://arxiv.org/abs/2006.11239, appendix B. ``context`` is not looked at: a `Transformer2DModel` may
@@ -135,8 +135,8 @@ class BasicTransformerBlock(nn.Cell):
         super().__init__()
         rng = host_rng(rng)
         self.norm1, self.norm2, self.norm3 = LayerNorm(dim), LayerNorm(dim), LayerNorm(dim)
-        self.attn1 = Attention(dim, heads, rng=rng)
-        self.attn2 = Attention(dim, heads, context_dim, rng=rng)
+        self.attn1 = TokenAttention(dim, heads, rng=rng)
+        self.attn2 = TokenAttention(dim, heads, context_dim, rng=rng)
         self.ff = FeedForward(dim, rng=rng)
 
     def construct(self, x: Tensor, context: Tensor) -> Tensor:

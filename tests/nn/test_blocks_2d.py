@@ -59,7 +59,7 @@ def test_doubling_to_what_was_halved(pynative, rng, size):
 
 def test_what_does_not_fit_is_refused(mindspore, rng):
     from ms_ddpm.nn.blocks_2d import Downsample2D, Timesteps
-    from ms_ddpm.nn.transformer_2d import Attention
+    from ms_ddpm.nn.transformer_2d import TokenAttention
 
     with pytest.raises(UserError, match="downsample_padding is 2, expected 0 or 1"):
         Downsample2D(3, 2, rng=rng)
@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_refused(mindspore, rng):
     with pytest.raises(UserError, match="width 2 and freq_shift 1, expected an even width above 2"):
         Timesteps(2, freq_shift=1)
     with pytest.raises(UserError, match="6 channels cannot be shared by 4 attention heads"):
-        Attention(6, 4, rng=rng)
+        TokenAttention(6, 4, rng=rng)
 
 
 @pytest.mark.parametrize("eps", [1e-5, 1e-6])

@@ -31,7 +31,7 @@ ROWS = (  # name, family, place, bug, source
      edit(U + "number_of_heads", ("return dim // width", "return width if width != dim // width else 1")),
      "attention_head_dim is the width of a head"),
     ("attention scaled by the whole width", "attention", "layers/sd_attention_*",
-     edit(T + "Attention.__init__", ("head_width(dim, heads) ** -0.5", "dim ** -0.5")), "d of all heads for d of one"),
+     edit(T + "TokenAttention.__init__", ("head_width(dim, heads) ** -0.5", "dim ** -0.5")), "d of all heads for d of one"),
     ("GEGLU's halves swapped", "blocks", "layers/sd_geglu-*",
      edit(T + "GEGLU.construct", ("value, gate =", "gate, value =")), "the value comes first"),
     ("GELU by its tanh approximation", "blocks", "layers/sd_geglu-*",

@@ -33,7 +33,7 @@ LAYERS: dict[str, Callable[..., nn.Cell]] = {
     "sd_resnet_block": lambda **k: blocks_2d.ResnetBlock2D(**k, rng=RNG),
     "sd_downsample": lambda **k: blocks_2d.Downsample2D(**k, rng=RNG),
     "sd_upsample": Resized,
-    "sd_attention": lambda **k: transformer_2d.Attention(**k, rng=RNG),
+    "sd_attention": lambda **k: transformer_2d.TokenAttention(**k, rng=RNG),
     "sd_image_attention": lambda **k: transformer_2d.ImageAttention(**k, rng=RNG),
     "sd_geglu": lambda **k: transformer_2d.GEGLU(**k, rng=RNG),
     "sd_feed_forward": lambda **k: transformer_2d.FeedForward(**k, rng=RNG),
