@@ -1,0 +1,224 @@
+"""How StableDiffusionPipeline is called, what it refuses, what it saves; LoRA files in it."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from ms_ddpm.errors import UserError
+
+from .directories import HEIGHT, WIDTH, drawn_from, sister, stable_diffusion
+from .test_stable_diffusion import IMAGES, LATENTS, MASKS, TAPE, close, first_and_last, texts
+
+pytest.importorskip("diffusers")
+pytest.importorskip("tokenizers")
+
+
+def test_a_network_that_was_trained_to_fill_in_sees_the_mask(pair, tmp_path):
+    from ms_ddpm import StableDiffusionPipeline
+
+    theirs = stable_diffusion(tmp_path, in_channels=9)
+    ours = StableDiffusionPipeline.from_pretrained(tmp_path / "sd")
+    ours.set_progress_bar_config(disable=True)
+    for strength in (0.5, 1.0):
+        few = texts(strength=strength) | {"num_inference_steps": 4}
+        with drawn_from(TAPE):
+            expected = sister(theirs, "StableDiffusionInpaintPipeline")(
+                **few, image=first_and_last(IMAGES), mask_image=first_and_last(MASKS), height=HEIGHT, width=WIDTH
+            ).images
+        close(ours(**few, image=IMAGES, mask_image=MASKS, noise=TAPE).images, expected)
+    with pytest.raises(UserError, match="it is for inpainting; give image and mask_image"):
+        ours("a three")
+
+
+def test_without_guidance_and_with_its_rescaling(pair):
+    theirs, ours, _ = pair
+    for more in ({"guidance_scale": 1.0}, {"guidance_scale": 9.0, "guidance_rescale": 0.7}):
+        few = {**texts(height=HEIGHT, width=WIDTH, num_inference_steps=3), **more}
+        expected = theirs(**few, latents=torch.from_numpy(LATENTS)).images
+        close(ours(**few, latents=LATENTS).images, expected)
+
+
+QUICK = {"prompt": "a three", "num_inference_steps": 2, "output_type": "np", "height": 16, "width": 12}
+
+
+def test_a_seed_gives_its_pictures_whatever_their_number(pair):
+    _, ours, _ = pair
+    three = ours(**QUICK, seed=5, num_images_per_prompt=3).images
+    two = ours(**QUICK, seed=5, num_images_per_prompt=2).images
+    np.testing.assert_allclose(three[:2], two, atol=1e-5)
+    assert np.abs(three[0] - three[1]).max() > 0.01
+    other = ours(**QUICK, generator=np.random.default_rng(6)).images
+    assert np.abs(other[0] - three[0]).max() > 0.01
+
+
+def test_pictures_are_pils_by_default_and_latents_where_asked(pair):
+    _, ours, _ = pair
+    asked = {key: value for key, value in QUICK.items() if key != "output_type"}
+    (picture,) = ours(**asked, seed=0).images
+    array = ours(**QUICK, seed=0).images[0]
+    assert picture.size == (12, 16)
+    assert np.abs(np.asarray(picture) / 255 - array).max() < 0.003
+    images, safe = ours(**asked, output_type="latent", return_dict=False, seed=0)
+    assert images.shape == (1, 4, 8, 6)
+    assert safe is None
+
+
+def test_a_callback_sees_every_step_and_may_change_it(pair):
+    _, ours, _ = pair
+    seen = []
+
+    def watch(pipe, number, time, state):
+        assert pipe is ours
+        seen.append((number, time))
+        return {"latents": state["latents"] * 0} if number == 2 else None
+
+    found = ours(**QUICK | {"output_type": "latent"}, callback_on_step_end=watch, seed=0).images
+    assert [number for number, _ in seen] == [0, 1, 2]  # PNDM's first step is two
+    assert not found.any()
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_line(pair, caplog):
+    _, ours, _ = pair
+    with caplog.at_level(logging.WARNING, "ms_ddpm"):
+        ours(**QUICK | {"prompt": "three " * 500}, seed=0)
+    assert len([r for r in caplog.records if "cut to the 77" in r.getMessage()]) == 1
+
+
+def test_it_is_saved_as_diffusers_reads_it(pair, tmp_path):
+    import diffusers
+
+    theirs, ours, _ = pair
+    ours.save_pretrained(tmp_path)
+    again = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)
+    for part in ("unet", "vae", "text_encoder"):
+        before, after = (getattr(pipe, part).state_dict() for pipe in (theirs, again))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before), part
+    assert type(again.scheduler).__name__ == "PNDMScheduler"
+    assert again.scheduler.config.steps_offset == 1
+
+
+WRONG = {
+    "no prompt": ({"prompt": None}, "expected one of them"),
+    "a number": ({"prompt": 3}, "prompt is 3, expected a text"),
+    "sides": ({"height": 33}, "height is 33, expected a multiple of 2"),
+    "negatives": ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
+    "pictures": ({"num_images_per_prompt": 0}, "expected at least 1"),
+    "output": ({"output_type": "pt"}, "expected one of: pil, np, latent"),
+    "a torch generator": ({"generator": torch.Generator()}, "torch._C.Generator, expected a numpy Generator"),
+    "two sources": ({"seed": 1, "noise": TAPE}, "expected at most one of them"),
+    "a dry tape": ({"noise": []}, "the noise ran out before x_T"),
+    "latents": ({"latents": LATENTS[:, :3]}, r"latents have shape \(4, 3, 16, 12\)"),
+    "a mask alone": ({"mask_image": MASKS}, "without image"),
+    "strength alone": ({"strength": 0.5}, "without image"),
+    "strength": ({"image": IMAGES[:1], "strength": 1.5}, "strength is 1.5, expected a number above 0"),
+    "hardly any strength": ({"image": IMAGES[:1], "strength": 0.01, "num_inference_steps": 3}, "less than one step"),
+    "range": ({"image": 255 * IMAGES[:1]}, "expected 0 to 1"),
+    "image's sides": ({"image": IMAGES[:1, :31]}, "the height of image is 31, expected a multiple of 2"),
+    "image's shape": ({"image": IMAGES[0, 0]}, "expected images of one size"),
+    "the mask's size": ({"image": IMAGES[:1], "mask_image": MASKS[:1, :16]}, "expected the image's"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_does_not_fit_is_one_line(pair, what):
+    given, words = WRONG[what]
+    with pytest.raises(UserError, match=words) as raised:
+        pair[1](**{**QUICK, **given})
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_directory_that_is_not_one_is_one_line(pair, tmp_path):
+    import shutil
+
+    from ms_ddpm import StableDiffusionPipeline
+
+    def refused(folder, words):
+        with pytest.raises(UserError, match=words) as raised:
+            StableDiffusionPipeline.from_pretrained(folder)
+        assert len(str(raised.value).splitlines()) == 1
+
+    refused("runwayml/stable-diffusion-v1-5", "is no directory on this disk.*hf download")
+    folder = shutil.copytree(pair[2] / "sd", tmp_path / "sd")
+    index = json.loads((folder / "model_index.json").read_text())
+    for change, words in (
+        ({"unet": ["diffusers", "SD3Transformer2DModel"]}, "SD3Transformer2DModel.*expected one of"),
+        ({"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "text_encoder_2"),
+        ({"vae": None}, "names no vae"),
+    ):
+        (folder / "model_index.json").write_text(json.dumps({**index, **change}))
+        refused(folder, words)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    shutil.rmtree(folder / "unet")
+    refused(folder, "there is no directory .*unet")
+    (folder / "model_index.json").unlink()
+    refused(folder, "cannot read .*model_index.json: No such file")
+
+
+# --- LoRA -------------------------------------------------------------------------------------------------------------
+
+
+def lora_of(pipe, folder, seed, rank, alpha):
+    """A LoRA file for ``pipe`` as a training run of diffusers ends, with numbers that count."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    rng = np.random.default_rng(seed)
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    pipe.unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets), adapter_name="made")
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet, adapter_name="made"))
+    state = {
+        name: torch.from_numpy(0.5 * rng.standard_normal(value.shape).astype(np.float32))
+        for name, value in state.items()
+    }
+    pipe.save_lora_weights(folder, unet_lora_layers=state)
+    pipe.unet.delete_adapters("made")
+    return folder
+
+
+def test_loras_draw_diffusers_s_pictures(pair, tmp_path):
+    pytest.importorskip("peft")
+    theirs, ours, _ = pair
+    few = texts(height=HEIGHT, width=WIDTH, num_inference_steps=4)
+    ours_drawn = lambda: ours(**few, latents=LATENTS).images  # noqa: E731
+    theirs_drawn = lambda: theirs(**few, latents=torch.from_numpy(LATENTS)).images  # noqa: E731
+    bare = ours_drawn()
+    files = {name: lora_of(theirs, tmp_path / name, i, 2 + i, 2 + i) for i, name in enumerate(("one", "two"))}
+    for name, path in files.items():
+        theirs.load_lora_weights(path, adapter_name=name)
+        ours.load_lora_weights(path, adapter_name=name)
+    assert ours.get_list_adapters_names() == ["one", "two"]
+    for names, weights in ((["one"], [0.7]), (["one", "two"], [0.4, -0.9])):
+        theirs.set_adapters(names, weights)
+        ours.set_adapters(names, weights)
+        found, expected = ours_drawn(), theirs_drawn()
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert np.abs(found - bare).max() > 0.01, "it does something"
+    beside = ours_drawn()
+    ours.fuse_lora()
+    np.testing.assert_allclose(ours_drawn(), beside, atol=1e-4)
+    ours.unfuse_lora()
+    assert np.array_equal(ours_drawn(), beside)
+    ours.set_adapters(["one", "two"], 0.0)
+    assert np.array_equal(ours_drawn(), bare), "scale 0 is the base, bit for bit"
+    with pytest.raises(UserError, match="no LoRA is called 'three'; loaded: one, two"):
+        ours.set_adapters("three")
+    ours.unload_lora_weights()
+    theirs.unload_lora_weights()
+    assert np.array_equal(ours_drawn(), bare)
+    assert ours.get_list_adapters_names() == []
+
+
+def test_a_network_of_another_width_is_one_line(pair):
+    from ms_ddpm import StableDiffusionPipeline
+    from ms_ddpm.models.clip_text import CLIPTextModel
+
+    _, ours, _ = pair
+    narrow = CLIPTextModel(vocab_size=600, hidden_size=6, intermediate_size=8, num_hidden_layers=1,
+                           num_attention_heads=2, rng=0)  # fmt: skip
+    with pytest.raises(UserError, match="gives vectors of 6, and the unet expects 12"):
+        StableDiffusionPipeline(ours.vae, narrow, ours.tokenizer, ours.unet, ours.scheduler)
