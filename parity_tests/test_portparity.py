@@ -45,7 +45,7 @@ def refused(text, name="x.py"):
 def test_it_imports_nothing_of_ours_and_numpy_alone_at_once(path):
     text = path.read_text(encoding="utf-8")
     assert list(refused(text, path.name)) == []
-    assert DIFFUSION.findall(text) == []
+    assert DIFFUSION.findall(text.replace("FlashAttentionScore", "")) == []  # an operator of MindSpore's
 
 
 @pytest.mark.parametrize(

@@ -445,7 +445,7 @@ def _cross_entropy(
 # --- attention --------------------------------------------------------------------------------------------------
 
 
-def _flash_attention_score(
+def _fused_attention(
     head_num: int, keep_prob: float = 1.0, scale_value: float = 1.0, pre_tokens: int = 2147483647,
     next_tokens: int = 2147483647, inner_precise: int = 0, input_layout: str = "BSH", sparse_mode: int = 0,
 ) -> Callable:  # fmt: skip
@@ -465,21 +465,21 @@ def _flash_attention_score(
     def attend(query, key, value, real_shift=None, drop_mask=None, padding_mask=None, attn_mask=None, *rest):
         kind = query.dtype
         if kind not in (ms.float16, ms.bfloat16):
-            raise TypeError(f"FlashAttentionScore takes float16 and bfloat16, not {kind}")
+            raise TypeError(f"flash attention takes float16 and bfloat16, not {kind}")
         q, k, v = (ops.cast(heads_apart(tensor), ms.float32) for tensor in (query, key, value))
-        scores = ops.matmul(q, k.swapaxes(-2, -1)) * scale_value
+        logits = ops.matmul(q, k.swapaxes(-2, -1)) * scale_value
         if real_shift is not None:
-            scores = scores + ops.cast(real_shift, ms.float32)
+            logits = logits + ops.cast(real_shift, ms.float32)
         if attn_mask is not None:
-            scores = ops.masked_fill(scores, ops.cast(attn_mask, ms.bool_), -1e38)
-        out = ops.cast(ops.matmul(ops.softmax(scores, -1), v), kind)
+            logits = ops.masked_fill(logits, ops.cast(attn_mask, ms.bool_), -1e38)
+        out = ops.cast(ops.matmul(ops.softmax(logits, -1), v), kind)
         return None, None, None, out if input_layout == "BNSD" else out.swapaxes(1, 2).reshape(query.shape)
 
     return attend
 
 
 FUNCTIONS: dict[ModuleType, dict[str, Callable]] = {
-    ops.operations.nn_ops: {"FlashAttentionScore": _flash_attention_score},
+    ops.operations.nn_ops: {"FlashAttentionScore": _fused_attention},
     mint: {
         "arange": _arange, "full": _full, "full_like": _full_like, "zeros_like": _zeros_like, "ones_like": _ones_like,
         "linspace": _linspace, "randn": _randn, "rand": _rand, "randn_like": _randn_like, "rand_like": _rand_like,
