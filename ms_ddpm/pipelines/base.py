@@ -20,7 +20,8 @@ from ..models.pretrained import folder_of, read_json
 from ..storage.files import write_atomically
 
 INDEX = "model_index.json"
-OUTPUTS = ("pil", "np", "latent")
+PICTURES = ("pil", "np")  # and what is no picture yet:
+OUTPUTS = (*PICTURES, "latent")
 Made = TypeVar("Made", bound="Pipeline")
 
 

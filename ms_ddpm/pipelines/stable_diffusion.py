@@ -21,7 +21,7 @@ from ..models.autoencoder_kl import AutoencoderKL, LatentDistribution
 from ..models.clip_text import CLIPTextModel
 from ..models.unet_2d_condition import UNet2DConditionModel
 from ..schedulers import Scheduler
-from .base import Noise, Pipeline, as_asked, centred, check_output, chosen, images_of, shown
+from .base import PICTURES, Noise, Pipeline, as_asked, centred, check_output, chosen, images_of, shown
 from .loras import TakesLoras
 from .unconditional import KINDS
 
@@ -346,11 +346,11 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         strength = (0.8 if mask_image is None else 1.0) if strength is None else strength
         chain = self._begin(source, batch, sides, latents, image, mask_image, strength, num_inference_steps)
         sample = self._denoised(chain, context, guidance_scale, guidance_rescale, eta, source, callback_on_step_end)
-        if output_type == "latent":
-            images: Any = sample.asnumpy()
-        else:
+        if output_type in PICTURES:
             decode = self.graphs.made("decode", _decoded, self.vae)
             images = as_asked(shown(decode(sample / self.vae.config.scaling_factor)), output_type)
+        else:
+            images = sample.asnumpy()
         return StableDiffusionPipelineOutput(images) if return_dict else (images, None)
 
     def _denoised(

@@ -11,7 +11,7 @@ from mindspore import Tensor
 from .. import schedulers
 from ..errors import UserError, quoted
 from ..models.unet_2d import UNet2DModel
-from .base import ImagePipelineOutput, Noise, Pipeline, as_asked, check_output, chosen, shown
+from .base import PICTURES, ImagePipelineOutput, Noise, Pipeline, as_asked, check_output, chosen, shown
 
 KINDS = {name: getattr(schedulers, name) for name in schedulers.__all__ if name.endswith("Scheduler")}
 KINDS.pop("Scheduler", None)
@@ -50,7 +50,7 @@ class _Unconditional(Pipeline):
     def _draw(
         self, batch_size: int, steps: int, noise: Noise, output_type: str, return_dict: bool, **options: Any
     ) -> ImagePipelineOutput | tuple:
-        check_output(output_type, ("pil", "np"))
+        check_output(output_type, PICTURES)
         shape = self._shape(batch_size)
         self.scheduler.set_timesteps(steps)
         network = self.graphs.made("unet", _output, self.unet)

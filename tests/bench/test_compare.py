@@ -325,8 +325,9 @@ def wait_until(condition, seconds=120):
 )
 def test_an_interrupted_comparison_leaves_no_process(tmp_path, number, code, running):
     process = subprocess.Popen(
-        [sys.executable, ROOT / "scripts" / "compare.py", *TINY, "--output_dir", tmp_path], stderr=subprocess.DEVNULL
-    )
+        [sys.executable, ROOT / "scripts" / "compare.py", *TINY, "--steps", "4000", "--output_dir", tmp_path],
+        stderr=subprocess.DEVNULL,
+    )  # longer than any machine takes to see the signal
     wait_until(lambda: len(children(process.pid)) == running)
     workers = children(process.pid)
     process.send_signal(number)

@@ -162,7 +162,8 @@ def test_the_page_names_files_that_are_there(page):
 def test_the_code_of_the_page_runs(mindspore, tmp_path, page):
     from ms_ddpm import runtime
 
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = "\n".join(blocks)
     file = tmp_path / "code.py"
     file.write_text(code.replace("n_steps=200", "n_steps=3"))
     scope = {"__name__": "page"}
