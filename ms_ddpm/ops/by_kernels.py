@@ -20,7 +20,6 @@ from .pooling import Larger
 
 _reshape, _transpose, _rows, _side_by_side = ops.Reshape(), ops.Transpose(), ops.Concat(0), ops.Concat(2)
 _columns, _thirds = ops.Concat(1), ops.Split(1, 3)
-_reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
 
 
 def enter(x: Tensor) -> Tensor:
@@ -237,9 +236,6 @@ def full_attention(heads: int, dim: int, memory: bool, chunked: bool) -> Callabl
         return kernel(qkv, mem_kv if memory else count)
 
     return call
-
-
-_columns, _thirds = ops.Concat(1), ops.Split(1, 3)
 
 
 def self_attention(heads: int, scale: float) -> Callable:

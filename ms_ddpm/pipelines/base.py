@@ -15,8 +15,11 @@ from PIL import Image
 from ..bars import bar
 from ..devices.runtime import OwnGraphs
 from ..errors import UserError, quoted
-from ..maths.random import noise_tape
-from ..models.pretrained import folder_of, read_json
+from ..maths.random import noise_tape, normal
+from ..models.pretrained import PretrainedModel
+from ..pictures.images import to_uint8
+from ..schedulers.base import described_type
+from ..storage.directories import folder_of, read_json
 from ..storage.files import write_atomically
 
 INDEX = "model_index.json"
@@ -49,8 +52,8 @@ class Noise:
         if sum(source is not None for source in (tape, generator, seed)) > 1:
             raise UserError("noise, generator and seed were given together, expected at most one of them")
         if generator is not None and not isinstance(generator, np.random.Generator):
-            kind = f"{type(generator).__module__}.{type(generator).__qualname__}"
-            raise UserError(f"generator is a {kind}, expected a numpy Generator: numpy.random.default_rng(seed)")
+            kind = described_type(generator)
+            raise UserError(f"generator is {kind}, expected a numpy Generator: numpy.random.default_rng(seed)")
         self.tape = None if tape is None else iter(tape)
         self.generator, self.seed = generator, seed
         self.streams: dict[tuple[int, ...], Iterator[np.ndarray]] = {}
@@ -66,7 +69,7 @@ class Noise:
                 raise UserError(f"the noise for {what} has shape {found.shape}, expected {shape}")
             return found
         if self.generator is not None:
-            return self.generator.standard_normal(shape, dtype=np.float32)
+            return normal(self.generator, shape)
         if shape not in self.streams:
             self.streams[shape] = noise_tape(self.seed, shape)
         return next(self.streams[shape])
@@ -104,17 +107,15 @@ def centred(images: np.ndarray) -> Tensor:
 
 
 def shown(sample: Tensor) -> np.ndarray:
-    """(B, C, H, W), [-1, 1] and what lies outside -> (B, H, W, C) in [0, 1]."""
-    values = np.asarray(sample.astype(ms.float32).asnumpy())
-    return np.transpose(np.clip(values / 2 + 0.5, 0, 1), (0, 2, 3, 1))
+    """(B, C, H, W), [-1, 1] and what lies outside -> the same in [0, 1]."""
+    return np.clip(sample.astype(ms.float32).asnumpy() / 2 + 0.5, 0, 1)
 
 
 def as_asked(images: np.ndarray, output_type: str) -> Any:
-    """(B, H, W, C) in [0, 1] as the array that it is ("np"), or ("pil") as a list of PIL's."""
+    """(B, C, H, W) in [0, 1] as an array (B, H, W, C) ("np"), or ("pil") as a list of PIL's."""
     if output_type == "np":
-        return images
-    pixels = np.round(255 * images).astype(np.uint8)
-    return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
+        return np.transpose(images, (0, 2, 3, 1))
+    return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in to_uint8(images)]
 
 
 def check_output(output_type: str, allowed: tuple[str, ...] = OUTPUTS) -> None:
@@ -183,7 +184,7 @@ class Pipeline:
             if name not in named:
                 raise UserError(f"{place / INDEX} names no {name}, which {cls.__name__} needs")
             reader = reader_of(str(named[name][-1]))
-            options = {"variant": variant, "dtype": dtype} if hasattr(reader, "take_tensors") else {}
+            options = {"variant": variant, "dtype": dtype} if issubclass(reader, PretrainedModel) else {}
             parts[name] = reader.from_pretrained(place, subfolder=name, **options)
         return cls(**parts)
 
@@ -192,8 +193,8 @@ class Pipeline:
         place = Path(folder).expanduser()
         index: dict[str, Any] = {"_class_name": type(self).__name__}
         for name, part in self.parts.items():
-            index[name] = [self.PARTS[name][0], getattr(part, "original_name", type(part).__name__)]
-            options = {"variant": variant} if hasattr(part, "take_tensors") else {}
+            index[name] = [self.PARTS[name][0], type(part).__name__]
+            options = {"variant": variant} if isinstance(part, PretrainedModel) else {}
             part.save_pretrained(place / name, **options)
         write_atomically(place / INDEX, f"{json.dumps(index, indent=2)}\n".encode())
 

@@ -214,13 +214,11 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             return times
         if not 0 < strength <= 1:
             raise UserError(f"strength is {quoted(strength)}, expected a number above 0, and at most 1")
-        order = getattr(self.scheduler, "order", 1)
         kept = min(int(steps * strength), steps)
-        first = (steps - kept) * order
+        first = (steps - kept) * self.scheduler.order
         if kept < 1 or first >= len(times):
             raise UserError(f"strength {strength} of {steps} steps is less than one step; give more of either")
-        if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(first)
+        self.scheduler.set_begin_index(first)
         return times[first:]
 
     def _begin(

@@ -280,6 +280,9 @@ class Scheduler:
         """``sample`` as it is; here for loops that serve schedulers which scale."""
         return sample
 
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Nothing: a step depends on its time alone; here for loops that serve schedulers which keep their place."""
+
     def _signal_and_noise(self, sample: Tensor, noise: Tensor, timesteps: Any) -> tuple[Tensor, Tensor]:
         """sqrt(abar) and sqrt(1 - abar) of each image's time, shaped to multiply ``sample``."""
         if sample.shape != noise.shape:

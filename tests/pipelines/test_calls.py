@@ -184,8 +184,13 @@ def test_loras_draw_diffusers_s_pictures(pair, tmp_path):
     pytest.importorskip("peft")
     theirs, ours, _ = pair
     few = texts(height=HEIGHT, width=WIDTH, num_inference_steps=4)
-    ours_drawn = lambda: ours(**few, latents=LATENTS).images  # noqa: E731
-    theirs_drawn = lambda: theirs(**few, latents=torch.from_numpy(LATENTS)).images  # noqa: E731
+
+    def ours_drawn():
+        return ours(**few, latents=LATENTS).images
+
+    def theirs_drawn():
+        return theirs(**few, latents=torch.from_numpy(LATENTS)).images
+
     bare = ours_drawn()
     files = {name: lora_of(theirs, tmp_path / name, i, 2 + i, 2 + i) for i, name in enumerate(("one", "two"))}
     for name, path in files.items():
