@@ -321,13 +321,18 @@ class Adapters:
 
     # --- in the weights ------------------------------------------------------------------------------------------
 
-    def fuse(self) -> None:
-        """Adds the adapters, as they are scaled, to the weights: W + scale alpha / rank B A. The base's are kept."""
+    def fuse(self, share: float = 1.0) -> None:
+        """Adds ``share`` of the adapters, as they are scaled, to the weights: W + share scale alpha / rank B A.
+
+        The base's weights are kept, and the scales stay as they are. Raises UserError where ``share`` is no finite
+        number, and while fused.
+        """
         self._require_unfused("fusing again")
+        checked_scale("all", share)
         layers, changes = adaptable(self.network), {}
         for name, of in self._of.items():
             for path, low in of.items():
-                factor = self._scales[name] * self._alpha_over_rank[name][path]
+                factor = share * self._scales[name] * self._alpha_over_rank[name][path]
                 change = factor * change_of_weight(low.down.asnumpy(), low.up.asnumpy())
                 changes[path] = changes[path] + change if path in changes else change
         for path, change in changes.items():

@@ -86,9 +86,7 @@ class TakesLoras:
     def fuse_lora(self, lora_scale: float = 1.0) -> None:
         """Adds what is loaded, as it is weighed and times ``lora_scale``, to the networks' weights: faster to draw."""
         for adapters in self.adapters.values():
-            if lora_scale != 1.0:
-                adapters.set_scales({name: scale * lora_scale for name, scale in adapters.scales.items()})
-            adapters.fuse()
+            adapters.fuse(lora_scale)
 
     def unfuse_lora(self) -> None:
         """The networks' weights as they were, bit for bit; the LoRAs act beside them again."""

@@ -208,6 +208,12 @@ def test_loras_draw_diffusers_s_pictures(pair, tmp_path):
     np.testing.assert_allclose(ours_drawn(), beside, atol=1e-4)
     ours.unfuse_lora()
     assert np.array_equal(ours_drawn(), beside)
+    ours.fuse_lora(0.5)
+    half = ours_drawn()
+    ours.unfuse_lora()
+    assert np.array_equal(ours_drawn(), beside), "a share of the fusion is no scale of the adapters"
+    ours.set_adapters(["one", "two"], [0.2, -0.45])
+    np.testing.assert_allclose(ours_drawn(), half, atol=1e-4)
     ours.set_adapters(["one", "two"], 0.0)
     assert np.array_equal(ours_drawn(), bare), "scale 0 is the base, bit for bit"
     with pytest.raises(UserError, match="no LoRA is called 'three'; loaded: one, two"):
