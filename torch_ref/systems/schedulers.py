@@ -84,6 +84,8 @@ class SchedulerOutput(NamedTuple):
 class Scheduler:
     """What both schedulers do. ``dtype`` is that of the tables that are shown; computation is in the sample's."""
 
+    init_noise_sigma = 1.0
+
     def __init__(
         self,
         num_train_timesteps: int = 1000,
@@ -138,6 +140,13 @@ class Scheduler:
     def following(self, time: int) -> int:
         """The next of the chain's times, -1 behind the last."""
         return [*self.times, -1][self.times.index(time) + 1]
+
+    def set_begin_index(self, index: int) -> None:
+        """The chain begins there: a step that depends on its time alone need not know."""
+
+    def scale_model_input(self, x: Tensor, time: float) -> Tensor:
+        """What the network sees: the sample."""
+        return x
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(abar) x_0 + sqrt(1 - abar) eps   (DDPM eq. 4)."""

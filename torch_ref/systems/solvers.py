@@ -37,7 +37,6 @@ SPREADS: dict[str, Callable[[float, float, int], np.ndarray]] = {
 class Solver(Scheduler):
     """What all do: a chain of noise levels, and where in it the next step is."""
 
-    init_noise_sigma = 1.0
     scaled = False
 
     def __init__(

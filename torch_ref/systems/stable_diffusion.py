@@ -316,7 +316,7 @@ class DenoisingUnet(nn.Module):
     """Down, through the middle and up again; each stage up is joined to what the way down made.
 
     ``down``, ``middle`` and ``up`` make the attention of a stage from its width, None where there is none; ``up`` from
-    the inside out.
+    the inside out. ``seen`` channels come in where they are more than the ``channels`` that go out.
     """
 
     def __init__(
@@ -332,6 +332,7 @@ class DenoisingUnet(nn.Module):
         padding: int = 1,
         cos_first: bool = True,
         shift: float = 0,
+        seen: int | None = None,
     ):
         super().__init__()
         time_dim, last = 4 * widths[0], len(widths) - 1
@@ -341,7 +342,7 @@ class DenoisingUnet(nn.Module):
 
         self.time_proj = Timesteps(widths[0], cos_first, shift)
         self.time_embedding = TimestepEmbedding(widths[0], time_dim)
-        self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(seen or channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
             Stage(
                 _stacked(widths[max(i - 1, 0)], width, layers), block, down[i], "downsamplers",
@@ -364,7 +365,7 @@ class DenoisingUnet(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """x (B, channels, H, W), t (B,), context (B, S, width) -> the noise in x."""
+        """x (B, seen, H, W), t (B,), context (B, S, width) -> the noise in x (B, channels, H, W)."""
         emb = F.silu(self.time_embedding(self.time_proj(t.to(x.dtype))))
         x = self.conv_in(x)
         made = [x]
@@ -393,14 +394,18 @@ def conditional_unet(
     groups: int = 32,
     linear: bool = False,
     depth: int = 1,
+    seen: int = 4,
 ) -> DenoisingUnet:
-    """Stable Diffusion's U-Net of latents of four channels; ``heads`` and ``attends`` for each width."""
+    """Stable Diffusion's U-Net of latents of four channels; ``heads`` and ``attends`` for each width.
+
+    A network that fills in has ``seen`` 9: the latents, the mask, and the latents of what is known.
+    """
 
     def transformer(level: int) -> Callable:
         return lambda dim: Transformer(dim, heads[level], context_dim, depth, groups, linear)
 
     stages = [transformer(i) if attends[i] else None for i in range(len(widths))]
-    return DenoisingUnet(4, widths, layers, stages, transformer(len(widths) - 1), stages[::-1], groups)
+    return DenoisingUnet(4, widths, layers, stages, transformer(len(widths) - 1), stages[::-1], groups, seen=seen)
 
 
 def unconditional_unet(

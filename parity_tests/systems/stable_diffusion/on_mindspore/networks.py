@@ -57,9 +57,10 @@ def _names(attends: Sequence[bool], kind: str) -> dict:
     }
 
 
-def _conditional(widths, heads, context_dim, attends, layers, groups, linear, depth, **options) -> nn.Cell:
+def _conditional(widths, heads, context_dim, attends, layers, groups, linear, depth, seen=4, **options) -> nn.Cell:
     return unet_2d_condition.UNet2DConditionModel(
-        block_out_channels=tuple(widths), attention_head_dim=tuple(heads), cross_attention_dim=context_dim,
+        in_channels=seen, block_out_channels=tuple(widths), attention_head_dim=tuple(heads),
+        cross_attention_dim=context_dim,
         layers_per_block=layers, norm_num_groups=groups, use_linear_projection=linear,
         transformer_layers_per_block=depth, **_names(attends, "CrossAttn"), **options,
     )  # fmt: skip
@@ -106,4 +107,3 @@ def sd_network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = 
     return vjp(call, net, args, tensor(inputs["cotangent"]), names, positions)
 
 
-KINDS = {"sd_network": sd_network}

@@ -11,7 +11,6 @@ from parity_tests.backends.shared_torch import kernels
 from parity_tests.systems.core.on_torch.nets import magnitudes
 from portparity.case import Arrays
 from portparity.on_torch import load, tensor, vjp
-from portparity.rounded_products import with_rounded_products
 from torch_ref.systems import stable_diffusion as reference
 
 
@@ -74,4 +73,3 @@ def sd_network_scales(spec: Mapping, inputs: Arrays) -> Arrays:
     return magnitudes(net, net, args, cotangent)
 
 
-KINDS = {"sd_network": with_rounded_products(sd_network), "sd_network_scales": sd_network_scales}

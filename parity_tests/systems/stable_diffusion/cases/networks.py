@@ -145,5 +145,3 @@ def tier3(seed: int = 0) -> Iterator[Case]:
             yield from _named(made, "3", "pynative", True)
 
 
-PRODUCTS = {"sd_network": ""}
-WITHOUT_PRODUCTS = ("sd_timesteps",)
