@@ -26,6 +26,7 @@ COMPILED = (
     "maths/*", "layers/*", "state/*", "*-kernels-*", "modes/loss_scale-*",
     "step/p_mean_variance-pred_v-learned-selfcond-clip", "step/p_sample-pred_noise-learned-selfcond-graph",
     "step/model_predictions-pred_x0-clip-rederived", "step/ddim-pred_v-selfcond-eta0.5", "step/corruption-graph",
+    "step/sd_guided_rescaled-graph",
     "step/scheduler_ddpm-*-learned_range-threshold-graph", "step/scheduler_ddim-*-rederived-threshold-graph",
     "step/score_ve-flow-preconditioned-graph", "step/score_vp-heun-guided2.5-graph",
     "step/score_subvp-pc_image-guided0-graph", "step/score_vp-euler-plain-graph", "step/score_ve-denoise-plain-graph",

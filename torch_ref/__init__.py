@@ -15,6 +15,7 @@ and then, as you need them, what is built on it, in systems/:
     score/                                                                        (diffusion in continuous time)
     latent/                                                                       (scores of an autoencoder's latents)
     corruption/                                                                   (learning by corruption)
+    stable_diffusion.py  clip_text.py  text_to_image.py                           (its networks, and drawing with them)
 
 Nothing here reads a random generator but the one it is given: noise, t, coins and dropout masks are all arguments.
 (One exception: a ``Unet`` made without ``rng`` starts from PyTorch's own initial weights, which ``torch.manual_seed``

@@ -1,12 +1,15 @@
-"""Bugs in Stable Diffusion's networks of `ms_ddpm`, found where PyNative runs."""
+"""Bugs in Stable Diffusion's networks and pipeline, found where PyNative runs."""
 
 from __future__ import annotations
 
 from parity_tests.systems.core.mutants.watched import made
+from portparity.mutants import Mutant
 from portparity.mutants.editing import edit
 
 B, T = "ms_ddpm.nn.blocks_2d:", "ms_ddpm.nn.transformer_2d:"
 V, U, C = "ms_ddpm.models.autoencoder_kl:", "ms_ddpm.models.unet_2d:", "ms_ddpm.models.unet_2d_condition:"
+P = "ms_ddpm.pipelines.stable_diffusion:"
+D, R = P + "StableDiffusionPipeline.", "torch_ref.systems.text_to_image:"
 
 # fmt: off
 ROWS = (  # name, family, place, bug, source
@@ -69,8 +72,97 @@ ROWS = (  # name, family, place, bug, source
      edit("ms_ddpm.ops.by_operators:cropped", ("x[:, :, : size[0], : size[1]]", "x[:, :, -size[0] :, -size[1] :]")),
      "which row is dropped"),
 )
+DRAWING = (  # name, framework, place, bug, source
+    ("guided away from the prompt", "mindspore", "step/sd_guided*",
+     edit(P + "_guided", ("plain, prompted =", "prompted, plain =")), "Ho & Salimans, eq. 6"),
+    ("the share of the rescaling and the rest swapped", "mindspore", "step/sd_guided_rescaled-*",
+     edit(P + "_guided", ("(share * wanted", "((1 - share) * wanted"), ("+ 1 - share)", "+ share)")),
+     "Lin et al., eq. 16"),
+    ("rescaled to the negative prompt's deviation", "mindspore", "step/sd_guided_rescaled-*",
+     edit(P + "_guided", ("wanted = ops.std(prompted,", "wanted = ops.std(plain,")), "Lin et al., eq. 15"),
+    ("one deviation for all images", "mindspore", "step/sd_guided_rescaled-*",
+     edit(P + "_guided", ("range(1, x.ndim)", "range(x.ndim)")), "Lin et al., eq. 15, is of an image"),
+    ("the scaling factor forgotten in decoding", "mindspore", "network/sd_latents-*",
+     edit(D + "__call__", ("decode(sample / self.vae.config.scaling_factor)", "decode(sample)")),
+     "Rombach et al., section 4"),
+    ("the scaling factor squared", "mindspore", "network/sd_latents-*",
+     edit(D + "__call__", ("sample / self.vae.config.scaling_factor", "sample / self.vae.config.scaling_factor**2")),
+     "divided in two places"),
+    ("the scaling factor forgotten in encoding", "mindspore", "network/sd_latents-*",
+     edit(D + "encode_image", ("drawn * self.vae.config.scaling_factor", "drawn")), "half of the way back"),
+    ("an image's latents without their draw", "mindspore", "network/sd_latents-*",
+     edit(D + "encode_image", ("found.sample(noise.draw(tuple(found.mean.shape), \"the image's latents\"))",
+                               "found.mean")), "Kingma & Welling, section 2.4"),
+    ("images encoded as they lie in [0, 1]", "mindspore", "network/sd_latents-*",
+     edit("ms_ddpm.pipelines.base:centred", ("2 * images - 1", "images")), "diffusers: VaeImageProcessor.normalize"),
+    ("what a callback gives back ignored", "mindspore", "network/sd_latents-*",
+     edit(D + "_denoised", ('sample = (callback(self, i, time, {"latents": sample}) or {}).get("latents", sample)',
+                            'callback(self, i, time, {"latents": sample})')), "diffusers: callback_on_step_end"),
+    ("the prompt where the negative prompt belongs", "mindspore", "sampling/sd_dpm",
+     edit(D + "_context", ("ops.cat((other, positive), 0)", "ops.cat((positive, other), 0)")), "order of the halves"),
+    ("the negative prompt ignored", "mindspore", "sampling/sd_ddim",
+     edit(D + "_context", ("texts * count if len(texts) == 1 else texts", '[""] * count')), "an argument dropped"),
+    ("the first negative prompt for all", "mindspore", "sampling/sd_pndm",
+     edit(D + "_context", ("texts * count if len(texts) == 1 else texts", "texts[:1] * count")),
+     "a negative prompt of its own for each prompt"),
+    ("prompts one after the other, then again", "mindspore", "sampling/sd_pndm",
+     edit(D + "_context", ("ops.repeat_interleave(ops.cat((other, positive), 0), copies, 0)",
+                           "ops.cat([other] * copies + [positive] * copies, 0)")), "tile for repeat"),
+    ("prompts one after the other, then again, without guidance", "mindspore", "sampling/sd_image-ddim",
+     edit(D + "_context", ("ops.repeat_interleave(positive, copies, 0)", "ops.cat([positive] * copies, 0)")),
+     "tile for repeat"),
+    ("images one after the other, then again", "mindspore", "sampling/sd_image-ancestral",
+     edit(D + "_image", ("np.repeat(images, batch // len(images), 0)",
+                         "np.tile(images, (batch // len(images), 1, 1, 1))")), "tile for repeat"),
+    ("eta ignored", "mindspore", "sampling/sd_ddim",
+     edit(D + "_denoised", ('("eta", eta)', '("eta", 0.0)')), "an argument dropped"),
+    ("PNDM's second call is a step of its own", "mindspore", "sampling/sd_pndm",
+     edit("ms_ddpm.schedulers.pndm:PNDMScheduler._remember", ("self._calls != 1", "self._calls >= 0")),
+     "diffusers: ets at counter 1"),
+    ("samples not scaled for the network", "mindspore", "sampling/sd_ancestral",
+     edit(D + "_denoised", ("self.scheduler.scale_model_input(sample, time)", "sample")), "Karras et al., table 1"),
+    ("the first noise of deviation 1", "mindspore", "sampling/sd_ancestral",
+     edit(D + "_begin", ("Tensor(first) * self.scheduler.init_noise_sigma", "Tensor(first)")),
+     "diffusers: init_noise_sigma"),
+    ("the first noise of deviation 1 behind a mask", "mindspore", "sampling/sd_mask-ancestral",
+     edit(D + "_begin", ("fresh * self.scheduler.init_noise_sigma", "fresh")), "diffusers: init_noise_sigma"),
+    ("strength counted from the other end", "mindspore", "sampling/sd_image-ddim",
+     edit(D + "_times", ("first = (steps - kept) *", "first = kept *")), "Meng et al., Algorithm 1"),
+    ("the first steps of the chain for its last", "mindspore", "sampling/sd_image-ddim",
+     edit(D + "_times", ("return times[first:]", "return times[: len(times) - first]")), "Meng et al., Algorithm 1"),
+    ("an image noised as at the last time", "mindspore", "sampling/sd_image-ddim",
+     edit(D + "_begin", ("Chain(self._noised(start, fresh, times[0]), times)",
+                         "Chain(self._noised(start, fresh, times[-1]), times)")), "Meng et al., Algorithm 1"),
+    ("the mask inverted", "mindspore", "sampling/sd_mask-pndm",
+     edit(D + "_denoised", ("(1 - chain.mask) * kept + chain.mask * sample",
+                            "chain.mask * kept + (1 - chain.mask) * sample")), "1 is known in Lugmayr et al., eq. 8"),
+    ("what is kept not noised", "mindspore", "sampling/sd_mask-pndm",
+     edit(D + "_denoised", ("self._noised(chain.start, chain.start_noise, later[0]) if later else chain.start",
+                            "chain.start")), "Lugmayr et al., eq. 8a"),
+    ("what is kept noised as one step before", "mindspore", "sampling/sd_mask-pndm",
+     edit(D + "_denoised", ("later = chain.times[i + 1 :]", "later = chain.times[i:]")),
+     "Lugmayr et al., eq. 8a: t - 1"),
+    ("gray where the image is known", "mindspore", "sampling/sd_seen_mask-ddim",
+     edit(D + "_begin", ("pixels * (1 - hidden) + 0.5 * hidden", "pixels * hidden + 0.5 * (1 - hidden)")),
+     "the mask inverted"),
+    ("the mask behind the latents that it is of", "mindspore", "sampling/sd_seen_mask-ddim",
+     edit(D + "_begin", ("ops.cat((small, self.encode_image(gray, noise)), 1)",
+                         "ops.cat((self.encode_image(gray, noise), small), 1)")), "order of a concatenation"),
+    ("w for 1 + w", "torch", "step/sd_guided*",
+     edit(R + "guided", ("plain + scale", "prompted + scale")), "Ho & Salimans, eq. 6"),
+    ("a mask of means", "torch", "sampling/sd_mask-pndm",
+     edit(R + "TextToImage.draw", ('mode="nearest"', 'mode="area"')), "Rombach et al., appendix: nearest neighbour"),
+    ("what is kept not noised, in the twin", "torch", "sampling/sd_mask-pndm",
+     edit(R + "TextToImage.draw", ("self.noised(start, noise.first, times[i + 1]) if i + 1 < len(times) else start",
+                                   "start")), "Lugmayr et al., eq. 8a"),
+)
 # fmt: on
 MUTANTS = tuple(
     made(f"{name} (Stable Diffusion)", family, "mindspore", place, apply, source)
     for name, family, place, apply, source in ROWS
+)
+WATCHED = ("step/sd_guided*",)  # beside their place
+MUTANTS += tuple(
+    Mutant(f"{name} (pipeline)", "pipelines", framework, place, apply, source, WATCHED)
+    for name, framework, place, apply, source in DRAWING
 )

@@ -143,5 +143,3 @@ def tier3(seed: int = 0) -> Iterator[Case]:
         for kernels in (False, True) if name in BY_KERNELS else (False,):
             made = computation_of("network", name, row, 1, "pynative", seed, kernels)
             yield from _named(made, "3", "pynative", True)
-
-

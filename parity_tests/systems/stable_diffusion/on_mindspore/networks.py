@@ -105,5 +105,3 @@ def sd_network(spec: Mapping, inputs: Arrays, mode: str = "graph", level: str = 
     load(net, inputs, names)
     args = [(name, tensor(inputs[name])) for name in spec["calls"]]
     return vjp(call, net, args, tensor(inputs["cotangent"]), names, positions)
-
-

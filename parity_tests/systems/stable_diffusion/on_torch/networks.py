@@ -71,5 +71,3 @@ def sd_network_scales(spec: Mapping, inputs: Arrays) -> Arrays:
     """`magnitudes` of a whole network."""
     net, args, cotangent = _network(spec, inputs, "float64")
     return magnitudes(net, net, args, cotangent)
-
-
