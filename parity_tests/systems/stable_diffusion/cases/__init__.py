@@ -10,7 +10,7 @@ from . import drawing, networks
 from .drawing import tier1, tier5
 from .networks import tier2
 
-__all__ = ["PRODUCTS", "WITHOUT_PRODUCTS", "tier1", "tier2", "tier3", "tier5"]
+__all__ = ["PRODUCTS", "SMALL_SET", "WITHOUT_PRODUCTS", "tier1", "tier2", "tier3", "tier5"]
 
 
 def tier3(seed: int = 0) -> Iterator[Case]:
@@ -21,3 +21,4 @@ def tier3(seed: int = 0) -> Iterator[Case]:
 
 PRODUCTS = {"sd_network": "", "sd_latents": "", "sd_drawing": ""}
 WITHOUT_PRODUCTS = ("sd_timesteps",)
+SMALL_SET = ("sampling/sd_pndm",)  # what parity_tests/bundles holds of it

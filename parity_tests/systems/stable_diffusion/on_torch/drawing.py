@@ -48,7 +48,7 @@ def _loaded(parts: Mapping, inputs: Arrays, dtype: str) -> dict[str, nn.Module]:
     return made
 
 
-def _first(images: np.ndarray, dtype: str) -> torch.Tensor:
+def channels_first(images: np.ndarray, dtype: str) -> torch.Tensor:
     """(B, H, W, C) -> (B, C, H, W)."""
     return tensor(images, dtype).permute(0, 3, 1, 2)
 
@@ -59,7 +59,7 @@ def sd_latents(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     """Images as latents, and latents as images."""
     made = _loaded(spec["parts"], inputs, dtype)
     pipe = reference.TextToImage(made["unet"], made["autoencoder"], None, spec["parts"]["factor"])
-    z = pipe.latents_of(_first(inputs["image"], dtype), tensor(inputs["noise"], dtype))
+    z = pipe.latents_of(channels_first(inputs["image"], dtype), tensor(inputs["noise"], dtype))
     return arrays({"latents": z, "images": pipe.images_of(tensor(inputs["z"], dtype))})
 
 
@@ -89,7 +89,7 @@ def sd_drawing(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
     pipe = reference.TextToImage(made["unet"], made["autoencoder"], scheduler, parts["factor"])
     noise = {name: tensor(value, dtype) for name, value in given(inputs, "noise").items()}
     of_images = [
-        _first(inputs[name], dtype).repeat_interleave(spec["copies"], 0) if name in inputs else None
+        channels_first(inputs[name], dtype).repeat_interleave(spec["copies"], 0) if name in inputs else None
         for name in ("image", "mask")
     ]
     asked = reference.Asked(
