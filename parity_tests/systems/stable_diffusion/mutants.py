@@ -84,7 +84,7 @@ DRAWING = (  # name, framework, place, bug, source
      edit(P + "_guided", ("range(1, x.ndim)", "range(x.ndim)")), "Lin et al., eq. 15, is of an image"),
     ("the scaling factor forgotten in decoding", "mindspore", "network/sd_latents-*",
      edit(D + "__call__", ("decode(sample / self.vae.config.scaling_factor)", "decode(sample)")),
-     "Rombach et al., section 4"),
+     "Rombach et al., appendix G"),
     ("the scaling factor squared", "mindspore", "network/sd_latents-*",
      edit(D + "__call__", ("sample / self.vae.config.scaling_factor", "sample / self.vae.config.scaling_factor**2")),
      "divided in two places"),
@@ -119,6 +119,9 @@ DRAWING = (  # name, framework, place, bug, source
     ("PNDM's second call is a step of its own", "mindspore", "sampling/sd_pndm",
      edit("ms_ddpm.schedulers.pndm:PNDMScheduler._remember", ("self._calls != 1", "self._calls >= 0")),
      "diffusers: ets at counter 1"),
+    ("PNDM's first step not done again", "mindspore", "sampling/sd_pndm",
+     edit("ms_ddpm.schedulers.pndm:PNDMScheduler._plan", ("if self._calls == 1:", "if self._calls < 0:")),
+     "diffusers: the second call does the first step again"),
     ("samples not scaled for the network", "mindspore", "sampling/sd_ancestral",
      edit(D + "_denoised", ("self.scheduler.scale_model_input(sample, time)", "sample")), "Karras et al., table 1"),
     ("the first noise of deviation 1", "mindspore", "sampling/sd_ancestral",
@@ -151,18 +154,16 @@ DRAWING = (  # name, framework, place, bug, source
     ("w for 1 + w", "torch", "step/sd_guided*",
      edit(R + "guided", ("plain + scale", "prompted + scale")), "Ho & Salimans, eq. 6"),
     ("a mask of means", "torch", "sampling/sd_mask-pndm",
-     edit(R + "TextToImage.draw", ('mode="nearest"', 'mode="area"')), "Rombach et al., appendix: nearest neighbour"),
+     edit(R + "TextToImage.draw", ('mode="nearest"', 'mode="area"')), "another way to a smaller mask"),
     ("what is kept not noised, in the twin", "torch", "sampling/sd_mask-pndm",
      edit(R + "TextToImage.draw", ("self.noised(start, noise.first, times[i + 1]) if i + 1 < len(times) else start",
                                    "start")), "Lugmayr et al., eq. 8a"),
 )
 # fmt: on
-MUTANTS = tuple(
-    made(f"{name} (Stable Diffusion)", family, "mindspore", place, apply, source)
-    for name, family, place, apply, source in ROWS
-)
-WATCHED = ("step/sd_guided*",)  # beside their place
-MUTANTS += tuple(
-    Mutant(f"{name} (pipeline)", "pipelines", framework, place, apply, source, WATCHED)
-    for name, framework, place, apply, source in DRAWING
-)
+WATCHED = ("step/sd_guided*",)  # beside the pipeline's places
+MUTANTS = (
+    *(made(f"{name} (Stable Diffusion)", family, "mindspore", place, apply, source)
+      for name, family, place, apply, source in ROWS),
+    *(Mutant(f"{name} (pipeline)", "pipelines", framework, place, apply, source, WATCHED)
+      for name, framework, place, apply, source in DRAWING),
+)  # fmt: skip
