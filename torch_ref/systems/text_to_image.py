@@ -77,7 +77,7 @@ def unchanged(i: int, z: Tensor) -> Tensor:
 
 @dataclass
 class TextToImage:
-    """The networks, and how they are used; ``scaling_factor`` brings latents to a deviation near 1 (LDM, appendix G)."""
+    """The networks and how they are used; ``scaling_factor`` brings latents to a deviation near 1 (LDM, appendix G)."""
 
     unet: DenoisingUnet
     autoencoder: AutoencoderKL
