@@ -30,9 +30,10 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_finish(session):
-    """Python's garbage collector need not look at thousands of tests again and again."""
+    """Python's garbage collector need not look at thousands of tests again and again, nor at each graph's many objects."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def give_back_graphs():
