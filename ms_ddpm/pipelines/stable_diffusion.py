@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
@@ -125,7 +126,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         "unet": ("diffusers", chosen({"UNet2DConditionModel": UNet2DConditionModel}, "unet")),
         "scheduler": ("diffusers", chosen(KINDS, "scheduler")),
     }
-    UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
+    UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder", "requires_safety_checker"})
 
     def __init__(
         self,
@@ -139,7 +140,6 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if width != expected:
             raise UserError(f"the text_encoder gives vectors of {width}, and the unet expects {expected}; {SD}")
         super().__init__(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
-        self.adapters = {}
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     # --- the prompt ---------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
     def encode_prompt(self, prompt: str | Sequence[str], name: str = "prompt") -> Tensor:
         """(B, length, width): what the network attends to. Raises UserError where it is no text."""
         ids = self.tokenizer.encode(_texts(prompt, name))
-        encode = self.graphs.made(("text", self.lora_structure()), _vectors, self.text_encoder)
+        encode = self.graph("text", _vectors, self.text_encoder)
         return encode(Tensor(np.asarray(ids, np.int32)))
 
     def _context(
@@ -201,8 +201,9 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
 
     def encode_image(self, images: np.ndarray, noise: Noise) -> Tensor:
         """(B, H, W, 3) in [0, 1] -> latents (B, C, h, w), drawn from their distribution, scaled."""
-        moments = self.graphs.made("encode", _moments, self.vae)
-        found = LatentDistribution(moments(centred(images)))
+        moments = self.graph("encode", _moments, self.vae)
+        moments_of = moments(ops.cast(centred(images), type_of_network(self.vae)))
+        found = LatentDistribution(ops.cast(moments_of, ms.float32))
         drawn = found.sample(noise.draw(tuple(found.mean.shape), "the image's latents"))
         return drawn * self.vae.config.scaling_factor
 
@@ -345,8 +346,9 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         chain = self._begin(source, batch, sides, latents, image, mask_image, strength, num_inference_steps)
         sample = self._denoised(chain, context, guidance_scale, guidance_rescale, eta, source, callback_on_step_end)
         if output_type in PICTURES:
-            decode = self.graphs.made("decode", _decoded, self.vae)
-            images = as_asked(shown(decode(sample / self.vae.config.scaling_factor)), output_type)
+            decode = self.graph("decode", _decoded, self.vae)
+            unscaled = ops.cast(sample / self.vae.config.scaling_factor, type_of_network(self.vae))
+            images = as_asked(shown(decode(unscaled)), output_type)
         else:
             images = sample.asnumpy()
         return StableDiffusionPipelineOutput(images) if return_dict else (images, None)
@@ -357,14 +359,14 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
     ) -> Tensor:  # fmt: skip
         """The latents behind the last step."""
         guided = scale > 1
-        loras = self.lora_structure()
         if guided:
-            network = self.graphs.made(("guided", share > 0, loras), _guided, self.unet, share > 0)
+            network = self.graph(("guided", share > 0), _guided, self.unet, share > 0)
         else:
-            network = self.graphs.made(("plain", loras), _unguided, self.unet)
+            network = self.graph("plain", _unguided, self.unet)
         takes = inspect.signature(self.scheduler.step).parameters
         options = {name: value for name, value in (("eta", eta), ("noise", noise.draw)) if name in takes}
         kind = type_of_network(self.unet)
+        context = ops.cast(context, kind)
         sample, numbers = chain.latents, (Tensor(np.float32(scale)), Tensor(np.float32(share)))
         for i, time in self.progress(chain.times):
             x = self.scheduler.scale_model_input(sample, time)

@@ -222,6 +222,77 @@ def test_loras_draw_diffusers_s_pictures(pair, tmp_path):
     theirs.unload_lora_weights()
     assert np.array_equal(ours_drawn(), bare)
     assert ours.get_list_adapters_names() == []
+    # Others under the same names and of the same ranks: a graph that was compiled for the first would draw with those.
+    for i, name in enumerate(("one", "two")):
+        ours.load_lora_weights(lora_of(theirs, tmp_path / f"other-{name}", 5 + i, 2 + i, 2 + i), adapter_name=name)
+    ours.set_adapters(["one", "two"], [0.4, -0.9])
+    assert np.abs(ours_drawn() - beside).max() > 0.01
+    ours.unload_lora_weights()
+
+
+# As a page of notes on diffusers' training script has it, which many copied: a LoRA by the network's own method.
+SCRIPT = """
+from diffusers import StableDiffusionPipeline
+import torch
+model_path = "./sd-model-finetuned-lora"
+pipe = StableDiffusionPipeline.from_pretrained("CompVis/stable-diffusion-v1-4", torch_dtype=torch.float16)
+pipe.unet.load_attn_procs(model_path)
+pipe.to("cuda")
+prompt = "A pokemon with green head and white legs."
+image = pipe(prompt, num_inference_steps=30, guidance_scale=7.5).images[0]
+image.save("pokemon.png")
+"""
+
+
+@pytest.fixture
+def operator_by_operator(mindspore):
+    """PyNative, in which a network that is called a few times is compiled for none of them."""
+    from ms_ddpm.devices.runtime import execution_mode
+
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+    with execution_mode(1):
+        yield
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+
+
+def test_an_old_script_draws_with_its_lora(pair, operator_by_operator, tmp_path, monkeypatch):
+    """In half precision, word for word but for the library's name, the directory, the device and the steps."""
+    pytest.importorskip("peft")
+    from PIL import Image
+
+    from ms_ddpm.pipelines import base
+
+    theirs, _, folder = pair
+    lora_of(theirs, tmp_path / "sd-model-finetuned-lora", 3, 2, 4)
+    monkeypatch.chdir(tmp_path)
+    tape = base.noise_tape
+    monkeypatch.setattr(base, "noise_tape", lambda seed, shape: tape(3, shape))  # the script gives no seed
+    here = SCRIPT
+    for other, own in (
+        ("from diffusers", "from ms_ddpm"), ("CompVis/stable-diffusion-v1-4", str(folder / "sd")), ("cuda", "cpu"),
+        ("steps=30", "steps=2"),
+    ):  # fmt: skip
+        here = here.replace(other, own)
+    made = {}
+    exec(here, made)
+    pipe, found = made["pipe"], np.asarray(Image.open("pokemon.png"))
+    assert found.shape == (24, 24, 3)
+
+    def drawn():
+        return np.asarray(pipe(made["prompt"], num_inference_steps=2, guidance_scale=7.5).images[0])
+
+    assert pipe.get_list_adapters_names() == ["default_0"]
+    pipe.unet.save_attn_procs("saved")
+    pipe.unload_lora_weights()
+    assert np.abs(found.astype(int) - drawn()).max() > 5
+    pipe.load_lora_weights("saved")
+    assert np.array_equal(found, drawn())
+    with pytest.raises(UserError, match=r"cannot go to 'cuda', since MindSpore computes on CPU \(cpu\); choose"):
+        pipe.to("cuda")
+    pipe.unet.load_attn_procs("saved", adapter_name="other", weight_name="pytorch_lora_weights.safetensors")
+    assert pipe.get_list_adapters_names() == ["default_0", "other"]
+    with pytest.raises(UserError, match=r"adapter_name is not given, expected one of the LoRAs.*: default_0, other"):
+        pipe.unet.save_attn_procs("saved")
 
 
 def test_a_network_of_another_width_is_one_line(pair):
