@@ -59,9 +59,9 @@ class Chain(NamedTuple):
 # What is compiled, each for the part that it is given.
 
 
-def _vectors(text_encoder: CLIPTextModel) -> Callable:
+def _vectors(text_encoder: CLIPTextModel, skipped: int) -> Callable:
     def vectors(tokens):
-        return text_encoder(tokens)[0]
+        return text_encoder.vectors(tokens, skipped)
 
     return vectors
 
@@ -144,19 +144,34 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
 
     # --- the prompt ---------------------------------------------------------------------------------------------------
 
-    def encode_prompt(self, prompt: str | Sequence[str], name: str = "prompt") -> Tensor:
-        """(B, length, width): what the network attends to. Raises UserError where it is no text."""
+    def encode_prompt(
+        self, prompt: str | Sequence[str], name: str = "prompt", *, clip_skip: int | None = None
+    ) -> Tensor:
+        """(B, length, width): what the network attends to.
+
+        Args:
+            prompt: a text or a list of texts.
+            name: what a message calls it.
+            clip_skip: how many of the text encoder's last layers are left out, before its last norm.
+
+        Raises:
+            UserError: for what is no text, and for more layers than there are.
+        """
+        skipped, layers = 0 if clip_skip is None else clip_skip, self.text_encoder.config.num_hidden_layers
+        if not isinstance(skipped, int) or not 0 <= skipped <= layers:
+            raise UserError(f"clip_skip is {quoted(clip_skip)}, expected 0 to {layers}, the text encoder's layers")
         ids = self.tokenizer.encode(_texts(prompt, name))
-        encode = self.graph("text", _vectors, self.text_encoder)
+        encode = self.graph(("text", skipped), _vectors, self.text_encoder, skipped)
         return encode(Tensor(np.asarray(ids, np.int32)))
 
     def _context(
-        self, prompt: Any, negative: Any, embeds: Any, negative_embeds: Any, copies: int, guided: bool
-    ) -> Tensor:
+        self, prompt: Any, negative: Any, embeds: Any, negative_embeds: Any, copies: int, guided: bool,
+        clip_skip: int | None,
+    ) -> Tensor:  # fmt: skip
         """(B or 2 B, length, width): the prompt's vectors, of each ``copies``; before them the negative prompt's."""
         if (prompt is None) == (embeds is None):
             raise UserError("neither or both of prompt and prompt_embeds were given, expected one of them")
-        positive = self.encode_prompt(prompt) if embeds is None else _tensor(embeds)
+        positive = self.encode_prompt(prompt, clip_skip=clip_skip) if embeds is None else _tensor(embeds)
         count = positive.shape[0]
         if not guided:
             return ops.repeat_interleave(positive, copies, 0)
@@ -295,6 +310,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         guidance_rescale: float = 0.0,
+        clip_skip: int | None = None,
         callback_on_step_end: Callable[..., dict | None] | None = None,
         *,
         image: Any = None,
@@ -321,6 +337,8 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             output_type: "pil", "np" or "latent".
             return_dict: False: a tuple.
             guidance_rescale: 0 ... 1, how far the guided output's spread is brought back to the prompted one's.
+            clip_skip: how many of the text encoder's last layers the prompt does not go through; the negative prompt
+                does, as in diffusers.
             callback_on_step_end: called as ``f(pipe, number, time, {"latents": latents})``; what it gives back under
                 "latents" goes on. An exception of its own stops the drawing.
             image: to begin with instead of noise (its sides are multiples of 8).
@@ -336,7 +354,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if not isinstance(num_images_per_prompt, int) or num_images_per_prompt < 1:
             raise UserError(f"num_images_per_prompt is {quoted(num_images_per_prompt)}, expected at least 1")
         context = self._context(
-            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, num_images_per_prompt, guided
+            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, num_images_per_prompt, guided, clip_skip
         )
         batch = context.shape[0] // (2 if guided else 1)
         if image is None and strength is not None:

@@ -41,6 +41,24 @@ def test_without_guidance_and_with_its_rescaling(pair):
         close(ours(**few, latents=LATENTS).images, expected)
 
 
+def test_the_text_encoder_s_last_layers_are_skipped_for_the_prompt_alone(pair, monkeypatch):
+    import transformers
+
+    theirs, ours, _ = pair
+    # diffusers 0.42 looks for the last norm where transformers 4 had it.
+    monkeypatch.setattr(transformers.CLIPTextModel, "text_model", property(lambda self: self), raising=False)
+    few = texts(height=HEIGHT, width=WIDTH, num_inference_steps=3)
+    drawn = [ours(**few, latents=LATENTS).images]
+    for skipped in (1, 2):
+        expected = theirs(**few, latents=torch.from_numpy(LATENTS), clip_skip=skipped).images
+        drawn.append(ours(**few, latents=LATENTS, clip_skip=skipped).images)
+        np.testing.assert_allclose(drawn[-1], expected, atol=1e-4)
+        assert np.abs(drawn[-1] - drawn[-2]).max() > 1e-3
+    vectors = ours.encode_prompt(few["prompt"], clip_skip=1)
+    again = ours(**{**few, "prompt": None}, prompt_embeds=vectors, latents=LATENTS).images
+    assert np.array_equal(again, drawn[1])
+
+
 QUICK = {"prompt": "a three", "num_inference_steps": 2, "output_type": "np", "height": 16, "width": 12}
 
 
@@ -104,6 +122,7 @@ def test_it_is_saved_as_diffusers_reads_it(pair, tmp_path):
 WRONG = {
     "no prompt": ({"prompt": None}, "expected one of them"),
     "a number": ({"prompt": 3}, "prompt is 3, expected a text"),
+    "more layers than there are": ({"clip_skip": 3}, "clip_skip is 3, expected 0 to 2, the text encoder's layers"),
     "sides": ({"height": 33}, "height is 33, expected a multiple of 2"),
     "negatives": ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
     "pictures": ({"num_images_per_prompt": 0}, "expected at least 1"),
