@@ -163,7 +163,7 @@ class UNet2DConditionModel(DenoisingUnet):
         Of a pipeline's network it is what `StableDiffusionPipeline.load_lora_weights` does.
 
         Args:
-            path: a .safetensors file of any of the five formats (see `ms_ddpm.storage.lora_files`), or its folder.
+            path: a .safetensors file of any of the formats (see `ms_ddpm.storage.lora_files`), or its folder.
             weight_name: the file's name in the folder ``path`` (default: pytorch_lora_weights.safetensors).
             adapter_name: what it is called (default "default_0", "default_1", ...).
 

@@ -39,7 +39,7 @@ class TakesLoras:
         """Loads a LoRA file beside what is loaded, and it acts with a scale of 1.
 
         Args:
-            path: a .safetensors file of any of the five formats (see `ms_ddpm.storage.lora_files`), or its folder.
+            path: a .safetensors file of any of the formats (see `ms_ddpm.storage.lora_files`), or its folder.
             adapter_name: what it is called (default "default_0", "default_1", ...). A name that is there already gets
                 the new numbers, without a compilation where layers and ranks allow it.
             weight_name: the file's name in the folder ``path``.

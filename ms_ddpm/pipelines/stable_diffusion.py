@@ -16,6 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..arrays import float_tensor
 from ..data.tokenizer import CLIPTokenizer
 from ..errors import UserError, quoted
 from ..models.autoencoder_kl import AutoencoderKL, LatentDistribution
@@ -171,14 +172,16 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         """(B or 2 B, length, width): the prompt's vectors, of each ``copies``; before them the negative prompt's."""
         if (prompt is None) == (embeds is None):
             raise UserError("neither or both of prompt and prompt_embeds were given, expected one of them")
-        positive = self.encode_prompt(prompt, clip_skip=clip_skip) if embeds is None else _tensor(embeds)
+        positive = (
+            self.encode_prompt(prompt, clip_skip=clip_skip) if embeds is None else float_tensor(embeds, "prompt_embeds")
+        )
         count = positive.shape[0]
         if not guided:
             return ops.repeat_interleave(positive, copies, 0)
         if negative_embeds is not None:
             if negative is not None:
                 raise UserError("both negative_prompt and negative_prompt_embeds were given, expected one of them")
-            other = _tensor(negative_embeds)
+            other = float_tensor(negative_embeds, "negative_prompt_embeds")
         else:
             texts = _texts("" if negative is None else negative, "negative_prompt")
             if len(texts) not in (1, count):
@@ -242,35 +245,29 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         strength: float, steps: int,
     ) -> Chain:  # fmt: skip
         """The chain of a prompt alone, of an image, or of an image with a mask."""
-        channels = self.vae.config.latent_channels
+        channels, seen = self.vae.config.latent_channels, self.unet.config.in_channels
+        if image is None and mask is not None:
+            raise UserError("mask_image was given without image, which is what it is a mask of")
+        for_filling = mask is not None and seen == 2 * channels + 1
+        if seen != channels and not for_filling:
+            raise UserError(
+                f"the unet takes {seen} channels, the latents have {channels}: it is for inpainting; "
+                "give image and mask_image"
+            )
         if image is None:
-            if mask is not None:
-                raise UserError("mask_image was given without image, which is what it is a mask of")
-            if self.unet.config.in_channels != channels:
-                raise UserError(
-                    f"the unet takes {self.unet.config.in_channels} channels, the latents have {channels}: "
-                    "it is for inpainting; give image and mask_image"
-                )
-            times, shape = self._times(steps, None), (batch, channels, *sides)
-            first = noise.draw(shape, "x_T") if given is None else _tensor(given).asnumpy()
-            if first.shape != shape:
-                raise UserError(f"latents have shape {first.shape}, expected {shape}")
-            return Chain(Tensor(first) * self.scheduler.init_noise_sigma, times)
+            fresh = self._given_or_drawn(noise, given, (batch, channels, *sides))
+            times = self._times(steps, None)
+            return Chain(fresh * self.scheduler.init_noise_sigma, times)
         pixels = self._image(image, "image", batch)
-        if mask is None:
-            times = self._times(steps, strength)
-            start = self.encode_image(pixels, noise)
-            fresh = self._given_or(noise, given, tuple(start.shape))
-            return Chain(self._noised(start, fresh, times[0]), times)
-        times, factor = self._times(steps, strength), self.vae_scale_factor
-        hidden = (self._image(mask, "mask_image", batch, 1) >= 0.5).astype(np.float32)
-        if hidden.shape[1:3] != pixels.shape[1:3]:
-            raise UserError(f"mask_image is {hidden.shape[1:3]}, expected the image's {pixels.shape[1:3]}")
-        for_filling = self.unet.config.in_channels == 2 * channels + 1
-        kept = not for_filling or strength < 1  # what the image's own latents are needed for
-        start = self.encode_image(pixels, noise) if kept else None
-        fresh = self._given_or(noise, given, (batch, channels, *(side // factor for side in pixels.shape[1:3])))
-        latents = fresh * self.scheduler.init_noise_sigma if strength == 1 else self._noised(start, fresh, times[0])
+        hidden = None if mask is None else self._mask(mask, pixels)
+        times = self._times(steps, strength)
+        of_noise_alone = mask is not None and strength == 1
+        start = None if of_noise_alone and for_filling else self.encode_image(pixels, noise)
+        factor = self.vae_scale_factor
+        fresh = self._given_or_drawn(noise, given, (batch, channels, *(side // factor for side in pixels.shape[1:3])))
+        latents = fresh * self.scheduler.init_noise_sigma if of_noise_alone else self._noised(start, fresh, times[0])
+        if hidden is None:
+            return Chain(latents, times)
         small = Tensor(np.ascontiguousarray(np.transpose(hidden[:, ::factor, ::factor], (0, 3, 1, 2))))
         beside = None
         if for_filling:
@@ -278,15 +275,22 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             beside = ops.cat((small, self.encode_image(gray, noise)), 1)
         return Chain(latents, times, start, fresh, small, beside)
 
+    def _mask(self, mask: Any, pixels: np.ndarray) -> np.ndarray:
+        """(B, H, W, 1): 1 where ``pixels`` (B, H, W, 3) are hidden, 0 elsewhere."""
+        hidden = (self._image(mask, "mask_image", len(pixels), 1) >= 0.5).astype(np.float32)
+        if hidden.shape[1:3] != pixels.shape[1:3]:
+            raise UserError(f"mask_image is {hidden.shape[1:3]}, expected the image's {pixels.shape[1:3]}")
+        return hidden
+
     def _noised(self, start: Tensor, fresh: Tensor, time: Any) -> Tensor:
         return self.scheduler.add_noise(start, fresh, np.array([time] * start.shape[0]))
 
     @staticmethod
-    def _given_or(noise: Noise, given: Any, shape: tuple[int, ...]) -> Tensor:
-        """The noise of an image: ``given`` as ``latents``, or drawn."""
+    def _given_or_drawn(noise: Noise, given: Any, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers to begin with: ``given`` as ``latents``, or drawn."""
         if given is None:
-            return Tensor(noise.draw(shape, "the first sample"))
-        found = _tensor(given)
+            return Tensor(noise.draw(shape, "x_T"))
+        found = float_tensor(given, "latents")
         if tuple(found.shape) != shape:
             raise UserError(f"latents have shape {tuple(found.shape)}, expected {shape}")
         return found
@@ -407,7 +411,3 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
 def type_of_network(network: Any) -> Any:
     """The type of a network's parameters, which it is called with."""
     return next(iter(network.get_parameters())).dtype
-
-
-def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float32))

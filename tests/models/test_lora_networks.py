@@ -118,6 +118,32 @@ def made(networks, rng, everywhere):
     return found
 
 
+@pytest.fixture(autouse=True)
+def _operator_by_operator(mindspore):
+    """Compiled, a network of which one output is looked at would take seconds."""
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+    yield
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+
+
+def test_what_peft_saves_itself_gives_the_network_of_diffusers(ours, theirs, mindspore, rng, tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = run_ours(ours, mindspore)
+    config = LoraConfig(r=3, lora_alpha=5, target_modules=["to_q", "to_v", "conv1"], alpha_pattern={"conv1": 2})
+    adapted = get_peft_model(theirs.unet, config)
+    for name, parameter in adapted.named_parameters():
+        if ".lora_" in name:
+            noise = 0.2 * rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
+            parameter.data = torch.from_numpy(noise)
+    adapted.save_pretrained(tmp_path)
+    ours["unet"].load_attn_procs(tmp_path)
+    expected, result = run_theirs(theirs), run_ours(ours, mindspore)
+    assert max(shares(result, expected)) < 1e-5, shares(result, expected)
+    assert shares(result, base)[1] > 0.02
+
+
 @pytest.mark.parametrize("name", [*FORMATS, "kohya everywhere"])
 def test_every_format_gives_the_networks_of_diffusers(name, ours, theirs, mindspore, rng, tmp_path):
     from ms_ddpm.nn.adapters import Adapters, weight_shapes
