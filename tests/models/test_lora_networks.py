@@ -118,14 +118,6 @@ def made(networks, rng, everywhere):
     return found
 
 
-@pytest.fixture(autouse=True)
-def _operator_by_operator(mindspore):
-    """Compiled, a network of which one output is looked at would take seconds."""
-    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    yield
-    mindspore.set_context(mode=mindspore.GRAPH_MODE)
-
-
 def test_what_peft_saves_itself_gives_the_network_of_diffusers(ours, theirs, mindspore, rng, tmp_path):
     import torch
     from peft import LoraConfig, get_peft_model
