@@ -1,7 +1,7 @@
 """The layers of Stable Diffusion's networks, forward, in float64: a second truth.
 
-Images are (B, C, H, W), sequences (B, T, width); weights have the names of published files and PyTorch's shapes. Some are
-computed another way than the frameworks do: attention query by query, images enlarged by their pixels' numbers.
+Images are (B, C, H, W), sequences (B, T, width); weights have the names of published files and PyTorch's shapes. Some
+are computed another way than the frameworks do: attention query by query, images enlarged by their pixels' numbers.
 """
 
 from __future__ import annotations
