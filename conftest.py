@@ -30,7 +30,7 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_finish(session):
-    """Python's garbage collector need not look at thousands of tests again and again, nor at each graph's many objects."""
+    """Python's garbage collector need not look at thousands of tests again and again, nor often at a graph."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

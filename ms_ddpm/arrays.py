@@ -15,12 +15,14 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
 from .errors import UserError
 
 F = TypeVar("F", bound=Callable)
+FLOATS = (ms.float32, ms.float16, ms.bfloat16)
 
 
 def tensor_of(value: Any, name: str, whole: bool | None = False) -> Any:
@@ -48,6 +50,19 @@ def tensor_of(value: Any, name: str, whole: bool | None = False) -> Any:
     expected = {True: "whole numbers", False: "floating-point numbers", None: "numbers"}[whole]
     hint = "; divide pixels of 0 to 255 by 255" if value.dtype == np.uint8 else ""
     raise UserError(f"{name} is an array of {value.dtype} {value.shape}, expected {expected}{hint}")
+
+
+def float_tensor(value: Any, name: str) -> Tensor:
+    """A floating-point Tensor as it is, and a floating-point array as a float32 Tensor.
+
+    Raises UserError for what is neither, ``name`` being what it was given as.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        value = Tensor(np.ascontiguousarray(value, np.float32))
+    if not isinstance(value, Tensor) or value.dtype not in FLOATS:
+        found = value.dtype if isinstance(value, (Tensor, np.ndarray)) else type(value).__name__
+        raise UserError(f"{name} is {found}, expected a Tensor of float32, float16 or bfloat16")
+    return value
 
 
 def _has_arrays(args: tuple, kwargs: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ..arrays import tensor_of
+from ..arrays import takes_arrays, tensor_of
 from ..errors import UserError, require_positive
 from ..maths.random import host_rng, normal
 from ..nn.activations import GELU, QuickGELU
@@ -130,15 +130,16 @@ class CLIPEncoderLayer(nn.Cell):
 
 
 class CLIPEncoder(nn.Cell):
-    """The layers one after the other: x (B, T, width) -> same."""
+    """The layers one after the other, without the last ``skipped``: x (B, T, width) -> same."""
 
     def __init__(self, layers: list[nn.Cell]):
         super().__init__()
         self.layers = nn.CellList(layers)
+        self.count = len(layers)
 
-    def construct(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
+    def construct(self, x: Tensor, skipped: int = 0) -> Tensor:
+        for i in range(self.count - skipped):
+            x = self.layers[i](x)
         return x
 
 
@@ -238,8 +239,16 @@ class CLIPTextModel(PretrainedModel):
             return ops.argmax(ops.cast(ids, ms.float32), 1)
         return ops.argmax(ops.cast(ops.equal(ids, self.eos_token_id), ms.float32), 1)
 
+    @takes_arrays
+    def vectors(self, input_ids: Tensor, skipped: int = 0) -> Tensor:
+        """Every token's vector (B, T, hidden_size) without the last ``skipped`` layers, 0 to num_hidden_layers.
+
+        The last norm is taken all the same: what Stable Diffusion attends to under diffusers' ``clip_skip``.
+        """
+        return self.final_layer_norm(self.encoder(self.embeddings(input_ids), skipped))
+
     def construct(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = self.final_layer_norm(self.encoder(self.embeddings(input_ids)))
+        x = self.vectors(input_ids)
         b, t, width = x.shape
         rows = ops.cast(self.end_of(input_ids), ms.int32) + t * ops.arange(b).astype(ms.int32)
         return x, ops.gather(x.reshape(b * t, width), rows, 0)

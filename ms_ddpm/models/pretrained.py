@@ -32,6 +32,7 @@ from ..config.frozen import FrozenConfig
 from ..errors import UserError, quoted
 from ..maths.random import Blank
 from ..nn.adapters import base_parameters
+from ..nn.layers import use_kernels
 from ..ops.assign import set_value, type_of
 from ..storage import floats, mapped
 from ..storage.directories import folder_of, read_json
@@ -180,10 +181,15 @@ class PretrainedModel(TakesArrays):
         return made
 
     def hold_as(self, dtype: ms.Type | str | None) -> None:
-        """Makes the parameters ``dtype`` (None: float32), before any graph has run. Raises UserError for another."""
+        """Makes the parameters ``dtype`` (None: float32), before any graph has run. Raises UserError for another.
+
+        What is no float32 runs by MindSpore's operators: the C++ kernels compute in float32 alone.
+        """
         wanted = DTYPES.get(str(dtype or "float32").lower().rsplit(".")[-1])
         if wanted is None:
             raise UserError(f"dtype is {quoted(dtype)}, expected one of: {', '.join(DTYPES)}")
+        if wanted != ms.float32:
+            use_kernels(self, False)
         for parameter in self.get_parameters():
             if parameter.dtype != wanted:
                 parameter.set_dtype(wanted)

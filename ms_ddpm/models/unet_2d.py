@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from ..errors import UserError, require_positive
 from ..maths.random import host_rng
@@ -99,7 +99,7 @@ class DenoisingUnet(PretrainedModel, KernelNet):
 
     def denoised(self, sample: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """sample (B, C, H, W), timestep (B,)[, context (B, S, width)] -> (B, out_channels, H, W)."""
-        time_act = self.silu(self.time_embedding(self.time_proj(timestep)))
+        time_act = self.silu(self.time_embedding(ops.cast(self.time_proj(timestep), sample.dtype)))
         x = self.conv_in(self.enter(sample))
         made = (x,)
         for stage in self.down_blocks:

@@ -7,6 +7,7 @@ section 3.3 and appendix E.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,8 +15,10 @@ from mindspore import Tensor, nn
 
 from ..errors import UserError, require_positive
 from ..maths.random import host_rng
+from ..nn.adapters import adapters_of, load_file
 from ..nn.stages_2d import OfWidth
 from ..nn.transformer_2d import Transformer2DModel
+from ..storage import lora_files
 from .levels import check_levels, per_level
 from .unet_2d import DenoisingUnet
 
@@ -149,3 +152,44 @@ class UNet2DConditionModel(DenoisingUnet):
 
     def construct(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
         return self.denoised(sample, timestep, encoder_hidden_states)
+
+    # --- LoRA ----------------------------------------------------------------------------------------------------
+
+    def load_attn_procs(
+        self, path: str | Path, *, weight_name: str | None = None, adapter_name: str | None = None
+    ) -> None:
+        """Loads a LoRA file for this network alone, by the name that scripts from before 2024 call on ``pipe.unet``.
+
+        Of a pipeline's network it is what `StableDiffusionPipeline.load_lora_weights` does.
+
+        Args:
+            path: a .safetensors file of any of the formats (see `ms_ddpm.storage.lora_files`), or its folder.
+            weight_name: the file's name in the folder ``path`` (default: pytorch_lora_weights.safetensors).
+            adapter_name: what it is called (default "default_0", "default_1", ...).
+
+        Raises:
+            UserError: no such file; one that has layers which are not this network's, a text encoder's say, which
+                only the pipeline's method can load.
+        """
+        load_file({"unet": self}, path, adapter_name, weight_name)
+
+    def save_attn_procs(
+        self, folder: str | Path, *, weight_name: str = lora_files.NAME, adapter_name: str | None = None
+    ) -> None:
+        """Writes a LoRA of this network as ``folder``/``weight_name``, as diffusers' training script ends.
+
+        Args:
+            folder: where to; made where it is not there.
+            weight_name: the file's name.
+            adapter_name: which LoRA, where several are loaded.
+
+        Raises:
+            UserError: none is loaded, or several and no name is given; a file that cannot be written.
+        """
+        adapters = adapters_of(self)
+        if adapter_name is None:
+            if len(adapters.names) != 1:
+                loaded = ", ".join(adapters.names) or "none"
+                raise UserError(f"adapter_name is not given, expected one of the LoRAs that are loaded: {loaded}")
+            adapter_name = adapters.names[0]
+        lora_files.write(Path(folder).expanduser() / weight_name, {"unet": adapters.factors(adapter_name)})

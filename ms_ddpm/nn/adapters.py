@@ -12,7 +12,9 @@ in it. Their parameters are ``lora.ADAPTER.PATH.down`` and ``.up``, in float32 w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 
 import mindspore as ms
@@ -24,7 +26,7 @@ from ..maths.random import host_rng, normal
 from ..ops import by_kernels, by_operators
 from ..ops.assign import set_value
 from ..ops.placed import Placed
-from ..storage import floats
+from ..storage import floats, lora_files
 from ..storage.lora_files import Factors
 from .layers import Conv2d, Linear, WeightStandardizedConv2d
 
@@ -126,6 +128,8 @@ class Adapters:
         self._of: dict[str, dict[str, LowRank]] = {}  # adapter -> path -> what lies in the layer
         self._alpha_over_rank: dict[str, dict[str, float]] = {}
         self._scales: dict[str, float] = {}
+        self._came: dict[str, int] = {}  # adapter -> how many came before it
+        self._counted = itertools.count()
         self._frozen: list[Parameter] = []
         self._base: dict[str, np.ndarray] = {}  # the weights as they were, while fused
 
@@ -146,10 +150,12 @@ class Adapters:
 
     @property
     def structure(self) -> tuple:
-        """What a compiled graph depends on: adapters, their layers and ranks. A part of the key of such a graph."""
-        return tuple(
-            (name, tuple((path, low.down.shape[0]) for path, low in of.items())) for name, of in self._of.items()
-        )
+        """What a compiled graph depends on: which adapters came, and when. A part of the key of such a graph.
+
+        An adapter that is unloaded and loaded again is another one, whatever its name and ranks: it has parameters of
+        its own, and a graph reads those that it was made with.
+        """
+        return tuple((name, self._came[name]) for name in self._of)
 
     # --- coming and going ----------------------------------------------------------------------------------------
 
@@ -215,6 +221,7 @@ class Adapters:
             ratios[path] = alpha / len(down)
             of[path] = LowRank(layers[path], down, up, scale * ratios[path])
         self._of[name], self._alpha_over_rank[name], self._scales[name] = of, ratios, float(scale)
+        self._came[name] = next(self._counted)
         self._put_into_layers(of)
 
     def _replace(self, name: str, factors: Mapping[str, Factors], scale: float) -> None:
@@ -266,7 +273,7 @@ class Adapters:
         gone = self.names if name is None else (self._known(name),)
         for one in gone:
             paths = self._of.pop(one)
-            del self._alpha_over_rank[one], self._scales[one]
+            del self._alpha_over_rank[one], self._scales[one], self._came[one]
             self._put_into_layers(paths)
         if not self._of:
             for parameter in self._frozen:
@@ -386,6 +393,38 @@ class Adapters:
             if parameter.requires_grad:
                 parameter.requires_grad = False
                 self._frozen.append(parameter)
+
+
+def adapters_of(network: nn.Cell) -> Adapters:
+    """The adapters of ``network``: the same object whoever asks; what a network was given its pipeline knows."""
+    found = getattr(network, "own_adapters", None)
+    if found is None:
+        found = network.own_adapters = Adapters(network)
+    return found
+
+
+def load_file(
+    networks: Mapping[str, nn.Cell], path: str | Path, name: str | None = None, weight_name: str | None = None
+) -> None:
+    """Loads a LoRA file into ``networks``, each what is for it; it acts with a scale of 1.
+
+    Args:
+        networks: by their names in such files, "unet" and "text_encoder".
+        path: a .safetensors file of any of the formats in `storage.lora_files`, or its folder.
+        name: what the adapter is called; None: the first of "default_0", "default_1", ... that is free.
+        weight_name: the file's name in the folder ``path``.
+
+    Raises:
+        UserError: no such file, or one that is not for these networks.
+    """
+    file = Path(path) / weight_name if weight_name else Path(path)
+    found = lora_files.read(file, {word: weight_shapes(network) for word, network in networks.items()})
+    if name is None:
+        taken = {one for network in networks.values() for one in adapters_of(network).names}
+        name = next(free for free in (f"default_{i}" for i in range(len(taken) + 1)) if free not in taken)
+    for word, factors in found.items():
+        if factors:
+            adapters_of(networks[word]).load(name, factors)
 
 
 def checked_scale(name: str, scale: float) -> None:

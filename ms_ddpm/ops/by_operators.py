@@ -233,8 +233,10 @@ def group_norm_silu_of_sum(groups: int, eps: float) -> Callable:
     """-> (image, weight, bias, shift (B, C)[, residual]) -> silu(group_norm(x + shift)) [+ residual]."""
 
     def call(x, weight, bias, shift, residual=None):
-        x = x + spread(_reshape(shift, shift.shape + (1, 1)), x)
-        return _added(_silu(_group(x, weight, bias, groups, eps, None)), residual)
+        dtype = x.dtype
+        x = _cast(x, ms.float32)
+        x = x + spread(_cast(_reshape(shift, shift.shape + (1, 1)), ms.float32), x)
+        return _added(_silu(_cast(_group(x, weight, bias, groups, eps, None), dtype)), residual)
 
     return call
 

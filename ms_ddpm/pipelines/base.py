@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from PIL import Image
 
 from ..bars import bar
-from ..devices.runtime import OwnGraphs
+from ..devices.runtime import OwnGraphs, device_target
 from ..errors import UserError, quoted
 from ..maths.random import noise_tape, normal
 from ..models.pretrained import PretrainedModel
+from ..nn.adapters import adapters_of
 from ..pictures.images import to_uint8
 from ..schedulers.base import described_type
 from ..storage.directories import folder_of, read_json
@@ -25,6 +26,7 @@ from ..storage.files import write_atomically
 INDEX = "model_index.json"
 PICTURES = ("pil", "np")  # and what is no picture yet:
 OUTPUTS = (*PICTURES, "latent")
+DEVICES = {"cpu": "CPU", "cuda": "GPU", "gpu": "GPU", "npu": "Ascend", "ascend": "Ascend"}  # MindSpore's words for them
 Made = TypeVar("Made", bound="Pipeline")
 
 
@@ -132,7 +134,7 @@ class Pipeline:
 
         PARTS: by the name of a part, which is that of its folder too, (the library that model_index.json names, what
             reads the folder by the name of the class it holds).
-        UNUSED: parts of the directory that are not used here.
+        UNUSED: parts of the directory, and what diffusers asks about them, that are not used here.
 
     Attributes:
         show_progress: whether drawing has a bar; `set_progress_bar_config` changes it.
@@ -142,7 +144,6 @@ class Pipeline:
     UNUSED: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **parts: Any):
-        self.parts = parts
         self.show_progress = True
         self.graphs = OwnGraphs()
         for name, part in parts.items():
@@ -155,6 +156,7 @@ class Pipeline:
         *,
         variant: str | None = None,
         dtype: ms.Type | str | None = None,
+        torch_dtype: Any = None,
         **parts: Any,
     ) -> Made:
         """The pipeline in a directory as diffusers writes it: model_index.json, and a folder for each part.
@@ -163,6 +165,7 @@ class Pipeline:
             folder: the directory; a hub's name is not looked up, since nothing is downloaded.
             variant: "fp16": of the networks' files, those named so.
             dtype: of the networks' parameters (default float32).
+            torch_dtype: the same, by diffusers' older name; "float16" or PyTorch's own.
             parts: in the place of the directory's, for example ``scheduler=``.
 
         Raises:
@@ -170,9 +173,12 @@ class Pipeline:
         """
         place = folder_of(folder)
         index = read_json(place / INDEX)
-        unknown = sorted(set(parts) - set(cls.PARTS))
+        if dtype is not None and torch_dtype is not None:
+            raise UserError("dtype and torch_dtype were both given, expected one of them: they are the same")
+        unknown = sorted(set(parts) - set(cls.PARTS) - cls.UNUSED)
         if unknown:
             raise UserError(f"{cls.__name__} has no part {unknown[0]!r}; it has: {', '.join(cls.PARTS)}")
+        parts = {name: part for name, part in parts.items() if name in cls.PARTS}
         named = {name: value for name, value in index.items() if isinstance(value, list) and any(value)}
         foreign = sorted(set(named) - set(cls.PARTS) - cls.UNUSED)
         if foreign:
@@ -184,19 +190,49 @@ class Pipeline:
             if name not in named:
                 raise UserError(f"{place / INDEX} names no {name}, which {cls.__name__} needs")
             reader = reader_of(str(named[name][-1]))
-            options = {"variant": variant, "dtype": dtype} if issubclass(reader, PretrainedModel) else {}
+            options = {}
+            if issubclass(reader, PretrainedModel):
+                options = {"variant": variant, "dtype": torch_dtype if dtype is None else dtype}
             parts[name] = reader.from_pretrained(place, subfolder=name, **options)
         return cls(**parts)
+
+    def to(self: Made, device: str) -> Made:
+        """This pipeline, where ``device`` is what MindSpore computes on already: "cpu", "cuda" or "npu".
+
+        Scripts for PyTorch say it behind `from_pretrained`; here `ms_ddpm.runtime.setup` chooses, before the first
+        tensor. Raises UserError for any other device.
+        """
+        here = device_target()
+        if DEVICES.get(str(device).split(":")[0].lower()) != here:
+            names = [name for name, target in DEVICES.items() if target == here]
+            raise UserError(
+                f"the pipeline cannot go to {quoted(device)}, since MindSpore computes on {here} "
+                f"({' or '.join(names)}); choose the device before the first tensor: runtime.setup(device_target)"
+            )
+        return self
 
     def save_pretrained(self, folder: str | Path, variant: str | None = None) -> None:
         """Writes the directory that `from_pretrained` and diffusers read. Raises UserError where it cannot."""
         place = Path(folder).expanduser()
         index: dict[str, Any] = {"_class_name": type(self).__name__}
-        for name, part in self.parts.items():
-            index[name] = [self.PARTS[name][0], type(part).__name__]
+        for name, (library, _) in self.PARTS.items():
+            part = getattr(self, name)
+            index[name] = [library, type(part).__name__]
             options = {"variant": variant} if isinstance(part, PretrainedModel) else {}
             part.save_pretrained(place / name, **options)
         write_atomically(place / INDEX, f"{json.dumps(index, indent=2)}\n".encode())
+
+    def graph(self, what: Hashable, make: Callable[..., Callable], part: nn.Cell, *options: Any) -> Callable:
+        """``make(part, *options)``, compiled when it is first asked for under the name ``what``.
+
+        Another network in the place of ``part``, and other LoRAs in it, have graphs of their own: a graph reads the
+        parameters that it was made with. Those that cannot be asked for again are forgotten.
+        """
+        present = set(adapters_of(part).structure)
+        for name, network, structure in list(self.graphs):
+            if name == what and not (network == id(part) and set(structure) <= present):
+                del self.graphs[name, network, structure]
+        return self.graphs.made((what, id(part), adapters_of(part).structure), make, part, *options)
 
     def set_progress_bar_config(self, *, disable: bool = False) -> None:
         """Whether drawing shows a bar."""

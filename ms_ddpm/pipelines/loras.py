@@ -14,21 +14,24 @@ from pathlib import Path
 from mindspore import nn
 
 from ..errors import UserError, quoted
-from ..nn.adapters import Adapters, weight_shapes
-from ..storage import lora_files
+from ..nn.adapters import Adapters, adapters_of, load_file
 
 
 class TakesLoras:
     """What a pipeline with a ``unet`` and a ``text_encoder`` has to do with LoRA files.
 
-    Attributes:
-        adapters: of each of the two networks, made when the first LoRA comes.
+    The adapters are the networks' own (`ms_ddpm.nn.adapters.adapters_of`): what ``pipe.unet.load_attn_procs`` loads is
+    weighed and taken away here like the rest.
     """
-
-    adapters: dict[str, Adapters]
 
     def _networks(self) -> dict[str, nn.Cell]:
         return {name: getattr(self, name) for name in ("unet", "text_encoder")}
+
+    @property
+    def adapters(self) -> dict[str, Adapters]:
+        """The adapters of each of the two networks that has some."""
+        every = {name: adapters_of(network) for name, network in self._networks().items()}
+        return {name: adapters for name, adapters in every.items() if adapters.names}
 
     def load_lora_weights(
         self, path: str | Path, adapter_name: str | None = None, *, weight_name: str | None = None
@@ -36,7 +39,7 @@ class TakesLoras:
         """Loads a LoRA file beside what is loaded, and it acts with a scale of 1.
 
         Args:
-            path: a .safetensors file of any of the five formats (see `ms_ddpm.storage.lora_files`), or its folder.
+            path: a .safetensors file of any of the formats (see `ms_ddpm.storage.lora_files`), or its folder.
             adapter_name: what it is called (default "default_0", "default_1", ...). A name that is there already gets
                 the new numbers, without a compilation where layers and ranks allow it.
             weight_name: the file's name in the folder ``path``.
@@ -44,19 +47,7 @@ class TakesLoras:
         Raises:
             UserError: no such file, or one that is not for these networks; a hub's name, since nothing is downloaded.
         """
-        file = Path(path) / weight_name if weight_name else Path(path)
-        networks = self._networks()
-        found = lora_files.read(file, {name: weight_shapes(network) for name, network in networks.items()})
-        if adapter_name is None:
-            taken = self.get_list_adapters_names()
-            adapter_name = next(name for name in (f"default_{i}" for i in range(len(taken) + 1)) if name not in taken)
-        for name, factors in found.items():
-            if factors:
-                self.adapters.setdefault(name, Adapters(networks[name])).load(adapter_name, factors)
-
-    def load_attn_procs(self, path: str | Path, *, weight_name: str | None = None) -> None:
-        """`load_lora_weights`, by the name that older scripts call on ``pipe.unet``."""
-        self.load_lora_weights(path, weight_name=weight_name)
+        load_file(self._networks(), path, adapter_name, weight_name)
 
     def get_list_adapters_names(self) -> list[str]:
         """The names of the loaded LoRAs, in the order in which they came."""
@@ -97,8 +88,3 @@ class TakesLoras:
         """Takes all LoRAs away: the networks are as they were, bit for bit."""
         for adapters in self.adapters.values():
             adapters.unload()
-        self.adapters.clear()
-
-    def lora_structure(self) -> tuple:
-        """What a compiled graph of the networks depends on, a part of its name."""
-        return tuple((name, adapters.structure) for name, adapters in self.adapters.items())

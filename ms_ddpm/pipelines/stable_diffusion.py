@@ -12,9 +12,11 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..arrays import float_tensor
 from ..data.tokenizer import CLIPTokenizer
 from ..errors import UserError, quoted
 from ..models.autoencoder_kl import AutoencoderKL, LatentDistribution
@@ -58,9 +60,9 @@ class Chain(NamedTuple):
 # What is compiled, each for the part that it is given.
 
 
-def _vectors(text_encoder: CLIPTextModel) -> Callable:
+def _vectors(text_encoder: CLIPTextModel, skipped: int) -> Callable:
     def vectors(tokens):
-        return text_encoder(tokens)[0]
+        return text_encoder.vectors(tokens, skipped)
 
     return vectors
 
@@ -125,7 +127,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         "unet": ("diffusers", chosen({"UNet2DConditionModel": UNet2DConditionModel}, "unet")),
         "scheduler": ("diffusers", chosen(KINDS, "scheduler")),
     }
-    UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
+    UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder", "requires_safety_checker"})
 
     def __init__(
         self,
@@ -139,31 +141,47 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if width != expected:
             raise UserError(f"the text_encoder gives vectors of {width}, and the unet expects {expected}; {SD}")
         super().__init__(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
-        self.adapters = {}
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     # --- the prompt ---------------------------------------------------------------------------------------------------
 
-    def encode_prompt(self, prompt: str | Sequence[str], name: str = "prompt") -> Tensor:
-        """(B, length, width): what the network attends to. Raises UserError where it is no text."""
+    def encode_prompt(
+        self, prompt: str | Sequence[str], name: str = "prompt", *, clip_skip: int | None = None
+    ) -> Tensor:
+        """(B, length, width): what the network attends to.
+
+        Args:
+            prompt: a text or a list of texts.
+            name: what a message calls it.
+            clip_skip: how many of the text encoder's last layers are left out, before its last norm.
+
+        Raises:
+            UserError: for what is no text, and for more layers than there are.
+        """
+        skipped, layers = 0 if clip_skip is None else clip_skip, self.text_encoder.config.num_hidden_layers
+        if not isinstance(skipped, int) or not 0 <= skipped <= layers:
+            raise UserError(f"clip_skip is {quoted(clip_skip)}, expected 0 to {layers}, the text encoder's layers")
         ids = self.tokenizer.encode(_texts(prompt, name))
-        encode = self.graphs.made(("text", self.lora_structure()), _vectors, self.text_encoder)
+        encode = self.graph(("text", skipped), _vectors, self.text_encoder, skipped)
         return encode(Tensor(np.asarray(ids, np.int32)))
 
     def _context(
-        self, prompt: Any, negative: Any, embeds: Any, negative_embeds: Any, copies: int, guided: bool
-    ) -> Tensor:
+        self, prompt: Any, negative: Any, embeds: Any, negative_embeds: Any, copies: int, guided: bool,
+        clip_skip: int | None,
+    ) -> Tensor:  # fmt: skip
         """(B or 2 B, length, width): the prompt's vectors, of each ``copies``; before them the negative prompt's."""
         if (prompt is None) == (embeds is None):
             raise UserError("neither or both of prompt and prompt_embeds were given, expected one of them")
-        positive = self.encode_prompt(prompt) if embeds is None else _tensor(embeds)
+        positive = (
+            self.encode_prompt(prompt, clip_skip=clip_skip) if embeds is None else float_tensor(embeds, "prompt_embeds")
+        )
         count = positive.shape[0]
         if not guided:
             return ops.repeat_interleave(positive, copies, 0)
         if negative_embeds is not None:
             if negative is not None:
                 raise UserError("both negative_prompt and negative_prompt_embeds were given, expected one of them")
-            other = _tensor(negative_embeds)
+            other = float_tensor(negative_embeds, "negative_prompt_embeds")
         else:
             texts = _texts("" if negative is None else negative, "negative_prompt")
             if len(texts) not in (1, count):
@@ -201,8 +219,9 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
 
     def encode_image(self, images: np.ndarray, noise: Noise) -> Tensor:
         """(B, H, W, 3) in [0, 1] -> latents (B, C, h, w), drawn from their distribution, scaled."""
-        moments = self.graphs.made("encode", _moments, self.vae)
-        found = LatentDistribution(moments(centred(images)))
+        moments = self.graph("encode", _moments, self.vae)
+        moments_of = moments(ops.cast(centred(images), type_of_network(self.vae)))
+        found = LatentDistribution(ops.cast(moments_of, ms.float32))
         drawn = found.sample(noise.draw(tuple(found.mean.shape), "the image's latents"))
         return drawn * self.vae.config.scaling_factor
 
@@ -226,35 +245,29 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         strength: float, steps: int,
     ) -> Chain:  # fmt: skip
         """The chain of a prompt alone, of an image, or of an image with a mask."""
-        channels = self.vae.config.latent_channels
+        channels, seen = self.vae.config.latent_channels, self.unet.config.in_channels
+        if image is None and mask is not None:
+            raise UserError("mask_image was given without image, which is what it is a mask of")
+        for_filling = mask is not None and seen == 2 * channels + 1
+        if seen != channels and not for_filling:
+            raise UserError(
+                f"the unet takes {seen} channels, the latents have {channels}: it is for inpainting; "
+                "give image and mask_image"
+            )
         if image is None:
-            if mask is not None:
-                raise UserError("mask_image was given without image, which is what it is a mask of")
-            if self.unet.config.in_channels != channels:
-                raise UserError(
-                    f"the unet takes {self.unet.config.in_channels} channels, the latents have {channels}: "
-                    "it is for inpainting; give image and mask_image"
-                )
-            times, shape = self._times(steps, None), (batch, channels, *sides)
-            first = noise.draw(shape, "x_T") if given is None else _tensor(given).asnumpy()
-            if first.shape != shape:
-                raise UserError(f"latents have shape {first.shape}, expected {shape}")
-            return Chain(Tensor(first) * self.scheduler.init_noise_sigma, times)
+            fresh = self._given_or_drawn(noise, given, (batch, channels, *sides))
+            times = self._times(steps, None)
+            return Chain(fresh * self.scheduler.init_noise_sigma, times)
         pixels = self._image(image, "image", batch)
-        if mask is None:
-            times = self._times(steps, strength)
-            start = self.encode_image(pixels, noise)
-            fresh = self._given_or(noise, given, tuple(start.shape))
-            return Chain(self._noised(start, fresh, times[0]), times)
-        times, factor = self._times(steps, strength), self.vae_scale_factor
-        hidden = (self._image(mask, "mask_image", batch, 1) >= 0.5).astype(np.float32)
-        if hidden.shape[1:3] != pixels.shape[1:3]:
-            raise UserError(f"mask_image is {hidden.shape[1:3]}, expected the image's {pixels.shape[1:3]}")
-        for_filling = self.unet.config.in_channels == 2 * channels + 1
-        kept = not for_filling or strength < 1  # what the image's own latents are needed for
-        start = self.encode_image(pixels, noise) if kept else None
-        fresh = self._given_or(noise, given, (batch, channels, *(side // factor for side in pixels.shape[1:3])))
-        latents = fresh * self.scheduler.init_noise_sigma if strength == 1 else self._noised(start, fresh, times[0])
+        hidden = None if mask is None else self._mask(mask, pixels)
+        times = self._times(steps, strength)
+        of_noise_alone = mask is not None and strength == 1
+        start = None if of_noise_alone and for_filling else self.encode_image(pixels, noise)
+        factor = self.vae_scale_factor
+        fresh = self._given_or_drawn(noise, given, (batch, channels, *(side // factor for side in pixels.shape[1:3])))
+        latents = fresh * self.scheduler.init_noise_sigma if of_noise_alone else self._noised(start, fresh, times[0])
+        if hidden is None:
+            return Chain(latents, times)
         small = Tensor(np.ascontiguousarray(np.transpose(hidden[:, ::factor, ::factor], (0, 3, 1, 2))))
         beside = None
         if for_filling:
@@ -262,15 +275,22 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             beside = ops.cat((small, self.encode_image(gray, noise)), 1)
         return Chain(latents, times, start, fresh, small, beside)
 
+    def _mask(self, mask: Any, pixels: np.ndarray) -> np.ndarray:
+        """(B, H, W, 1): 1 where ``pixels`` (B, H, W, 3) are hidden, 0 elsewhere."""
+        hidden = (self._image(mask, "mask_image", len(pixels), 1) >= 0.5).astype(np.float32)
+        if hidden.shape[1:3] != pixels.shape[1:3]:
+            raise UserError(f"mask_image is {hidden.shape[1:3]}, expected the image's {pixels.shape[1:3]}")
+        return hidden
+
     def _noised(self, start: Tensor, fresh: Tensor, time: Any) -> Tensor:
         return self.scheduler.add_noise(start, fresh, np.array([time] * start.shape[0]))
 
     @staticmethod
-    def _given_or(noise: Noise, given: Any, shape: tuple[int, ...]) -> Tensor:
-        """The noise of an image: ``given`` as ``latents``, or drawn."""
+    def _given_or_drawn(noise: Noise, given: Any, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers to begin with: ``given`` as ``latents``, or drawn."""
         if given is None:
-            return Tensor(noise.draw(shape, "the first sample"))
-        found = _tensor(given)
+            return Tensor(noise.draw(shape, "x_T"))
+        found = float_tensor(given, "latents")
         if tuple(found.shape) != shape:
             raise UserError(f"latents have shape {tuple(found.shape)}, expected {shape}")
         return found
@@ -294,6 +314,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         guidance_rescale: float = 0.0,
+        clip_skip: int | None = None,
         callback_on_step_end: Callable[..., dict | None] | None = None,
         *,
         image: Any = None,
@@ -320,6 +341,8 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             output_type: "pil", "np" or "latent".
             return_dict: False: a tuple.
             guidance_rescale: 0 ... 1, how far the guided output's spread is brought back to the prompted one's.
+            clip_skip: how many of the text encoder's last layers the prompt does not go through; the negative prompt
+                does, as in diffusers.
             callback_on_step_end: called as ``f(pipe, number, time, {"latents": latents})``; what it gives back under
                 "latents" goes on. An exception of its own stops the drawing.
             image: to begin with instead of noise (its sides are multiples of 8).
@@ -335,7 +358,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if not isinstance(num_images_per_prompt, int) or num_images_per_prompt < 1:
             raise UserError(f"num_images_per_prompt is {quoted(num_images_per_prompt)}, expected at least 1")
         context = self._context(
-            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, num_images_per_prompt, guided
+            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, num_images_per_prompt, guided, clip_skip
         )
         batch = context.shape[0] // (2 if guided else 1)
         if image is None and strength is not None:
@@ -345,8 +368,9 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         chain = self._begin(source, batch, sides, latents, image, mask_image, strength, num_inference_steps)
         sample = self._denoised(chain, context, guidance_scale, guidance_rescale, eta, source, callback_on_step_end)
         if output_type in PICTURES:
-            decode = self.graphs.made("decode", _decoded, self.vae)
-            images = as_asked(shown(decode(sample / self.vae.config.scaling_factor)), output_type)
+            decode = self.graph("decode", _decoded, self.vae)
+            unscaled = ops.cast(sample / self.vae.config.scaling_factor, type_of_network(self.vae))
+            images = as_asked(shown(decode(unscaled)), output_type)
         else:
             images = sample.asnumpy()
         return StableDiffusionPipelineOutput(images) if return_dict else (images, None)
@@ -357,14 +381,14 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
     ) -> Tensor:  # fmt: skip
         """The latents behind the last step."""
         guided = scale > 1
-        loras = self.lora_structure()
         if guided:
-            network = self.graphs.made(("guided", share > 0, loras), _guided, self.unet, share > 0)
+            network = self.graph(("guided", share > 0), _guided, self.unet, share > 0)
         else:
-            network = self.graphs.made(("plain", loras), _unguided, self.unet)
+            network = self.graph("plain", _unguided, self.unet)
         takes = inspect.signature(self.scheduler.step).parameters
         options = {name: value for name, value in (("eta", eta), ("noise", noise.draw)) if name in takes}
         kind = type_of_network(self.unet)
+        context = ops.cast(context, kind)
         sample, numbers = chain.latents, (Tensor(np.float32(scale)), Tensor(np.float32(share)))
         for i, time in self.progress(chain.times):
             x = self.scheduler.scale_model_input(sample, time)
@@ -387,7 +411,3 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
 def type_of_network(network: Any) -> Any:
     """The type of a network's parameters, which it is called with."""
     return next(iter(network.get_parameters())).dtype
-
-
-def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float32))

@@ -53,7 +53,7 @@ class _Unconditional(Pipeline):
         check_output(output_type, PICTURES)
         shape = self._shape(batch_size)
         self.scheduler.set_timesteps(steps)
-        network = self.graphs.made("unet", _output, self.unet)
+        network = self.graph("unet", _output, self.unet)
         sample = Tensor(noise.draw(shape, "x_T"))
         times = self.scheduler.timesteps.asnumpy().tolist()
         for _, t in self.progress(times):

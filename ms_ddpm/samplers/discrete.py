@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from ..arrays import float_tensor
 from ..errors import UserError
 from ..maths.random import Tape, noise_tape
 from ..maths.schedules import ddim_row, ddim_times
@@ -214,10 +215,6 @@ def sample_images(
     return np.clip(in_batches(sample, num, batch_size, progress=progress), 0.0, 1.0)
 
 
-def _as_tensor(array) -> Tensor:
-    return array if isinstance(array, Tensor) else Tensor(np.asarray(array, np.float32), ms.float32)
-
-
 def interpolate(
     diffusion: Diffusion,
     x1: Tensor | np.ndarray,
@@ -240,7 +237,7 @@ def interpolate(
         raise UserError(f"t is {t}, expected 1 to {total - 1}")
     if not 0 <= lam <= 1:
         raise UserError(f"lam is {lam}, expected 0 (the first image) to 1 (the second)")
-    x1, x2 = _as_tensor(x1), _as_tensor(x2)
+    x1, x2 = float_tensor(x1, "x1"), float_tensor(x2, "x2")
     if x1.shape != x2.shape:
         raise UserError(f"the images to interpolate have shapes {x1.shape} and {x2.shape}, expected the same")
     chain = _begin(diffusion, x1.shape[0], seed, noise, first_image=0, keep=False, progress=progress)

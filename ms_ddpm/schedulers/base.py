@@ -18,14 +18,15 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
+from ..arrays import float_tensor
 from ..devices.runtime import OwnGraphs
 from ..errors import UserError, quoted
 from ..maths import schedules
 from ..maths.random import normal
+from ..storage.directories import folder_of
 from . import config as configuration
 
 Array = Tensor | np.ndarray
-FLOATS = (ms.float32, ms.float16, ms.bfloat16)
 
 # What multiplies x_t and the output in x_0, and in eps, from r = sqrt(abar) and s = sqrt(1 - abar). v = r eps - s x_0
 # (Salimans & Ho, https://arxiv.org/abs/2202.00512, appendix D). All are linear, so that one graph serves them.
@@ -143,6 +144,8 @@ class Scheduler:
     order = 1
     init_noise_sigma = 1.0
     checks: ClassVar[Mapping[str, tuple[Callable[[Any], bool], str]]] = {}  # in the place of `config.CHECKS`
+    # Of an argument the words of other schedulers, and what this class takes for them, as diffusers does.
+    translated: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {}
 
     def __new__(cls, *args: Any, **arguments: Any) -> Scheduler:
         made = super().__new__(cls)
@@ -150,6 +153,9 @@ class Scheduler:
         return made
 
     def __init__(self, arguments: Mapping[str, Any]):
+        arguments = dict(arguments)
+        for name, (others, own) in self.translated.items():
+            arguments[name] = own if arguments[name] in others else arguments[name]
         configuration.check(arguments, self.checks)
         betas = _betas(arguments)
         plain = {
@@ -196,13 +202,7 @@ class Scheduler:
 
         Raises UserError where there is no such file on this machine: nothing is downloaded.
         """
-        folder = Path(directory) if subfolder is None else Path(directory) / subfolder
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder} is no directory, and nothing is downloaded; put a model's files on this machine and give "
-                "the directory that they are in"
-            )
-        return cls.from_config(folder, **arguments)
+        return cls.from_config(folder_of(directory, subfolder), **arguments)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes scheduler_config.json into ``directory``, as `from_pretrained` and diffusers read it."""
@@ -306,13 +306,13 @@ class Scheduler:
             original_samples, noise: (B, ...) of one shape.
             timesteps: (B,) whole numbers in 0 ... T-1 (Tensor, array or list), or one for all samples.
         """
-        x_start, eps = _tensor(original_samples, "original_samples"), _tensor(noise, "noise")
+        x_start, eps = float_tensor(original_samples, "original_samples"), float_tensor(noise, "noise")
         signal, spread = self._signal_and_noise(x_start, eps, timesteps)
         return ops.cast(signal * x_start + spread * eps, x_start.dtype)
 
     def get_velocity(self, sample: Array, noise: Array, timesteps: Any) -> Tensor:
         """v = sqrt(abar) eps - sqrt(1 - abar) x_0, the target of "v_prediction"; arguments as for `add_noise`."""
-        x_start, eps = _tensor(sample, "sample"), _tensor(noise, "noise")
+        x_start, eps = float_tensor(sample, "sample"), float_tensor(noise, "noise")
         signal, spread = self._signal_and_noise(x_start, eps, timesteps)
         return ops.cast(signal * eps - spread * x_start, x_start.dtype)
 
@@ -348,7 +348,7 @@ class Scheduler:
             noise = noise(tuple(sample.shape), why)
         if noise is None:
             raise UserError(f"{why} adds noise, and none was given; give noise= an array or a numpy Generator")
-        found = _tensor(noise, "noise")
+        found = float_tensor(noise, "noise")
         if found.shape != sample.shape:
             raise UserError(f"noise has shape {found.shape}, expected the sample's {sample.shape}")
         return found
@@ -369,19 +369,9 @@ def result(prev: Tensor, x_start: Tensor, return_dict: bool) -> SchedulerOutput 
     return SchedulerOutput(prev, x_start) if return_dict else (prev, x_start)
 
 
-def _tensor(value: Array, name: str) -> Tensor:
-    """``value`` as a Tensor; arrays become float32."""
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        value = Tensor(np.ascontiguousarray(value, np.float32))
-    if not isinstance(value, Tensor) or value.dtype not in FLOATS:
-        found = value.dtype if isinstance(value, (Tensor, np.ndarray)) else type(value).__name__
-        raise UserError(f"{name} is {found}, expected a Tensor of float32, float16 or bfloat16")
-    return value
-
-
 def check_pair(model_output: Array, sample: Array, learned: bool) -> tuple[Tensor, Tensor]:
     """Both as Tensors of fitting shapes: equal, or with a learned variance twice the channels in the output."""
-    output, x = _tensor(model_output, "model_output"), _tensor(sample, "sample")
+    output, x = float_tensor(model_output, "model_output"), float_tensor(sample, "sample")
     if x.ndim < 2:
         raise UserError(f"sample has shape {x.shape}, expected (B, C, ...)")
     expected = (x.shape[0], 2 * x.shape[1], *x.shape[2:]) if learned else x.shape

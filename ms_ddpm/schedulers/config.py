@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..config.frozen import FrozenConfig
-from ..errors import UserError, quoted, reason_of
+from ..errors import UserError, quoted
 from ..maths.schedules import SCHEDULER_BETAS, SPACINGS
+from ..storage.directories import read_json
 from ..storage.files import write_atomically
-from ..storage.untrusted import read_text
 
 __all__ = ["FrozenConfig", "check", "read", "split"]
 
@@ -46,18 +46,14 @@ def _is_number(value: Any) -> bool:
     return (_is_int(value) or isinstance(value, (float, np.floating))) and math.isfinite(value)
 
 
-def _one_of(names: Any) -> tuple[Callable, str]:
+def one_of(names: Any) -> tuple[Callable, str]:
+    """The check of one of ``names``."""
     return (lambda value: isinstance(value, str) and value in names), f"one of: {', '.join(names)}"
 
 
 def or_none(names: tuple[str, ...]) -> tuple[Callable, str]:
     """The check of one of ``names``, or None."""
-    return _or_none(_one_of(names))
-
-
-def renamed(names: tuple[str, ...], others: tuple[str, ...]) -> tuple[Callable, str]:
-    """The check of one of ``names``, or of ``others``, for which the class takes one of its own, as diffusers does."""
-    return _one_of((*names, *others))[0], _one_of(names)[1]
+    return _or_none(one_of(names))
 
 
 def _or_none(check: tuple[Callable, str]) -> tuple[Callable, str]:
@@ -78,29 +74,29 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each value must
     ),
     "beta_start": _BETA,
     "beta_end": _BETA,
-    "beta_schedule": _one_of(SCHEDULER_BETAS),
-    "variance_type": _one_of(VARIANCE_TYPES),
+    "beta_schedule": one_of(SCHEDULER_BETAS),
+    "variance_type": one_of(VARIANCE_TYPES),
     "clip_sample": _BOOL,
     "clip_sample_range": _POSITIVE,
-    "prediction_type": _one_of(PREDICTION_TYPES),
+    "prediction_type": one_of(PREDICTION_TYPES),
     "thresholding": _BOOL,
     "dynamic_thresholding_ratio": ((lambda value: _is_number(value) and 0 <= value <= 1), "a number from 0 to 1"),
     "sample_max_value": _POSITIVE,
-    "timestep_spacing": _one_of(SPACINGS),
+    "timestep_spacing": one_of(SPACINGS),
     "steps_offset": ((lambda value: _is_int(value) and value >= 0), "a whole number of at least 0"),
     "rescale_betas_zero_snr": _BOOL,
     "set_alpha_to_one": _BOOL,
     "skip_prk_steps": _BOOL,
-    "interpolation_type": _one_of(("linear", "log_linear")),
-    "timestep_type": _one_of(("discrete", "continuous")),
-    "final_sigmas_type": _one_of(("zero", "sigma_min")),
+    "interpolation_type": one_of(("linear", "log_linear")),
+    "timestep_type": one_of(("discrete", "continuous")),
+    "final_sigmas_type": one_of(("zero", "sigma_min")),
     "use_karras_sigmas": _or_none(_BOOL),
     "use_exponential_sigmas": _or_none(_BOOL),
     "use_lu_lambdas": _or_none(_BOOL),
     "sigma_min": _or_none(_POSITIVE),
     "sigma_max": _or_none(_POSITIVE),
     "solver_order": ((lambda value: _is_int(value) and 1 <= value <= 3), "1, 2 or 3"),
-    "algorithm_type": _one_of(ALGORITHMS),
+    "algorithm_type": one_of(ALGORITHMS),
     "lower_order_final": _BOOL,
     "euler_at_final": _BOOL,
     "predict_x0": _BOOL,
@@ -135,16 +131,7 @@ def read(source: Mapping | str | Path) -> Mapping[str, Any]:
         raise UserError(f"the scheduler configuration is {quoted(source)}, expected a dict, a file or a directory")
     path = Path(source)
     path = path / FILE_NAME if path.is_dir() else path
-    try:
-        found = json.loads(read_text(path, MAX_BYTES))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no JSON
-        raise UserError(
-            f"cannot read the scheduler configuration {path}: {reason_of(error)}; "
-            f"give a {FILE_NAME}, or a directory that holds one"
-        ) from None
-    if not isinstance(found, dict):
-        raise UserError(f"the scheduler configuration {path} holds {quoted(found)}, expected a JSON object")
-    return found
+    return read_json(path, MAX_BYTES, f"give a scheduler's {FILE_NAME}, or a directory that holds one")
 
 
 def write(directory: str | Path, owner: str, config: Mapping[str, Any]) -> None:

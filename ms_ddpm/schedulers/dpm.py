@@ -12,7 +12,7 @@ from mindspore import Tensor, ops
 from ..errors import UserError
 from ..maths.solvers import dpm_row, preserving
 from .base import NOISE_ROWS, START_ROWS, Array, SchedulerOutput, check_pair, result
-from .config import ALGORITHMS, VARIANCE_TYPES, or_none, renamed
+from .config import ALGORITHMS, VARIANCE_TYPES, one_of, or_none
 from .multistep import MultistepScheduler
 from .solver import X_START, Weights, padded
 
@@ -45,9 +45,12 @@ class DPMSolverMultistepScheduler(MultistepScheduler):
 
     cut_schedules = ("squaredcos_cap_v2",)
     checks: ClassVar = {
-        "solver_type": renamed(("midpoint", "heun"), ("logrho", "bh1", "bh2")),
-        "algorithm_type": renamed(ALGORITHMS, ("deis",)),
+        "solver_type": one_of(("midpoint", "heun")),
         "variance_type": or_none(VARIANCE_TYPES),
+    }
+    translated: ClassVar = {
+        "solver_type": (("logrho", "bh1", "bh2"), "midpoint"),
+        "algorithm_type": (("deis",), "dpmsolver++"),
     }
 
     def __init__(
@@ -82,8 +85,6 @@ class DPMSolverMultistepScheduler(MultistepScheduler):
         time_shift_type: str = "exponential",
     ):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        arguments["algorithm_type"] = "dpmsolver++" if algorithm_type == "deis" else algorithm_type
-        arguments["solver_type"] = "midpoint" if solver_type in ("logrho", "bh1", "bh2") else solver_type
         super().__init__(arguments)
         form = FORMS[self.config.algorithm_type]
         if form.startswith("eps") and final_sigmas_type == "zero":

@@ -10,10 +10,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..arrays import float_tensor
 from ..errors import UserError, quoted
 from ..maths.schedules import spaced_times
 from ..maths.solvers import Row, ancestral_row, euler_row, exponential_sigmas, karras_sigmas, signal_of
-from .base import Array, SchedulerOutput, _numbers, _tensor, check_pair, result
+from .base import Array, SchedulerOutput, _numbers, check_pair, result
 from .solver import X_START, SolverScheduler, Weights
 
 MOST_CHURN = math.sqrt(2) - 1  # Karras et al., Algorithm 2
@@ -40,7 +41,7 @@ class _Euler(SolverScheduler):
 
     def scale_model_input(self, sample: Array, timestep: int | float | Array) -> Tensor:
         """``sample`` / sqrt(1 + sigma^2) of the step from ``timestep``: what the network is called with."""
-        x = _tensor(sample, "sample")
+        x = float_tensor(sample, "sample")
         scale = Tensor(signal_of(self._sigmas[self._position(timestep)]), ms.float32)
         return ops.cast(scale * x, x.dtype)
 

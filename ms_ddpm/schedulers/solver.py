@@ -13,9 +13,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..arrays import float_tensor
 from ..errors import UserError, quoted
 from ..maths.solvers import sigmas_of, signal_of, times_of_sigmas
-from .base import Array, Scheduler, _numbers, _tensor
+from .base import Array, Scheduler, _numbers
 
 SMALLEST_ABAR = 2.0**-24  # of a schedule that ends in pure noise: sigma stays finite, 4096
 
@@ -176,7 +177,7 @@ class SolverScheduler(Scheduler):
             timesteps: (B,) of `timesteps`, or one for all samples; before `set_timesteps` whole numbers in 0 ... T-1.
                 With a `begin_index` the chain's own place counts, and this is not looked at.
         """
-        x_start, eps = _tensor(original_samples, "original_samples"), _tensor(noise, "noise")
+        x_start, eps = float_tensor(original_samples, "original_samples"), float_tensor(noise, "noise")
         sigma = self._levels(x_start, eps, timesteps)
         signal = np.ones_like(sigma) if self.scaled else 1 / np.sqrt(1 + sigma**2)
         of_start, of_eps = Tensor(signal.astype(np.float32)), Tensor((signal * sigma).astype(np.float32))

@@ -11,7 +11,7 @@ from mindspore import Tensor
 from ..errors import UserError
 from ..maths.solvers import Row, preserving, unipc_row
 from .base import NOISE_ROWS, START_ROWS, Array, SchedulerOutput, check_pair, result
-from .config import renamed
+from .config import one_of
 from .multistep import MultistepScheduler
 from .solver import X_START, Weights, padded
 
@@ -35,7 +35,8 @@ class UniPCMultistepScheduler(MultistepScheduler):
         UserError: for a value that does not exist or does not fit.
     """
 
-    checks: ClassVar = {"solver_type": renamed(("bh1", "bh2"), ("midpoint", "heun", "logrho"))}
+    checks: ClassVar = {"solver_type": one_of(("bh1", "bh2"))}
+    translated: ClassVar = {"solver_type": (("midpoint", "heun", "logrho"), "bh2")}
     ends_at_time_0 = False
 
     def __init__(
@@ -71,7 +72,6 @@ class UniPCMultistepScheduler(MultistepScheduler):
         shift_terminal: bool | None = None,
     ):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        arguments["solver_type"] = "bh2" if solver_type in ("midpoint", "heun", "logrho") else solver_type
         if isinstance(disable_corrector, tuple):
             arguments["disable_corrector"] = list(disable_corrector)
         super().__init__(arguments)

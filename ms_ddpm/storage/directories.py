@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, quoted, reason_of
-from .untrusted import read_text
+from .untrusted import MAX_TEXT, read_text
 
 
 def folder_of(path: str | Path, subfolder: str | None = None) -> Path:
@@ -26,12 +26,15 @@ def folder_of(path: str | Path, subfolder: str | None = None) -> Path:
     return folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in the file ``path``. Raises UserError where there is none."""
+def read_json(path: Path, limit: int = MAX_TEXT, hint: str = "") -> dict[str, Any]:
+    """The JSON object in the file ``path``, of ``limit`` bytes at most.
+
+    Raises UserError where there is none; ``hint`` says what to do where it cannot be read.
+    """
     try:
-        found = json.loads(read_text(path))
+        found = json.loads(read_text(path, limit))
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no JSON
-        raise UserError(f"cannot read {path}: {reason_of(error)}") from None
+        raise UserError(f"cannot read {path}: {reason_of(error)}{hint and '; '}{hint}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds {quoted(found)}, expected a JSON object")
     return found

@@ -4,13 +4,15 @@ What a file calls the numbers of one layer, ``P`` being its path in the network:
 
     final                  unet.P.lora.down.weight                      unet.P.lora.up.weight
     checkpoint of a run    unet.P.lora_A.weight                         unet.P.lora_B.weight
+    peft's own             P.lora_A.ADAPTER.weight, base_model.model.P.lora_A.weight
     old, with a prefix     unet.Q.processor.to_q_lora.down.weight       ... to_out_lora for P = Q.to_out.0
     old, without           Q.processor.to_q_lora.down.weight
     kohya                  lora_unet_P.lora_down.weight                 dots in P are underscores; and .alpha
 
 and for the text encoder ``text_encoder.`` or ``lora_te_`` instead, with ``.lora_linear_layer.`` for ``.lora.``. How
 much of a LoRA counts is alpha / rank: alpha stands beside the numbers (``.alpha``), or in the header's JSON
-``lora_adapter_metadata`` (``unet.lora_alpha``, with exceptions by layer), or is the rank.
+``lora_adapter_metadata`` (``unet.lora_alpha``, with exceptions by layer), with peft's own names in the file
+``adapter_config.json`` beside it, or is the rank.
 
 Nothing is unpickled, so ``.bin`` files are refused.
 """
@@ -28,11 +30,14 @@ import numpy as np
 
 from ..errors import UserError, quoted, reason_of
 from . import floats, foreign_files, tensorfile
+from .directories import read_json
 from .files import write_atomically
 
 NAME = "pytorch_lora_weights.safetensors"  # of such a file in a folder
+NAME_OF_PEFT, CONFIG_OF_PEFT = "adapter_model.safetensors", "adapter_config.json"
 METADATA = "lora_adapter_metadata"  # of diffusers, in the header
 LARGEST = 1e30  # alpha that is believed
+OF_PEFT = "base_model.model."  # before every name in what `PeftModel.save_pretrained` writes
 Shape = tuple[int, ...]
 
 
@@ -57,7 +62,7 @@ _KOHYA = re.compile(
 _NAMED = (  # the first that fits; what stands before a layer's name is looked at later
     re.compile(r"(?P<layer>.+?)\.(?:processor\.)?(?P<projection>to_[qkv]|to_out)_lora\.(?P<role>down|up)\.weight"),
     re.compile(r"(?P<layer>.+?)\.(?:lora|lora_linear_layer)\.(?P<role>down|up)\.weight"),
-    re.compile(r"(?P<layer>.+?)\.lora_(?P<role>[AB])(?:\.default)?\.weight"),
+    re.compile(r"(?P<layer>.+?)\.lora_(?P<role>[AB])(?:\.[^.]+)?\.weight"),
     re.compile(r"(?P<layer>.+?)\.(?P<role>alpha)"),
 )
 _NETWORKS = {"unet": "unet", "te": "text_encoder", "te1": "text_encoder"}  # kohya's words
@@ -81,7 +86,7 @@ def _taken_apart(key: str) -> _Key | None:
             break
     else:
         return None
-    layer, network = found["layer"], ""
+    layer, network = found["layer"].removeprefix(OF_PEFT), ""
     for name in ("unet", "text_encoder"):
         if layer.startswith(f"{name}."):
             layer, network = layer.removeprefix(f"{name}."), name
@@ -121,7 +126,7 @@ def read(path: str | Path, layers: Mapping[str, Mapping[str, Shape]]) -> dict[st
     if not arrays:
         raise UserError(f"{file} is empty, expected the numbers of a LoRA")
     parts = _by_layer(file, arrays, layers)
-    alphas = _Alphas(file, metadata)
+    alphas = _Alphas(file, metadata, any(key.startswith(OF_PEFT) for key in arrays))
     return {
         network: {
             layer: _factors(file, network, layer, parts[network, layer], shape, alphas)
@@ -135,7 +140,8 @@ def _file(path: str | Path) -> Path:
     """The file that is meant by ``path``. Raises UserError where there is none, or one that would be unpickled."""
     file = Path(path)
     try:
-        file = file / NAME if file.is_dir() else file
+        if file.is_dir():
+            file = next((file / name for name in (NAME, NAME_OF_PEFT) if (file / name).exists()), file / NAME)
         kind, words = foreign_files.kind_of(file)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -234,10 +240,15 @@ def _alpha_beside(file: Path, layer: str, array: np.ndarray) -> float:
 
 
 class _Alphas:
-    """What the header says of alpha."""
+    """What the header says of alpha; of a file by peft itself its adapter_config.json."""
 
-    def __init__(self, file: Path, metadata: Mapping[str, str]):
+    def __init__(self, file: Path, metadata: Mapping[str, str], by_peft: bool):
         self.file = file
+        beside = file.parent / CONFIG_OF_PEFT
+        if by_peft and METADATA not in metadata and beside.exists():
+            said = read_json(beside)
+            self.said = {f"{network}.{key}": value for network in _NETWORKS.values() for key, value in said.items()}
+            return
         try:
             self.said = json.loads(metadata.get(METADATA, "{}"))
         except (ValueError, RecursionError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from contextlib import ExitStack
 from unittest import mock
@@ -68,6 +70,96 @@ def stable_diffusion(folder, in_channels=4):
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(folder / "sd")
     return pipe
+
+
+# What stands in the files of stable-diffusion-v1-5 and stable-diffusion-2-1 beside the sizes.
+PUBLISHED = {
+    "v1-5": {
+        "model_index.json": {
+            "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0",
+            "feature_extractor": ["transformers", "CLIPImageProcessor"], "requires_safety_checker": True,
+            "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+            "scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+        "scheduler/scheduler_config.json": {
+            "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **BETAS, "clip_sample": False,
+            "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
+            "trained_betas": None,
+        },
+        "text_encoder/config.json": {
+            "_name_or_path": "openai/clip-vit-large-patch14", "architectures": ["CLIPTextModel"],
+            "attention_dropout": 0.0, "bos_token_id": 0, "dropout": 0.0, "eos_token_id": 2, "hidden_act": "quick_gelu",
+            "initializer_factor": 1.0, "initializer_range": 0.02, "layer_norm_eps": 1e-05,
+            "max_position_embeddings": 77, "model_type": "clip_text_model", "pad_token_id": 1, "projection_dim": 768,
+            "torch_dtype": "float32", "transformers_version": "4.22.0.dev0",
+        },
+        "unet/config.json": {
+            "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu",
+            "center_input_sample": False, "downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0,
+            "mid_block_scale_factor": 1, "norm_eps": 1e-05,
+        },
+        "vae/config.json": {
+            "_class_name": "AutoencoderKL", "_diffusers_version": "0.6.0", "act_fn": "silu", "in_channels": 3,
+            "latent_channels": 4, "out_channels": 3, "sample_size": 512,
+        },
+    },
+}  # fmt: skip
+PUBLISHED["2-1"] = PUBLISHED["v1-5"] | {
+    "model_index.json": PUBLISHED["v1-5"]["model_index.json"] | {
+        "requires_safety_checker": False, "safety_checker": [None, None], "scheduler": ["diffusers", "DDIMScheduler"],
+    },
+    "scheduler/scheduler_config.json": PUBLISHED["v1-5"]["scheduler/scheduler_config.json"] | {
+        "_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", "prediction_type": "v_prediction",
+    },
+    "text_encoder/config.json": PUBLISHED["v1-5"]["text_encoder/config.json"] | {
+        "hidden_act": "gelu", "projection_dim": 512, "transformers_version": "4.25.0.dev0",
+    },
+    "unet/config.json": PUBLISHED["v1-5"]["unet/config.json"] | {
+        "attention_head_dim": [2, 4], "dual_cross_attention": False, "num_class_embeds": None,
+        "only_cross_attention": False, "upcast_attention": True, "use_linear_projection": True,
+    },
+}  # fmt: skip
+SIZES = {  # the keys of today's files that are kept
+    "text_encoder": ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size"),
+    "unet": ("attention_head_dim", "block_out_channels", "cross_attention_dim", "down_block_types", "in_channels",
+             "layers_per_block", "norm_num_groups", "out_channels", "sample_size", "up_block_types"),
+    "vae": ("block_out_channels", "down_block_types", "layers_per_block", "norm_num_groups", "up_block_types"),
+}  # fmt: skip
+
+
+def _name_then(part, name):
+    """What a file of 2022 calls a weight."""
+    if part == "text_encoder":
+        return f"text_model.{name}"
+    if part == "vae" and ".attentions." in name:
+        for today, before in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+            name = name.replace(f".{today}.", f".{before}.")
+    return name
+
+
+def published(today, place, kind):
+    """The directory ``today`` with the files, names and keys of Stable Diffusion ``kind`` as it was published."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(today, place)
+    for part, kept in SIZES.items():
+        (path,) = (place / part).glob("*.safetensors")
+        state = {_name_then(part, name): value for name, value in load_file(path).items()}
+        if part == "text_encoder":
+            state["text_model.embeddings.position_ids"] = np.arange(77)[None]
+        if part == "unet" and kind == "2-1":
+            state = {name: value[:, :, 0, 0] if ".proj_" in name and value.ndim == 4 else value
+                     for name, value in state.items()}  # fmt: skip
+        save_file(state, path, {"format": "pt"})
+        (path.parent / f"{path.stem}.non_ema.bin").write_bytes(b"a pickle that nobody opens")
+        sizes = json.loads((place / part / "config.json").read_text())
+        config = {key: sizes[key] for key in kept} | PUBLISHED[kind][f"{part}/config.json"]
+        (place / part / "config.json").write_text(json.dumps(config))
+    for name in ("model_index.json", "scheduler/scheduler_config.json"):
+        (place / name).write_text(json.dumps(PUBLISHED[kind][name]))
+    return place
 
 
 def sister(pipe, name):

@@ -201,9 +201,9 @@ def test_a_scheduler_is_saved_and_read_again(schedulers, tmp_path, name):
     assert written["_class_name"] == name
     again = getattr(schedulers, name).from_pretrained(tmp_path, subfolder="scheduler")
     assert dict(again.config) == dict(made.config)
-    with pytest.raises(UserError, match="is no directory, and nothing is downloaded") as caught:
+    with pytest.raises(UserError, match="is no directory on this disk, and nothing is downloaded") as caught:
         getattr(schedulers, name).from_pretrained("runwayml/stable-diffusion-v1-5", subfolder="scheduler")
-    assert "runwayml/stable-diffusion-v1-5/scheduler" in one_line(caught)
+    assert "hf download runwayml/stable-diffusion-v1-5 --local-dir" in one_line(caught)
 
 
 def test_defaults_that_nobody_chose_do_not_go_to_another_class(schedulers):

@@ -79,9 +79,23 @@ def without_prefix(networks):
     return processors({"unet": networks["unet"]}, prefix="")
 
 
+def state_of_peft(networks):
+    """The U-Net's own state_dict, in which an adapter's name stands."""
+    return {
+        f"{path}.lora_{letter}.default.weight": getattr(factors, part)
+        for path, factors in networks["unet"].items() for letter, part in zip("AB", ("down", "up"), strict=True)
+    }  # fmt: skip
+
+
+def saved_by_peft(networks):
+    """The U-Net's as PeftModel.save_pretrained writes them."""
+    return {f"base_model.model.{key.replace('.default', '')}": v for key, v in state_of_peft(networks).items()}
+
+
 FORMATS = {
     "final": final, "checkpoint": checkpoint, "processors": processors, "without prefix": without_prefix, "kohya": kohya
 }  # fmt: skip
+OF_THE_UNET = {"without prefix": without_prefix, "state of peft": state_of_peft, "saved by peft": saved_by_peft}
 
 
 def put(path, arrays, **metadata):
@@ -103,16 +117,27 @@ def networks(rng):
     return {"unet": factors_of("unet", ATTENTION, rng), "text_encoder": factors_of("text_encoder", TEXT, rng)}
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMATS | OF_THE_UNET)
 def test_every_format_is_read(name, networks, tmp_path):
-    file = put(tmp_path / "lora.safetensors", FORMATS[name](networks))
-    expected = networks if name != "without prefix" else {"unet": networks["unet"], "text_encoder": {}}
+    file = put(tmp_path / "lora.safetensors", (FORMATS | OF_THE_UNET)[name](networks))
+    expected = {"unet": networks["unet"], "text_encoder": {}} if name in OF_THE_UNET else networks
     assert_same(lora_files.read(file, LAYERS), expected)
 
 
 def test_a_folder_has_its_file_by_the_usual_name(networks, tmp_path):
     put(tmp_path / "pytorch_lora_weights.safetensors", checkpoint(networks))
     assert_same(lora_files.read(tmp_path, LAYERS), networks)
+
+
+def test_what_peft_saves_has_its_alpha_in_the_file_beside_it(networks, tmp_path):
+    file = put(tmp_path / "adapter_model.safetensors", saved_by_peft(networks))
+    one, *_ = networks["unet"]
+    config = {"r": 3, "lora_alpha": 8, "alpha_pattern": {one: 2.5}, "peft_type": "LORA"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    expected = {p: f._replace(alpha=2.5 if p == one else 8.0) for p, f in networks["unet"].items()}
+    assert_same(lora_files.read(tmp_path, LAYERS), {"unet": expected, "text_encoder": {}})
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    refused(file, "is a DoRA")
 
 
 @pytest.mark.parametrize("width", ["float16", "bfloat16", "float64"])

@@ -62,9 +62,9 @@ DDPM = {
     **SMALL, "head_width": 2, "attends": [True, False], "eps": 1e-5, "padding": 1, "cos_first": True, "shift": 0
 }  # fmt: skip
 NETWORKS: dict[str, Row] = {
-    "sd_autoencoder": _image("autoencoder_kl", SMALL, (3, 10, 6), noise=(4, 5, 3)),
+    "sd_autoencoder": _image("autoencoder_kl", SMALL, (3, 10, 6), (), BOTH, noise=(4, 5, 3)),
     "sd_moments": _image("autoencoder_kl_moments", SMALL, (3, 7, 6), (8, 3, 3)),
-    "sd_unet": _image("conditional_unet", STABLE, (4, 7, 6), t=(), context=(5, 6)),
+    "sd_unet": _image("conditional_unet", STABLE, (4, 7, 6), (), BOTH, t=(), context=(5, 6)),
     "sd_unet_2": _image(
         "conditional_unet", {**STABLE, "heads": [2, 4], "attends": [True, True], "linear": True}, (4, 6, 5),
         t=(), context=(5, 6),
@@ -74,11 +74,11 @@ NETWORKS: dict[str, Row] = {
         "unconditional_unet",
         {**DDPM, "head_width": None, "attends": [False, True], "eps": 1e-6, "padding": 0, "cos_first": False,
          "shift": 1},
-        (3, 8, 6), t=(),
+        (3, 8, 6), (), BOTH, t=(),
     ),
 }  # fmt: skip
 WITHOUT_KERNELS = ("sd_timesteps", "sd_timestep_embedding", "sd_geglu", "sd_feed_forward")
-BY_KERNELS = ("sd_autoencoder", "sd_unet", "sd_unconditional_cifar10")
+COMPILED_BY_KERNELS = ("sd_unconditional_cifar10",)
 FORWARD_ONLY = ("sd_timesteps",)  # nothing in it is trained
 BATCH = 3
 
@@ -138,8 +138,11 @@ def tier2(seed: int = 0) -> Iterator[Case]:
 
 
 def tier3(seed: int = 0) -> Iterator[Case]:
-    """Each network, and one of a kind with the C++ kernels (all with them: tests/models/test_diffusers_networks.py)."""
+    """Each network, some compiled too, and one with the C++ kernels: in PyNative tier "peers" has all with them."""
     for name, row in NETWORKS.items():
-        for kernels in (False, True) if name in BY_KERNELS else (False,):
-            made = computation_of("network", name, row, 1, "pynative", seed, kernels)
-            yield from _named(made, "3", "pynative", True)
+        runs = [(mode, False) for mode in row.modes]
+        if name in COMPILED_BY_KERNELS:
+            runs.append(("graph", True))
+        for mode, kernels in runs:
+            made = computation_of("network", name, row, 1, mode, seed, kernels)
+            yield from _named(made, "3", mode, True)
