@@ -6,6 +6,8 @@
   python scripts/sample.py --checkpoint runs/score_classes --labels 3 7 --guidance_scale 2 --sampler pc
   python scripts/sample.py --checkpoint runs/corruption_digits --sampling_steps 100 --amounts 0.2 0.6 1
   python scripts/sample.py --checkpoint runs/latent_autoencoder
+  python scripts/sample.py --checkpoint stable-diffusion --prompt "a red three" "a blue seven" --lora my_lora:0.8
+  python scripts/sample.py --checkpoint ddpm-cifar10-32 --scheduler DDIM --num_inference_steps 50
 
 Writes grid.png and samples.npz (arr_0, uint8, NHWC; what the model was trained on, for evaluate.py), and samples.gif
 or interpolation.png where asked for. Of a class-conditional model also classes.png, a row for each class, class-K.png,
@@ -13,6 +15,8 @@ embedding.png, and labels in samples.npz.
 Of a corruption model also restorations.png (images, the same with noise, and what the network makes of them) and
 history.png (the steps of sampling). Of an autoencoder reconstructions.png, images above what it gives back, and these
 in samples.npz.
+A directory as diffusers writes it (with a model_index.json) is drawn from too: a file for each picture, grid.png (a row
+for each prompt), samples.npz, and samples.json, which says how they were made.
 Image i of a seed is the same picture whatever --num and --batch_size are.
 """
 
@@ -28,6 +32,26 @@ from .. import registry
 from ..errors import UserError, quoted
 from ..systems import Option
 from . import Parser, add_machine_options, start_machine
+
+INDEX = "model_index.json"  # of a directory as diffusers writes it
+SCHEDULERS = ("DDPM", "DDIM", "PNDM", "EulerDiscrete", "EulerAncestralDiscrete", "DPMSolverMultistep", "UniPCMultistep")
+ALSO = {"sampling_steps": "--num_inference_steps"}  # as diffusers calls it
+UNDERSTOOD = ("sampling_steps", "eta", "guidance_scale")  # the systems' options that a pipeline has too
+OURS = ("weights", "labels", "gif", "dataset")  # and what a pipeline has not
+OF_DIRECTORIES: dict[str, dict] = {
+    "prompt": {"nargs": "+", "metavar": "TEXT", "help": "what to draw, one text or more"},
+    "negative_prompt": {"nargs": "+", "metavar": "TEXT", "help": "what not to draw: one text, or one for each prompt"},
+    "scheduler": {"choices": SCHEDULERS, "help": "in the place of the directory's"},
+    "lora": {"nargs": "+", "metavar": "FILE[:SCALE]", "help": "LoRA files of any format, several at once [scale 1]"},
+    "init_image": {"metavar": "FILE", "help": "begins with this image instead of noise"},
+    "strength": {"type": float, "metavar": "S", "help": "how much of it is noised, up to 1 [0.8; with --mask: 1]"},
+    "mask": {"metavar": "FILE", "help": "an image, white where --init_image is drawn anew"},
+    "height": {"type": int, "metavar": "H", "help": "a multiple of 8 [as trained; as --init_image]"},
+    "width": {"type": int, "metavar": "W", "help": "a multiple of 8 [as trained; as --init_image]"},
+    "clip_skip": {"type": int, "metavar": "N", "help": "how many last layers of the text encoder are left out [0]"},
+    "variant": {"metavar": "NAME", "help": "fp16: the networks' files that are named so"},
+    "dtype": {"choices": ("float32", "float16", "bfloat16"), "help": "of the networks [float32]"},
+}
 
 
 @cache
@@ -52,16 +76,21 @@ def build_parser() -> Parser:
     """The options of sample.py."""
     parser = Parser(prog="sample.py", description=__doc__)
     parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="output directory of train.py, or a step-... in it"
-    )
+        "--checkpoint", required=True, metavar="DIR",
+        help="output directory of train.py, or a step-... in it; or a pipeline's directory as diffusers writes it",
+    )  # fmt: skip
     parser.add_argument(
         "--which", choices=("last", "best"), default="last", help="which checkpoint of an output directory [last]"
     )
     parser.add_argument("--weights", choices=("ema", "model"), help="averaged or raw weights [ema; autoencoder: model]")
-    parser.add_argument("--output_dir", metavar="DIR", help="where to write [DIR of --checkpoint]/samples-STEP")
+    parser.add_argument(
+        "--output_dir", metavar="DIR", help="where to write [DIR of --checkpoint]/samples-STEP, of a pipeline /samples"
+    )
     parser.add_argument("--labels", type=int, nargs="+", metavar="K", help="classes to draw, in turn [all]")
-    parser.add_argument("--num", type=int, default=64, metavar="N", help="how many images [64]")
-    parser.add_argument("--batch_size", type=int, default=250, metavar="B", help="images at a time [250]")
+    parser.add_argument("--num", type=int, metavar="N", help="how many images [64], with --prompt of each prompt [4]")
+    parser.add_argument(
+        "--batch_size", type=int, metavar="B", help="images at a time [250; a directory: 64, 4 of prompts]"
+    )
     parser.add_argument("--seed", type=int, default=0, help="[0]")
     parser.add_argument("--grid", type=int, metavar="COLUMNS", help="columns of grid.png [nearly square]")
     parser.add_argument("--gif", action="store_true", help="also samples.gif: the first 16 images being denoised")
@@ -78,14 +107,35 @@ def build_parser() -> Parser:
             settings = {"help": help, "action": argparse.BooleanOptionalAction}
         elif option.many:
             settings["nargs"] = "+"
+        group.add_argument(f"--{flag}", *filter(None, [ALSO.get(flag)]), **settings)
+    group = parser.add_argument_group(
+        "a pipeline's directory, as diffusers writes it",
+        "Beside --num_inference_steps [50; DDPM: 1000], --guidance_scale [7.5] and --eta.",
+    )
+    for flag, settings in OF_DIRECTORIES.items():
         group.add_argument(f"--{flag}", **settings)
     add_machine_options(parser)
     return parser
 
 
+def check_owner(args: dict) -> bool:
+    """Whether --checkpoint is a directory as diffusers writes it. Raises UserError for options that are not for it."""
+    place = Path(args["checkpoint"]).expanduser()
+    if (place / INDEX).is_file():
+        for name in (*OURS, *(flag for flag in options_of_systems() if flag not in UNDERSTOOD)):
+            if args[name]:
+                raise UserError(f"--{name} is for models that train.py made; {place} is a directory of diffusers'")
+        return True
+    for name in OF_DIRECTORIES:
+        if args[name] is not None:
+            raise UserError(f"--{name} is for a directory as diffusers writes it, and {place} has no {INDEX}")
+    return False
+
+
 def check_ranges(args: dict) -> None:
     """Raises UserError for a number that is out of its range."""
     ranges = {"num": (1, None), "batch_size": (1, None), "seed": (0, None), "grid": (1, 10000)}
+    ranges |= {"height": (8, None), "width": (8, None), "clip_skip": (0, None)}
     ranges |= {flag: (option.least, option.most) for flag, (option, _) in options_of_systems().items()}
     for name, (low, high) in ranges.items():
         if args[name] is not None and low is not None and args[name] < low:
@@ -98,6 +148,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Samples and writes the pictures."""
     args = vars(build_parser().parse_args(argv))
     check_ranges(args)
+    if check_owner(args):
+        from ..pipelines.sample import DirectorySampling
+
+        run = DirectorySampling(args)
+        start_machine(args)
+        run.draw()
+        return 0
+    args["num"] = args["num"] or 64
+    args["batch_size"] = args["batch_size"] or 250
     from ..pictures import looking
     from ..storage import checkpoint
 

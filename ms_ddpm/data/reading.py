@@ -77,6 +77,12 @@ def load_image(
     return values if full_depth else np.rint(values * 255).astype(np.uint8)
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image. Raises whatever Pillow raises."""
+    width, height = _read(path)[0].size
+    return height, width
+
+
 def from_picture(image, image_size: tuple[int, int], channels: int, background: Colour = WHITE) -> np.ndarray:
     """A Pillow image converted and fitted as `load_image` does, uint8 (C, H, W)."""
     _check_pixels(*image.size)

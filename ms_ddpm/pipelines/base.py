@@ -42,7 +42,8 @@ class ImagePipelineOutput(NamedTuple):
 class Noise:
     """Standard normal arrays, one after the other: a tape, a numpy Generator, or the streams of a seed.
 
-    With a seed image i has a stream of its own, so that it is the same picture whatever the number of images.
+    With a seed image i has a stream of its own, so that it is the same picture whatever the number of images; the first
+    here is number ``first_image``.
     """
 
     def __init__(
@@ -50,14 +51,17 @@ class Noise:
         tape: Iterable[Any] | None,
         generator: np.random.Generator | None,
         seed: int | None,
+        first_image: int = 0,
     ):
+        if not isinstance(first_image, int) or first_image < 0:
+            raise UserError(f"first_image is {quoted(first_image)}, expected a whole number of at least 0")
         if sum(source is not None for source in (tape, generator, seed)) > 1:
             raise UserError("noise, generator and seed were given together, expected at most one of them")
         if generator is not None and not isinstance(generator, np.random.Generator):
             kind = described_type(generator)
             raise UserError(f"generator is {kind}, expected a numpy Generator: numpy.random.default_rng(seed)")
         self.tape = None if tape is None else iter(tape)
-        self.generator, self.seed = generator, seed
+        self.generator, self.seed, self.first_image = generator, seed, first_image
         self.streams: dict[tuple[int, ...], Iterator[np.ndarray]] = {}
 
     def draw(self, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -73,7 +77,7 @@ class Noise:
         if self.generator is not None:
             return normal(self.generator, shape)
         if shape not in self.streams:
-            self.streams[shape] = noise_tape(self.seed, shape)
+            self.streams[shape] = noise_tape(self.seed, shape, self.first_image)
         return next(self.streams[shape])
 
 

@@ -49,6 +49,10 @@ class TakesLoras:
         """
         load_file(self._networks(), path, adapter_name, weight_name)
 
+    def load_attn_procs(self, path: str | Path, *, weight_name: str | None = None) -> None:
+        """`load_lora_weights`, by the name that older scripts call on ``pipe.unet``."""
+        self.load_lora_weights(path, weight_name=weight_name)
+
     def get_list_adapters_names(self) -> list[str]:
         """The names of the loaded LoRAs, in the order in which they came."""
         return list(dict.fromkeys(name for adapters in self.adapters.values() for name in adapters.names))

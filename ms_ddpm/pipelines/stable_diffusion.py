@@ -321,6 +321,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         strength: float | None = None,
         mask_image: Any = None,
         seed: int | None = None,
+        first_image: int = 0,
         noise: Iterable[Any] | None = None,
     ) -> StableDiffusionPipelineOutput | tuple:
         """Draws pictures of the prompts.
@@ -337,6 +338,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             generator, seed, noise: where noise comes from: a numpy Generator; a seed (picture i of a seed is the same
                 however many there are); or the arrays themselves, in order: the image's latents, x_T, (of a network
                 for inpainting: the masked image's latents), and one for each step that draws some.
+            first_image: of a seed: the number of the first picture, where more calls draw the others.
             latents: (B, 4, h, w) standard normal numbers to begin with, in the place of drawn ones.
             output_type: "pil", "np" or "latent".
             return_dict: False: a tuple.
@@ -353,7 +355,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             UserError: for values that do not fit.
         """
         check_output(output_type)
-        source = Noise(noise, generator, seed)
+        source = Noise(noise, generator, seed, first_image)
         guided = guidance_scale > 1
         if not isinstance(num_images_per_prompt, int) or num_images_per_prompt < 1:
             raise UserError(f"num_images_per_prompt is {quoted(num_images_per_prompt)}, expected at least 1")

@@ -82,6 +82,7 @@ class DDPMPipeline(_Unconditional):
         return_dict: bool = True,
         *,
         seed: int | None = None,
+        first_image: int = 0,
         noise: Iterable[Any] | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Draws ``batch_size`` pictures.
@@ -92,13 +93,14 @@ class DDPMPipeline(_Unconditional):
                 same whatever ``batch_size`` is), or the arrays themselves, (B, C, H, W): x_T, then one for each step
                 but the last.
             num_inference_steps: how many steps.
+            first_image: of a seed: the number of the first picture, where more calls draw the others.
             output_type: "pil" or "np".
             return_dict: False: a tuple of one.
 
         Raises:
             UserError: for values that do not fit.
         """
-        source = Noise(noise, generator, seed)
+        source = Noise(noise, generator, seed, first_image)
         return self._draw(batch_size, num_inference_steps, source, output_type, return_dict)
 
 
@@ -123,13 +125,14 @@ class DDIMPipeline(_Unconditional):
         return_dict: bool = True,
         *,
         seed: int | None = None,
+        first_image: int = 0,
         noise: Iterable[Any] | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Draws ``batch_size`` pictures.
 
         Args:
-            batch_size, generator, seed, noise, output_type, return_dict: as of `DDPMPipeline`; steps draw noise where
-                ``eta`` is not 0.
+            batch_size, generator, seed, first_image, noise, output_type, return_dict: as of `DDPMPipeline`; steps draw
+                noise where ``eta`` is not 0.
             eta: 0 deterministic ... 1 as noisy as DDPM.
             num_inference_steps: how many steps.
             use_clipped_model_output: see `DDIMScheduler.step`.
@@ -137,7 +140,7 @@ class DDIMPipeline(_Unconditional):
         Raises:
             UserError: for values that do not fit.
         """
-        source = Noise(noise, generator, seed)
+        source = Noise(noise, generator, seed, first_image)
         return self._draw(
             batch_size, num_inference_steps, source, output_type, return_dict, eta=eta,
             use_clipped_model_output=bool(use_clipped_model_output),

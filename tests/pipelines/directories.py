@@ -72,6 +72,20 @@ def stable_diffusion(folder, in_channels=4):
     return pipe
 
 
+def unconditional(place):
+    """A small sister of google/ddpm-cifar10-32, saved in ``place``."""
+    import diffusers
+
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, norm_eps=1e-6,
+        downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    diffusers.DDPMPipeline(with_biases(unet, 5), diffusers.DDPMScheduler(clip_sample=False)).save_pretrained(place)
+    return place
+
+
 # What stands in the files of stable-diffusion-v1-5 and stable-diffusion-2-1 beside the sizes.
 PUBLISHED = {
     "v1-5": {

@@ -313,7 +313,7 @@ def test_an_old_script_draws_with_its_lora(pair, tmp_path, monkeypatch):
     lora_of(theirs, tmp_path / "sd-model-finetuned-lora", 3, 2, 4)
     monkeypatch.chdir(tmp_path)
     tape = base.noise_tape
-    monkeypatch.setattr(base, "noise_tape", lambda seed, shape: tape(3, shape))  # the script gives no seed
+    monkeypatch.setattr(base, "noise_tape", lambda seed, *which: tape(3, *which))  # the script gives no seed
     here = SCRIPT
     for other, own in (
         ("from diffusers", "from ms_ddpm"), ("CompVis/stable-diffusion-v1-4", str(folder)), ("cuda", "cpu"),

@@ -5,7 +5,7 @@ import pytest
 
 from ms_ddpm.errors import UserError
 
-from .directories import drawn_from, with_biases
+from .directories import drawn_from, unconditional
 
 pytest.importorskip("diffusers")
 
@@ -15,18 +15,7 @@ TAPE = [RNG.standard_normal((3, 3, 8, 8), dtype=np.float32) for _ in range(12)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    import diffusers
-    import torch
-
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        sample_size=8, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, norm_eps=1e-6,
-        downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
-    place = tmp_path_factory.mktemp("unconditional")
-    diffusers.DDPMPipeline(with_biases(unet, 5), diffusers.DDPMScheduler(clip_sample=False)).save_pretrained(place)
-    return place
+    return unconditional(tmp_path_factory.mktemp("unconditional"))
 
 
 @pytest.mark.parametrize(("name", "options"), [("DDPM", {}), ("DDIM", {}), ("DDIM", {"eta": 0.6})])
