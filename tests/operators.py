@@ -368,6 +368,10 @@ Recipes:
 |---|---|---|---|---|---|"""
 
 NOTES = """
+Stable Diffusion's networks are none of the recipes: their blocks call the operators above (`Conv2D`, `MatMul`,
+`BatchMatMul`, `Softmax`, `Erf` of GEGLU's GELU, `Split`, `Transpose`), and `Pad` where an image is halved with a row
+and a column at its end. What the C++ kernels take of them on a CPU: [The kernels](kernels.md).
+
 What the documentation restricts, and what we do:
 
 | Restriction | Here |

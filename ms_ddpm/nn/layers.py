@@ -26,7 +26,7 @@ from ..ops.placed import Placed
 def uniform_fan_in(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): what PyTorch's kaiming_uniform(a=sqrt(5)) comes to."""
     bound = 1.0 / math.sqrt(fan_in)
-    return Tensor(rng.uniform(-bound, bound, shape).astype(np.float32))
+    return Tensor.from_numpy(np.asarray(rng.uniform(-bound, bound, shape), np.float32))  # without another copy
 
 
 def use_kernels(cell: nn.Cell, on: bool) -> None:

@@ -25,6 +25,9 @@ def set_value(parameter: Parameter, value: np.ndarray) -> None:
     reading and writing the old one (2.10, CPU; the parameter then reads 5.0 in Python and 0.9 in the graph).
     ``ops.assign`` writes into the memory there is. `tests/ops/test_ops.py` shows whether set_data still does it.
 
+    An array that cannot be written to, as those of a mapped file, is read where it lies: each copy of a billion numbers
+    takes seconds. Of another one a copy is made first, since Assign may run later than this function returns.
+
     On the CPU Assign takes no bfloat16 (2.10), and graphs do not see set_data there either; the in-place ``copy_``
     they do see. `tests/storage/test_floats.py` shows whether it is still needed.
     """
@@ -35,8 +38,15 @@ def set_value(parameter: Parameter, value: np.ndarray) -> None:
             parameter.copy_(tensor)
             return
     else:
-        tensor = Tensor(floats.cast(_floats(value), type_of(parameter))).reshape(parameter.shape)
+        tensor = Tensor.from_numpy(_lasting(_floats(value), type_of(parameter))).reshape(parameter.shape)
     ops.assign(parameter, tensor)
+
+
+def _lasting(value: np.ndarray, name: str) -> np.ndarray:
+    """``value`` in the type called ``name``, contiguous; a copy unless nobody can change it."""
+    if value.flags.writeable or not value.flags.c_contiguous or floats.name_of(value.dtype) != name:
+        return floats.cast(value, name)
+    return value
 
 
 def _floats(value: np.ndarray) -> np.ndarray:

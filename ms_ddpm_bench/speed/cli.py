@@ -17,6 +17,7 @@ DESCRIPTION = """How fast, and how large: MindSpore against PyTorch, same weight
   python scripts/bench.py --markdown bench.md --json bench.json --html bench.html
   python scripts/bench.py --sizes dim32 --batches 16 --contestants ours torch --what train
   python scripts/bench.py --sizes 16:1,2@8               any network: DIM:MULTS@SIDE
+  python scripts/bench.py --sizes text2image --batches 1 4 --ddim_steps 30 --contestants ours torch
   python scripts/bench.py --growth                       and how cost grows with batch, resolution and width
   python scripts/bench.py --from bench.json --markdown bench.md     the tables of an earlier run, again
 
@@ -42,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--sizes",
         nargs="+",
         metavar="SIZE",
-        help=f"{', '.join(f'{k} = {v}' for k, v in sizes.SIZES.items())}, or DIM:MULTS@SIDE (default: all three)",
+        help=f"{', '.join(f'{k} = {v}' for k, v in sizes.SIZES.items())}, or DIM:MULTS@SIDE (default: all three); "
+        f"{', '.join(f'{k} = {v}' for k, v in sizes.GUIDED.items())} under guidance, not trained",
     )
     what.add_argument("--batches", nargs="+", type=int, metavar="N", help="(default: 1 16 64, and 64 only up to 32x32)")
     what.add_argument(

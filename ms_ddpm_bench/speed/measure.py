@@ -52,12 +52,18 @@ def calls(what: str, seconds: float, settings: Settings, most: int | None) -> li
 
 
 def entered(workload: Workload, entries: Sequence[Entry], chosen_by_user: bool) -> list[Entry]:
-    """Who runs at a workload: a slow contestant only at its sizes, or by name everywhere but in a series."""
+    """Who runs at a workload: a slow contestant only at its sizes, or by name everywhere but in a series.
+
+    And where the network is guided, who has it.
+    """
     names = {size: name for name, size in SIZES.items()}
     return [
         entry
         for entry in entries
-        if entry.sizes is None or (not workload.series and (chosen_by_user or names.get(workload.size) in entry.sizes))
+        if (entry.guided or not workload.size.guided)
+        and (
+            entry.sizes is None or (not workload.series and (chosen_by_user or names.get(workload.size) in entry.sizes))
+        )
     ]
 
 
@@ -178,7 +184,7 @@ class Session:
 
     def weights(self, workload: Workload) -> Path:
         """The file of the initial weights, made once for each network by a process of its own."""
-        key = (workload.size.dim, workload.size.mults, workload.layout, workload.seed)
+        key = (workload.size.dim, workload.size.mults, workload.size.guided, workload.layout, workload.seed)
         if key not in self._weights:
             path = self.folder / f"weights-{len(self._weights)}.npz"
             child = self.start(CONTESTANTS[AS_IT_IS], self.settings.threads, self.folder / "weights")

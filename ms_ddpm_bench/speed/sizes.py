@@ -27,14 +27,20 @@ _SPELLING = re.compile(r"(\d+):(\d+(?:,\d+)*)@(\d+)")
 
 @dataclass(frozen=True)
 class Size:
-    """A network of width ``dim`` on images of ``side`` x ``side``, one channel."""
+    """A network of width ``dim`` on images of ``side`` x ``side``, one channel.
+
+    With ``guided`` it is Stable Diffusion's on latents of four, told what to draw; a sample is a chain under guidance,
+    of which every step calls it on twice the batch.
+    """
 
     dim: int
     mults: tuple[int, ...]
     side: int
+    guided: bool = False
 
     def __str__(self) -> str:
-        return f"dim {self.dim} ({','.join(map(str, self.mults))}) @ {self.side}x{self.side}"
+        kind = "Stable Diffusion, " if self.guided else ""
+        return f"{kind}dim {self.dim} ({','.join(map(str, self.mults))}) @ {self.side}x{self.side}"
 
 
 SIZES = {
@@ -42,6 +48,9 @@ SIZES = {
     "dim32": Size(32, (1, 2, 4), 32),
     "dim64": Size(64, (1, 2, 4, 8), 64),
 }
+GUIDED = {"text2image": Size(32, (1, 2), 8, guided=True)}  # by name alone; not in the table unless asked for
+GUIDANCE, WORDS, TEXT_DIM = 3.0, 16, 64
+BETAS_OF_STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 BATCHES = (1, 16, 64)
 LARGEST_SIDE_OF_64 = 32  # a batch of 64 only up to here, unless it is asked for
 
@@ -70,25 +79,31 @@ class Workload:
     def from_json(cls, found: Mapping) -> Workload:
         """What `as_json` gave."""
         size = found["size"]
-        size = Size(size["dim"], tuple(size["mults"]), size["side"])
+        size = Size(size["dim"], tuple(size["mults"]), size["side"], size.get("guided", False))
         return cls(**{**found, "size": size, "what": tuple(found["what"])})
 
     def unet(self) -> dict:
         """The arguments of both sides' ``Unet``."""
         return {"dim": self.size.dim, "dim_mults": self.size.mults, "channels": 1, **LAYOUTS[self.layout]}
 
+    def widths(self) -> tuple[int, ...]:
+        """Of a guided network, from the latents inwards."""
+        return tuple(self.size.dim * factor for factor in self.size.mults)
+
     def shape(self) -> tuple[int, int, int, int]:
         """(B, C, H, W)."""
-        return (self.batch, 1, self.size.side, self.size.side)
+        return (self.batch, 4 if self.size.guided else 1, self.size.side, self.size.side)
 
 
 def read_size(text: str) -> Size:
     """A size by its name or as DIM:MULTS@SIDE, as in 16:1,2@8. Raises UserError."""
-    if text in SIZES:
-        return SIZES[text]
+    if text in SIZES or text in GUIDED:
+        return SIZES[text] if text in SIZES else GUIDED[text]
     match = _SPELLING.fullmatch(text)
     if not match:
-        raise UserError(f"size is {text!r}, expected one of {', '.join(SIZES)}, or DIM:MULTS@SIDE such as 16:1,2@8")
+        raise UserError(
+            f"size is {text!r}, expected one of {', '.join(SIZES | GUIDED)}, or DIM:MULTS@SIDE such as 16:1,2@8"
+        )
     size = Size(int(match[1]), tuple(map(int, match[2].split(","))), int(match[3]))
     factor = 2 ** (len(size.mults) - 1)
     if size.dim < 8 or size.dim % 8 or 0 in size.mults:
@@ -103,7 +118,8 @@ def table(
 ) -> list[Workload]:
     """The workloads of the table; with ``batches`` None the usual ones, 64 only up to 32x32.
 
-    A sample is drawn at batch 16 alone, or, where that is not among the batches, at each of them.
+    A sample is drawn at batch 16 alone, or, where that is not among the batches, at each of them. Guided networks are
+    not trained here.
     """
     found = []
     for size in sizes:
@@ -112,6 +128,7 @@ def table(
         for batch in chosen:
             samples = batch == SAMPLE_BATCH or SAMPLE_BATCH not in chosen
             kinds = tuple(kind for kind in WHAT if kind in what and (kind != "sample" or samples))
+            kinds = tuple(kind for kind in kinds if kind != "train" or not size.guided)
             if kinds:
                 found.append(Workload(size, batch, kinds, **options))
     return found
@@ -154,6 +171,12 @@ def denoising_inputs(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng([workload.seed, 2])
     x = rng.standard_normal(workload.shape(), dtype=np.float32)
     return x, rng.integers(0, TIMESTEPS, workload.batch, dtype=np.int32)
+
+
+def words(workload: Workload) -> np.ndarray:
+    """What a guided network is told: (2 B, words, width), for the halves without and with a prompt."""
+    rng = np.random.default_rng([workload.seed, 4])
+    return rng.standard_normal((2 * workload.batch, WORDS, TEXT_DIM), dtype=np.float32)
 
 
 def tape(workload: Workload) -> list[np.ndarray]:

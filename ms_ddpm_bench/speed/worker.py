@@ -82,8 +82,10 @@ class Worker:
         with np.load(weights) as file:
             arrays = {name: file[name] for name in file.files}
         names = json.loads(Path(weights).with_suffix(".json").read_text())
+        asked = Workload.from_json(workload)
+        kind = self.module.Guided if asked.size.guided else self.module.Contestant
         began = time.perf_counter()
-        self.contestant = self.module.Contestant(Workload.from_json(workload), arrays, names, **self.arguments)
+        self.contestant = kind(asked, arrays, names, **self.arguments)
         self.contestant.load()
         return {"seconds": time.perf_counter() - began}
 

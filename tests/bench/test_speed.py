@@ -105,6 +105,36 @@ def test_growth_varies_one_axis_at_a_time():
     assert {w.what for w in found} == {("train",)}
 
 
+GUIDED = sizes.Size(8, (1,), 4, guided=True)
+
+
+def test_a_guided_network_is_asked_for_by_name_and_not_trained():
+    size = sizes.read_size("text2image")
+    assert size.guided
+    assert size not in sizes.SIZES.values()
+    (workload,) = sizes.table([size], [1], list(sizes.WHAT), ddim_steps=30)
+    assert workload.what == ("denoise", "sample")
+    assert sizes.Workload.from_json(json.loads(json.dumps(workload.as_json()))) == workload
+    entries = contestants.find(["ours", "torch", "stock"])
+    assert [entry.name for entry in measure.entered(workload, entries, True)] == ["ours", "torch"]
+
+
+def test_both_guided_contestants_draw_the_same(mindspore, tmp_path):
+    pytest.importorskip("torch")
+    from ms_ddpm_bench.speed.contestants import ours, pytorch
+
+    workload = sizes.Workload(GUIDED, 2, ("denoise", "sample"), ddim_steps=2)
+    ours.write_weights(workload, tmp_path / "weights.npz")
+    with np.load(tmp_path / "weights.npz") as file:
+        weights = {name: file[name] + np.float32(0.1) for name in file.files}
+    sides = [module.Guided(workload, weights, {}) for module in (ours, pytorch)]
+    for side in sides:
+        side.load()
+    for kind in workload.what:
+        outputs = {name: getattr(side, kind)() for name, side in zip(("ours", "torch"), sides, strict=True)}
+        agree.check(outputs, "torch", kind)
+
+
 def test_a_workload_survives_json():
     workload = sizes.Workload(TINY, 2, ("train",), layout="group", series="width")
     assert sizes.Workload.from_json(json.loads(json.dumps(workload.as_json()))) == workload

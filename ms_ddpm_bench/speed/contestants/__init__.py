@@ -1,7 +1,8 @@
 """Who is measured: a table of names, each a module and the environment that its process gets.
 
 A module has ``start(threads)``, which imports its framework, and ``Contestant(workload, weights, names, **arguments)``
-with ``load()``, ``train()``, ``denoise()`` and ``sample()``. Nothing here imports a framework: the modules do.
+with ``load()``, ``train()``, ``denoise()`` and ``sample()``; for guided networks ``Guided``, which has all but
+``train()``. Nothing here imports a framework: the modules do.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Entry:
         most_steps: timed steps at most (None: as many as asked for).
         sizes: the names of the sizes where it runs by default (None: all).
         what: what it is asked to do (a stock sample would be 50 denoising steps of seconds each).
+        guided: whether it has the guided networks too.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Entry:
     most_steps: int | None = None
     sizes: tuple[str, ...] | None = None
     what: tuple[str, ...] = ("train", "denoise", "sample")
+    guided: bool = True
 
 
 KERNELS = "MS_DDPM_KERNELS"
@@ -56,7 +59,7 @@ CONTESTANTS = {
             "stock", "stock MindSpore", "stock",
             "the same network in MindSpore's stock operators, oneDNN and threads as MindSpore sets them",
             environment={KERNELS: "0", "MS_DDPM_ONEDNN_ISA": "keep", "MS_DEV_HOST_BLOCKING_RUN": "0"},
-            most_steps=3, sizes=("dim32",), what=("train", "denoise"),
+            most_steps=3, sizes=("dim32",), what=("train", "denoise"), guided=False,
         ),
         Entry("torch", "PyTorch", "pytorch", "torch_ref, eager, with torch.optim.Adam"),
         Entry(

@@ -18,6 +18,56 @@ def start(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+class Guided:
+    """torch_ref's network of Stable Diffusion and its DDIM steps."""
+
+    def __init__(
+        self,
+        workload: sizes.Workload,
+        weights: Mapping[str, np.ndarray],
+        names: Mapping[str, str],
+        compiled: bool = False,
+    ):
+        import torch
+
+        from torch_ref.systems.schedulers import DDIMScheduler
+        from torch_ref.systems.stable_diffusion import conditional_unet
+
+        self.workload, self.weights, widths = workload, weights, workload.widths()
+        self.unet = conditional_unet(widths, [4] * len(widths), sizes.TEXT_DIM, [True] * len(widths), groups=8)
+        self.model = torch.compile(self.unet) if compiled else self.unet
+        self.scheduler = DDIMScheduler(**sizes.BETAS_OF_STABLE_DIFFUSION, clip_sample=False)
+        x, t = sizes.denoising_inputs(workload)
+        self.words = torch.from_numpy(sizes.words(workload))
+        self.inputs = torch.from_numpy(x.repeat(2, 0)), torch.from_numpy(t.repeat(2)), self.words
+        self.latents = torch.from_numpy(sizes.tape(workload)[0])
+
+    def load(self) -> None:
+        """Puts the initial weights back."""
+        import torch
+
+        self.unet.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
+
+    def denoise(self) -> dict[str, np.ndarray]:
+        """The network once, on both halves of a guided step."""
+        import torch
+
+        with torch.no_grad():
+            return {"output": self.model(*self.inputs).numpy()}
+
+    def sample(self) -> dict[str, np.ndarray]:
+        """A whole DDIM chain under guidance from the given noise: latents."""
+        import torch
+
+        x, count = self.latents, 2 * self.workload.batch
+        self.scheduler.set_timesteps(self.workload.ddim_steps)
+        with torch.no_grad():
+            for time in self.scheduler.times:
+                plain, prompted = self.model(torch.cat((x, x)), torch.full((count,), time), self.words).chunk(2)
+                x = self.scheduler.step(plain + sizes.GUIDANCE * (prompted - plain), time, x).prev_sample
+        return {"images": x.numpy()}
+
+
 class Contestant:
     """torch_ref's Unet with the given weights, eager or through torch.compile."""
 
