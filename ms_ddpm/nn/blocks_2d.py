@@ -65,7 +65,7 @@ class TimestepEmbedding(nn.Cell):
         return self.linear_2(self.silu(self.linear_1(t)))
 
 
-class ResnetBlock2D(nn.Cell):
+class ResnetBlock2D(Placed):
     """shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(time_act)))).
 
     x (B, dim, H, W)[, time_act (B, time_dim), the time's embedding *after* its SiLU] -> (B, dim_out, H, W). The
@@ -97,11 +97,15 @@ class ResnetBlock2D(nn.Cell):
         self.widens = dim != dim_out
         if self.widens:
             self.conv_shortcut = Conv2d(dim, dim_out, 1, rng=rng)
+        self.place(by_operators)
+
+    def place(self, on: ModuleType) -> None:
+        self.plus = on.plus()
 
     def construct(self, x: Tensor, time_act: Tensor | None = None) -> Tensor:
         h = self.conv1(self.norm1.silu(x))
         h = self.norm2.silu_of_sum(h, self.time_emb_proj(time_act)) if self.timed else self.norm2.silu(h)
-        return (self.conv_shortcut(x) if self.widens else x) + self.conv2(h)
+        return self.plus(self.conv_shortcut(x) if self.widens else x, self.conv2(h))
 
 
 class Downsample2D(Placed):

@@ -9,13 +9,12 @@ from __future__ import annotations
 from types import ModuleType
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from ..errors import UserError
 from ..maths.random import host_rng
 from ..ops import by_operators
 from ..ops.placed import Placed
-from .activations import GELU
 from .layers import Conv2d, Linear
 from .norms import GroupNorm, LayerNorm
 
@@ -87,15 +86,15 @@ class ImageAttention(TokenAttention):
 
     def place(self, on: ModuleType) -> None:
         self.attend = on.attend(self.heads, self.scale)
-        self.tokens, self.of_tokens = on.tokens, on.of_tokens
+        self.tokens, self.of_tokens, self.plus = on.tokens, on.of_tokens, on.plus()
 
     def construct(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         tokens = self.tokens(self.group_norm(x))
         tokens = self.attend(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
-        return self.of_tokens(self.to_out[0](tokens), x) + x
+        return self.plus(self.of_tokens(self.to_out[0](tokens), x), x)
 
 
-class GEGLU(nn.Cell):
+class GEGLU(Placed):
     """value gelu(gate), (value, gate) = proj(x): (B, T, dim) -> (B, T, dim_out). The exact GELU.
 
     Shazeer, "GLU Variants Improve Transformer", https://arxiv.org/abs/2002.05202, eq. 6.
@@ -104,12 +103,13 @@ class GEGLU(nn.Cell):
     def __init__(self, dim: int, dim_out: int, *, rng: np.random.Generator | None = None):
         super().__init__()
         self.proj = Linear(dim, 2 * dim_out, rng=rng)
-        self.gelu = GELU()
-        self.halves = ops.Split(2, 2)
+        self.place(by_operators)
+
+    def place(self, on: ModuleType) -> None:
+        self.gated = on.geglu()
 
     def construct(self, x: Tensor) -> Tensor:
-        value, gate = self.halves(self.proj(x))
-        return value * self.gelu(gate)
+        return self.gated(self.proj(x))
 
 
 class FeedForward(nn.Cell):
@@ -125,7 +125,7 @@ class FeedForward(nn.Cell):
         return self.net[2](self.net[0](x))
 
 
-class BasicTransformerBlock(nn.Cell):
+class BasicTransformerBlock(Placed):
     """Self-attention, attention to the context and a `FeedForward`, each of a normalised input and added to it.
 
     x (B, T, dim), context (B, S, context_dim) -> (B, T, dim).
@@ -138,11 +138,15 @@ class BasicTransformerBlock(nn.Cell):
         self.attn1 = TokenAttention(dim, heads, rng=rng)
         self.attn2 = TokenAttention(dim, heads, context_dim, rng=rng)
         self.ff = FeedForward(dim, rng=rng)
+        self.place(by_operators)
+
+    def place(self, on: ModuleType) -> None:
+        self.plus = on.plus()
 
     def construct(self, x: Tensor, context: Tensor) -> Tensor:
-        x = self.attn1(self.norm1(x)) + x
-        x = self.attn2(self.norm2(x), context) + x
-        return self.ff(self.norm3(x)) + x
+        x = self.plus(self.attn1(self.norm1(x)), x)
+        x = self.plus(self.attn2(self.norm2(x), context), x)
+        return self.plus(self.ff(self.norm3(x)), x)
 
 
 class Transformer2DModel(Placed):
@@ -180,7 +184,7 @@ class Transformer2DModel(Placed):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        self.tokens, self.of_tokens = on.tokens, on.of_tokens
+        self.tokens, self.of_tokens, self.plus = on.tokens, on.of_tokens, on.plus()
 
     def construct(self, x: Tensor, context: Tensor) -> Tensor:
         h = self.norm(x)
@@ -188,5 +192,5 @@ class Transformer2DModel(Placed):
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
         if self.linear:
-            return self.of_tokens(self.proj_out(tokens), x) + x
-        return self.proj_out(self.of_tokens(tokens, x)) + x
+            return self.plus(self.of_tokens(self.proj_out(tokens), x), x)
+        return self.plus(self.proj_out(self.of_tokens(tokens, x)), x)

@@ -18,7 +18,7 @@ from .by_operators import attend as _attend
 from .by_operators import cross_attention  # noqa: F401  sequences have one layout, and no kernel
 from .pooling import Larger
 
-_reshape, _transpose, _rows, _side_by_side = ops.Reshape(), ops.Transpose(), ops.Concat(0), ops.Concat(2)
+_reshape, _transpose, _rows = ops.Reshape(), ops.Transpose(), ops.Concat(0)
 _columns, _thirds = ops.Concat(1), ops.Split(1, 3)
 
 
@@ -46,6 +46,10 @@ def numbering(shape: tuple[int, ...]) -> Tensor:
     b, h, w, c = shape
     numbers = np.arange(math.prod(shape), dtype=np.int32)
     return Tensor(numbers.reshape(b, c, h * w).transpose(0, 2, 1).reshape(-1))
+
+
+def plus() -> Callable:
+    return kernels.plus()
 
 
 def concat() -> Callable:
@@ -129,6 +133,10 @@ def unshuffled() -> Callable:
 
 def linear(bias: bool) -> Callable:
     return kernels.linear() if bias else kernels.product()
+
+
+def geglu() -> Callable:
+    return kernels.geglu()
 
 
 def rms_norm() -> Callable:
@@ -256,14 +264,14 @@ def self_attention(heads: int, scale: float) -> Callable:
 
 def attend(heads: int, scale: float) -> Callable:
     """Where queries and keys are equally many, by the kernel of an image's attention to itself."""
-    kernel, count = kernels.attention(False, False), _number_of(heads)
+    kernel, count, joined = kernels.attention(False, False), _number_of(heads), kernels.concat()
     by_operators = _attend(heads, scale)
 
     def call(q, k, v):
         if q.shape != k.shape:
             return by_operators(q, k, v)
         b, length, width = q.shape
-        qkv = _reshape(_side_by_side((q, k, v)), (b, 1, length, 3 * width))
+        qkv = _reshape(joined(joined(q, k), v), (b, 1, length, 3 * width))
         return _reshape(kernel(qkv, count), q.shape)
 
     return call

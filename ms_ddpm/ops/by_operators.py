@@ -26,7 +26,7 @@ NUM_MEM_KV = 4
 
 _reshape, _transpose, _cast = ops.Reshape(), ops.Transpose(), ops.Cast()
 _channels, _silu, _add_bias = ops.Concat(1), SiLU(), ops.BiasAdd()
-_halves, _thirds = ops.Split(1, 2), ops.Split(1, 3)
+_halves, _thirds, _last_halves = ops.Split(1, 2), ops.Split(1, 3), ops.Split(2, 2)
 _softmax, _mean, _tile = ops.Softmax(-1), ops.ReduceMean(keep_dims=True), ops.Tile()
 
 
@@ -66,6 +66,15 @@ def numbering(shape: tuple[int, ...]) -> Tensor:
 
 def _joined(a: Tensor, b: Tensor) -> Tensor:
     return _channels((a, b))
+
+
+def _sum(x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
+def plus() -> Callable:
+    """-> (array, array of its shape) -> their sum."""
+    return _sum
 
 
 def concat() -> Callable:
@@ -154,6 +163,16 @@ def lowered(product: Callable, compute: ms.Type, output: ms.Type | None, bias: b
         return y if output is None else _cast(y, output)
 
     return call_with_bias if bias else call
+
+
+def _geglu(x: Tensor) -> Tensor:
+    value, gate = _last_halves(x)
+    return value * ops.gelu(gate, approximate="none")
+
+
+def geglu() -> Callable:
+    """-> (B, T, 2 C), values and then gates -> values gelu(gates), (B, T, C); the exact GELU."""
+    return _geglu
 
 
 # --- norms, in float32 whatever the precision of their input ------------------------------------------------------

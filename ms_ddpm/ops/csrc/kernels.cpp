@@ -4,6 +4,7 @@
 // shapes. 0 is success. Sizes come from the shapes alone.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -353,6 +354,55 @@ OPERATOR(concat_backward) {  // dy (..., C + D), and a and b for their shapes ->
   });
 }
 
+// --- elementwise ----------------------------------------------------------------------------------------------------
+
+constexpr int64_t kElements = 16384;  // a task of sums
+constexpr int64_t kGelus = 2048;      // and of error functions
+
+OPERATOR(plus) {  // x, y of one shape -> x + y
+  const int64_t size = call.size(0);
+  const float *x = call.in(0), *y = call.in(1);
+  float* sum = call.out(2);
+  parallel(static_cast<int>((size + kElements - 1) / kElements), [&](int task, int) {
+    const int64_t last = std::min(size, (task + 1) * kElements);
+    for (int64_t i = task * kElements; i < last; ++i) sum[i] = x[i] + y[i];
+  });
+}
+
+// The share of a normal distribution below x.
+float below(float x) { return 0.5f * (1.0f + std::erf(x * 0.70710678f)); }
+
+OPERATOR(geglu) {  // x (..., 2 C): values, then gates -> values gate Phi(gate), (..., C)
+  const int64_t c = call.side(0, call.ndims[0] - 1) / 2, rows = call.size(0) / (2 * c);
+  const int64_t block = std::max<int64_t>(1, kGelus / c);
+  const float* x = call.in(0);
+  float* y = call.out(1);
+  parallel(static_cast<int>((rows + block - 1) / block), [&](int task, int) {
+    for (int64_t r = task * block; r < std::min(rows, (task + 1) * block); ++r) {
+      const float *value = x + 2 * r * c, *gate = value + c;
+      for (int64_t i = 0; i < c; ++i) y[r * c + i] = value[i] * (gate[i] * below(gate[i]));
+    }
+  });
+}
+
+OPERATOR(geglu_backward) {  // x, dy -> dx; the gate's slope is Phi(gate) + gate Phi'(gate)
+  const int64_t c = call.side(0, call.ndims[0] - 1) / 2, rows = call.size(0) / (2 * c);
+  const int64_t block = std::max<int64_t>(1, kGelus / c);
+  const float *x = call.in(0), *dy = call.in(1);
+  float* dx = call.out(2);
+  parallel(static_cast<int>((rows + block - 1) / block), [&](int task, int) {
+    for (int64_t r = task * block; r < std::min(rows, (task + 1) * block); ++r) {
+      const float *value = x + 2 * r * c, *gate = value + c;
+      float *dvalue = dx + 2 * r * c, *dgate = dvalue + c;
+      for (int64_t i = 0; i < c; ++i) {
+        const float phi = below(gate[i]), density = 0.39894228f * std::exp(-0.5f * gate[i] * gate[i]);
+        dvalue[i] = dy[r * c + i] * (gate[i] * phi);
+        dgate[i] = dy[r * c + i] * value[i] * (phi + gate[i] * density);
+      }
+    }
+  });
+}
+
 // --- dense layers ---------------------------------------------------------------------------------------------------
 
 OPERATOR(linear) {  // x (B, in), w (out, in), b -> y
@@ -420,7 +470,7 @@ OPERATOR(adam) {
 }  // namespace msd
 
 // What the Python side asks before it lets MindSpore use the library. Raise it when an operator's arguments change.
-EXPORT int ms_ddpm_kernels_version() { return 3; }
+EXPORT int ms_ddpm_kernels_version() { return 4; }
 
 // Empty text where the kernels are ready, otherwise why not.
 EXPORT const char* ms_ddpm_kernels_start(const char* onednn, int threads, int onednn_isa) {

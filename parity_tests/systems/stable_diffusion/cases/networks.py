@@ -77,7 +77,7 @@ NETWORKS: dict[str, Row] = {
         (3, 8, 6), (), BOTH, t=(),
     ),
 }  # fmt: skip
-WITHOUT_KERNELS = ("sd_timesteps", "sd_timestep_embedding", "sd_geglu", "sd_feed_forward")
+WITHOUT_KERNELS = ("sd_timesteps", "sd_timestep_embedding")
 COMPILED_BY_KERNELS = ("sd_unconditional_cifar10",)
 FORWARD_ONLY = ("sd_timesteps",)  # nothing in it is trained
 BATCH = 3
