@@ -89,21 +89,26 @@ def _unguided(unet: UNet2DConditionModel) -> Callable:
 
 
 def _guided(unet: UNet2DConditionModel, rescaled: bool) -> Callable:
-    """(x, t, context, scale, share) -> the guided output. ``t`` and ``context`` are of both halves, negative first.
+    """(x, t, context, scale[, share]) -> the guided output. ``t``, ``context`` are of both halves, negative first.
 
-    ``x`` is doubled in here: outside of a graph an operator takes ten times as long.
+    ``x`` is doubled in here: outside of a graph an operator takes ten times as long. There is a ``share`` only where
+    it is used: with an argument that it does not use a graph takes 10 ms in the place of 6 (2.10, CPU).
     """
 
-    def output(x, t, context, scale, share):
+    def both(x, t, context, scale):
         plain, prompted = ops.Split(0, 2)(unet(ops.Concat(0)((x, x)), t, context))
-        guided = plain + scale * (prompted - plain)
-        if rescaled:  # Lin et al., https://arxiv.org/abs/2305.08891, eq. 15 and 16
-            axes = tuple(range(1, x.ndim))
-            wanted = ops.std(prompted, axes, 1, keepdims=True)
-            guided = guided * (share * wanted / ops.std(guided, axes, 1, keepdims=True) + 1 - share)
-        return guided
+        return plain + scale * (prompted - plain), prompted
 
-    return output
+    def guided(x, t, context, scale):
+        return both(x, t, context, scale)[0]
+
+    def guided_and_rescaled(x, t, context, scale, share):  # Lin et al., https://arxiv.org/abs/2305.08891, eq. 15, 16
+        output, prompted = both(x, t, context, scale)
+        axes = tuple(range(1, x.ndim))
+        wanted = ops.std(prompted, axes, 1, keepdims=True)
+        return output * (share * wanted / ops.std(output, axes, 1, keepdims=True) + 1 - share)
+
+    return guided_and_rescaled if rescaled else guided
 
 
 def _texts(given: Any, name: str) -> list[str]:
@@ -394,13 +399,14 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         options = {name: value for name, value in (("eta", eta), ("noise", noise.draw)) if name in takes}
         kind = type_of_network(self.unet)
         context = ops.cast(context, kind)
-        sample, numbers = chain.latents, (Tensor(np.float32(scale)), Tensor(np.float32(share)))
+        sample = chain.latents
+        numbers = [Tensor(np.float32(number)) for number in (scale, share)[: 1 + (share > 0)]] if guided else []
         for i, time in self.progress(chain.times):
             x = self.scheduler.scale_model_input(sample, time)
             if chain.beside is not None:
                 x = ops.cat((x, chain.beside), 1)
             t = Tensor(np.full(context.shape[0], time, np.float32))
-            output = network(_of_type(x, kind), t, context, *(numbers if guided else ()))
+            output = network(_of_type(x, kind), t, context, *numbers)
             sample = self.scheduler.step(_of_type(output, sample.dtype), time, sample, **options)[0]
             if chain.mask is not None and chain.beside is None:
                 later = chain.times[i + 1 :]

@@ -32,9 +32,9 @@ def sd_guided(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
 
     output = memo(build, "mindspore guided", spec["share"] > 0, mode)
     both = tensor(np.concatenate([inputs["plain"], inputs["prompted"]]))
-    scale, share = (tensor(np.float32(spec[name])) for name in ("scale", "share"))
+    numbers = [tensor(np.float32(spec[name])) for name in ("scale", "share") if spec[name]]
     times = tensor(np.zeros(len(both), np.float32))
-    return arrays({"eps": output(tensor(inputs["plain"]), times, both, scale, share)})
+    return arrays({"eps": output(tensor(inputs["plain"]), times, both, *numbers)})
 
 
 def _sides(value: np.ndarray) -> tuple[int, int]:
