@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import re
+import signal
 import sys
 
 import pytest
@@ -11,6 +12,12 @@ pytest_plugins = ["pytester"]
 
 APART = ("tests/whole/test_recipes.py", "tests/whole/test_endurance.py")  # long tests that share nothing
 OFTEN = 100  # tests after which a worker is tidied up within a file
+
+
+def pytest_configure(config):
+    """A shell starts what runs in its background with Ctrl-C ignored, and so would be all that the tests interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item):

@@ -86,7 +86,7 @@ DRAWING = (  # name, framework, place, bug, source
      edit(P + "_guided", ("(share * wanted", "((1 - share) * wanted"), ("+ 1 - share)", "+ share)")),
      "Lin et al., eq. 16"),
     ("rescaled to the negative prompt's deviation", "mindspore", "step/sd_guided_rescaled-*",
-     edit(P + "_guided", ("wanted = ops.std(prompted,", "wanted = ops.std(plain,")), "Lin et al., eq. 15"),
+     edit(P + "_guided", ("(prompted - plain), prompted", "(prompted - plain), plain")), "Lin et al., eq. 15"),
     ("one deviation for all images", "mindspore", "step/sd_guided_rescaled-*",
      edit(P + "_guided", ("range(1, x.ndim)", "range(x.ndim)")), "Lin et al., eq. 15, is of an image"),
     ("the scaling factor forgotten in decoding", "mindspore", "network/sd_latents-*",
