@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every test, in an environment of its own.
-#   bash scripts/test.sh          # what CI runs: about a quarter of an hour on two cores
+#   bash scripts/test.sh          # what CI runs: about ten minutes on two cores
 #   bash scripts/test.sh --all    # and what takes longer: many kills, long runs, thousands of damaged inputs, every
 #                                 # graph of the checks, every mutant; then the wheel, in every Python that is found
 #                                 # (scripts/check_wheel.sh)
