@@ -149,11 +149,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = vars(build_parser().parse_args(argv))
     check_ranges(args)
     if check_owner(args):
+        start_machine(args)  # before anything imports MindSpore, which reads its surroundings then
         from ..pipelines.sample import DirectorySampling
 
-        run = DirectorySampling(args)
-        start_machine(args)
-        run.draw()
+        DirectorySampling(args).draw()
         return 0
     args["num"] = args["num"] or 64
     args["batch_size"] = args["batch_size"] or 250

@@ -1,6 +1,8 @@
 """sample.py with a directory as diffusers writes it: what is asked for arrives, and what cannot be is one line."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,6 +96,18 @@ def test_a_network_without_prompts_is_drawn_from(mindspore, tmp_path):
 
 def test_help_names_every_scheduler(mindspore):
     assert sorted(sample.SCHEDULERS) == sorted(name.removesuffix("Scheduler") for name in KINDS)
+
+
+def test_the_machine_is_started_before_mindspore_is_imported(tmp_path):
+    """What `runtime.setup` prepares for a device counts only before that."""
+    (tmp_path / "model_index.json").write_text("{}")
+    code = f"""
+import sys
+from ms_ddpm.cli import sample
+sample.start_machine = lambda args: sys.exit("mindspore" in sys.modules)
+sample.main(["--checkpoint", {str(tmp_path)!r}, "--prompt", "a"])
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize(
