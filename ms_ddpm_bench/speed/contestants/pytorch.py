@@ -18,7 +18,35 @@ def start(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-class Guided:
+class _Denoiser:
+    """A network of torch_ref, eager or through torch.compile, and what is done with it whatever it is.
+
+    Attributes:
+        unet: the network; model: the same, compiled where that is asked for.
+        inputs: what it is called with.
+    """
+
+    def __init__(self, workload: sizes.Workload, unet, weights: Mapping[str, np.ndarray], inputs, compiled: bool):
+        import torch
+
+        self.workload, self.unet, self.weights, self.inputs = workload, unet, weights, inputs
+        self.model = torch.compile(unet) if compiled else unet
+
+    def load(self) -> None:
+        """Puts the initial weights back."""
+        import torch
+
+        self.unet.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
+
+    def denoise(self) -> dict[str, np.ndarray]:
+        """The network once, without gradients; under guidance on both halves of a step."""
+        import torch
+
+        with torch.no_grad():
+            return {"output": self.model(*self.inputs).numpy()}
+
+
+class Guided(_Denoiser):
     """torch_ref's network of Stable Diffusion and its DDIM steps."""
 
     def __init__(
@@ -33,27 +61,14 @@ class Guided:
         from torch_ref.systems.schedulers import DDIMScheduler
         from torch_ref.systems.stable_diffusion import conditional_unet
 
-        self.workload, self.weights, widths = workload, weights, workload.widths()
-        self.unet = conditional_unet(widths, [4] * len(widths), sizes.TEXT_DIM, [True] * len(widths), groups=8)
-        self.model = torch.compile(self.unet) if compiled else self.unet
-        self.scheduler = DDIMScheduler(**sizes.BETAS_OF_STABLE_DIFFUSION, clip_sample=False)
+        widths = workload.widths()
+        unet = conditional_unet(widths, [4] * len(widths), sizes.TEXT_DIM, [True] * len(widths), groups=8)
         x, t = sizes.denoising_inputs(workload)
         self.words = torch.from_numpy(sizes.words(workload))
-        self.inputs = torch.from_numpy(x.repeat(2, 0)), torch.from_numpy(t.repeat(2)), self.words
+        inputs = torch.from_numpy(x.repeat(2, 0)), torch.from_numpy(t.repeat(2)), self.words
+        super().__init__(workload, unet, weights, inputs, compiled)
+        self.scheduler = DDIMScheduler(**sizes.BETAS_OF_STABLE_DIFFUSION, clip_sample=False)
         self.latents = torch.from_numpy(sizes.tape(workload)[0])
-
-    def load(self) -> None:
-        """Puts the initial weights back."""
-        import torch
-
-        self.unet.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
-
-    def denoise(self) -> dict[str, np.ndarray]:
-        """The network once, on both halves of a guided step."""
-        import torch
-
-        with torch.no_grad():
-            return {"output": self.model(*self.inputs).numpy()}
 
     def sample(self) -> dict[str, np.ndarray]:
         """A whole DDIM chain under guidance from the given noise: latents."""
@@ -68,7 +83,7 @@ class Guided:
         return {"images": x.numpy()}
 
 
-class Contestant:
+class Contestant(_Denoiser):
     """torch_ref's Unet with the given weights, eager or through torch.compile."""
 
     def __init__(
@@ -82,24 +97,15 @@ class Contestant:
 
         from torch_ref import GaussianDiffusion, Unet
 
-        self.unet = Unet(**workload.unet())
-        self.weights = weights
+        inputs = tuple(torch.from_numpy(value) for value in sizes.denoising_inputs(workload))
+        super().__init__(workload, Unet(**workload.unet()), weights, inputs, compiled)
         self.diffusion = GaussianDiffusion(
             self.unet, image_size=workload.size.side, timesteps=sizes.TIMESTEPS, sampling_timesteps=workload.ddim_steps
         )
-        self.model = torch.compile(self.unet) if compiled else self.unet
         self.diffusion.model = self.model
         self.optimizer = torch.optim.Adam(self.unet.parameters(), lr=sizes.LEARNING_RATE, betas=sizes.BETAS)
         self.batch = sizes.training_inputs(workload)
-        self.inputs = tuple(torch.from_numpy(value) for value in sizes.denoising_inputs(workload))
         self.tape = sizes.tape(workload)
-        self.workload = workload
-
-    def load(self) -> None:
-        """Puts the initial weights back."""
-        import torch
-
-        self.unet.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
 
     def train(self) -> dict[str, np.ndarray]:
         """One update: loss and norm of the gradient."""
@@ -112,13 +118,6 @@ class Contestant:
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), sizes.MAX_GRAD_NORM)
         self.optimizer.step()
         return {"loss": np.float32(loss.item()), "gradient norm": np.float32(norm.item())}
-
-    def denoise(self) -> dict[str, np.ndarray]:
-        """The network once, without gradients."""
-        import torch
-
-        with torch.no_grad():
-            return {"output": self.model(*self.inputs).numpy()}
 
     def sample(self) -> dict[str, np.ndarray]:
         """A whole DDIM chain from the given noise."""
