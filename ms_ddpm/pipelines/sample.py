@@ -137,17 +137,22 @@ class DirectorySampling:
 
     # --- drawing ------------------------------------------------------------------------------------------------------
 
+    @property
+    def num(self) -> int:
+        """How many pictures: of each prompt, or in all where there are none."""
+        return self.args["num"] or (OF_A_PROMPT if self.prompted else OF_NONE)
+
     def prompts(self) -> list[tuple[str, str | None]]:
         """(prompt, negative prompt) of every picture: each prompt as often as --num says."""
         negative = self.args["negative_prompt"] or [None]
         negatives = negative * len(self.args["prompt"]) if len(negative) == 1 else negative
         pairs = list(zip(self.args["prompt"], negatives, strict=True))
-        return [pair for pair in pairs for _ in range(self.args["num"] or OF_A_PROMPT)]
+        return [pair for pair in pairs for _ in range(self.num)]
 
     def batches(self, pipe: Pipeline) -> Iterator[np.ndarray]:
         """The pictures (B, H, W, C) in [0, 1], some at a time. The last of them are filled up, and cut."""
         options = self._options() | {"seed": self.args["seed"], "output_type": "np"}
-        pairs = self.prompts() if self.prompted else [(None, None)] * (self.args["num"] or OF_NONE)
+        pairs = self.prompts() if self.prompted else [(None, None)] * self.num
         size = min(self.args["batch_size"] or (AT_A_TIME if self.prompted else OF_NONE), len(pairs))
         for first in range(0, len(pairs), size):
             some = pairs[first : first + size]
@@ -178,7 +183,7 @@ class DirectorySampling:
         images.save_npz(planes, npz)
         columns = self.args["grid"]
         if columns is None and self.prompted and len(self.args["prompt"]) > 1:
-            columns = self.args["num"] or OF_A_PROMPT  # a row for each prompt
+            columns = self.num  # a row for each prompt
         images.save_grid(planes[:GRID_MAX], folder / "grid.png", columns=columns)
         write_atomically(folder / "samples.json", f"{json.dumps(self.described(pipe), indent=2)}\n".encode())
         self.say(f"{len(planes)} images of {self.place}: {folder / file_of(0)} ..., {npz}, {folder / 'grid.png'}")
