@@ -14,7 +14,6 @@ from mindspore import Tensor, ops
 
 from ..errors import UserError
 from . import conv_kernels, kernels
-from .by_operators import attend as _attend
 from .by_operators import cross_attention  # noqa: F401  sequences have one layout, and no kernel
 from .pooling import Larger
 
@@ -263,15 +262,9 @@ def self_attention(heads: int, scale: float) -> Callable:
 
 
 def attend(heads: int, scale: float) -> Callable:
-    """Where queries and keys are equally many, by the kernel of an image's attention to itself."""
-    kernel, count, joined = kernels.attention(False, False), _number_of(heads), kernels.concat()
-    by_operators = _attend(heads, scale)
+    kernel, count = kernels.attention_to(), _number_of(heads)
 
     def call(q, k, v):
-        if q.shape != k.shape:
-            return by_operators(q, k, v)
-        b, length, width = q.shape
-        qkv = _reshape(joined(joined(q, k), v), (b, 1, length, 3 * width))
-        return _reshape(kernel(qkv, count), q.shape)
+        return kernel(q, k, v, count)
 
     return call

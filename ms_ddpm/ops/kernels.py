@@ -29,7 +29,7 @@ from ..errors import UserError
 log = logging.getLogger("ms_ddpm")
 
 VARIABLE = "MS_DDPM_KERNELS"  # "0": do without; "avx2" or "base": use no later instruction set
-VERSION = 4  # ms_ddpm_kernels_version of csrc/kernels.cpp
+VERSION = 5  # ms_ddpm_kernels_version of csrc/kernels.cpp
 MINDSPORE_VERSIONS = ("2.9", "2.10", "2.11")
 _ONEDNN_THREADPOOL = 8  # dnnl_version()->cpu_runtime of a oneDNN that takes our threads
 _ISA_LIMITS = {"": 2, "1": 2, "avx512": 2, "avx2": 1, "base": 0}
@@ -325,6 +325,24 @@ def attention(linear: bool, memory: bool) -> ops.Custom:
         return backward_plain(qkv, heads, dout), ops.zeros_like(heads)
 
     return operator(name, shape, bprop=bprop_plain)
+
+
+@functools.cache
+def attention_to() -> ops.Custom:
+    """(q (B, T, h d), k and v (B, S, h d), heads (h,), which only tells their number) -> (B, T, h d)."""
+    backward = operator("attention_to_backward", lambda q, k, v, heads, dy: (q, k, v), 3)
+
+    def bprop(q, k, v, heads, out, dout):
+        dq, dk, dv = backward(q, k, v, heads, dout)
+        return dq, dk, dv, ops.zeros_like(heads)
+
+    def shape(q, k, v, heads):
+        expect(q[2] % heads[0] == 0, f"attention of {heads[0]} heads cannot be cut from channels", q)
+        fits = (q[0], q[2]) == (k[0], k[2]) and tuple(k) == tuple(v)
+        expect(fits, "queries, keys and values do not fit together", q, k, v)
+        return q
+
+    return operator("attention_to", shape, bprop=bprop)
 
 
 @functools.cache

@@ -111,8 +111,8 @@ def test_results_do_not_depend_on_the_number_of_threads(run, kernels):
     differing = {n for n, value in found[1].items() if not np.array_equal(value, found[2][n])}
     assert differing <= run.convolutions, differing
     layers = {name.rpartition(".")[0] for name in differing}
-    joined = {t: {n: np.concatenate([found[t][k].ravel() for k in differing if k.startswith(n + ".")]) for n in layers}
-              for t in found}  # fmt: skip
+    joined = {t: {n: np.concatenate([of[f"{n}.{kind}"].ravel() for kind in ("weight", "bias") if f"{n}.{kind}" in of])
+                  for n in layers} for t, of in found.items()}  # fmt: skip
     moved = {name: apart(value, joined[2][name]) for name, value in joined[1].items()}
     assert max(moved.values(), default=0) < 3e-6, moved
 
@@ -221,6 +221,28 @@ def test_what_a_decided_softmax_gives_to_the_others_is_nothing(mindspore, kernel
     assert gradients[0, 0, :, 8:].tolist() == [[2.0] * 4, [0.0] * 4]
 
 
+# Query rows, source rows, heads, width of a head: fewer and more than a block of 64 queries holds, one of each.
+@pytest.mark.parametrize("shape", [(130, 77, 5, 8), (7, 130, 2, 3), (64, 64, 1, 4), (1, 5, 2, 4), (9, 1, 2, 4)])
+def test_attention_to_other_rows_is_that_of_operators(mindspore, kernels, shape):
+    from ms_ddpm.ops import by_kernels, by_operators
+
+    rows, sources, heads, width = shape
+    q, k, v = tensors(mindspore, *((3, count, heads * width) for count in (rows, sources, sources)))
+    (weights,) = tensors(mindspore, q.shape)
+    found = {}
+    for on in (by_kernels, by_operators):
+        attend = on.attend(heads, width**-0.5)
+
+        def loss(q, k, v, attend=attend):
+            out = attend(q, k, v)
+            return (out * weights).sum(), out
+
+        (_, out), gradients = mindspore.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+        found[on] = [array.asnumpy() for array in (out, *gradients)]
+    for by_kernels_, by_operators_ in zip(found[by_kernels], found[by_operators], strict=True):
+        assert np.abs(by_kernels_ - by_operators_).max() <= 2e-6 * np.abs(by_operators_).max()
+
+
 MISFITS = {  # name: (operator, of the convolutions (c) or of the kernels (k), shapes, words)
     "channels": (lambda c: c.conv(3, 1, True), ((1, 4, 4, 2), (5, 3, 3, 3), (5,)), r"channels: \(1, 4, 4, 2\), \(5, 3"),
     "stride": (lambda c: c.conv(4, 2, True), ((1, 5, 4, 3), (5, 3, 4, 4), (5,)), r"divisible by it: \(1, 5, 4, 3\)"),
@@ -248,6 +270,9 @@ MISFITS = {  # name: (operator, of the convolutions (c) or of the kernels (k), s
     "sizes": (lambda k: k.concat(), ((1, 4, 4, 2), (1, 4, 5, 2)), "of one size can be joined"),
     "gain": (lambda k: k.norm("rms", 2, False), ((1, 4, 4, 8), (1, 4, 1, 1)), "gain differ in channels"),
     "heads": (lambda k: k.attention(True, False), ((1, 4, 4, 24), (3,)), "attention of 3 heads"),
+    "attention_to": (lambda k: k.attention_to(), ((2, 7, 6), (2, 4, 6), (2, 5, 6), (2,)), "do not fit together"),
+    "attention_to_batch": (lambda k: k.attention_to(), ((2, 7, 6), (3, 4, 6), (3, 4, 6), (2,)), "do not fit together"),
+    "attention_to_heads": (lambda k: k.attention_to(), ((2, 7, 6), (2, 4, 6), (2, 4, 6), (4,)), "attention of 4 heads"),
     "product": (lambda k: k.product(), ((2, 4), (3, 5)), "differ in width"),
     "dense": (lambda k: k.linear(), ((2, 4), (3, 5), (3,)), "differ in width"),
 }  # fmt: skip

@@ -263,7 +263,7 @@ NORM(group6_silu, kGroup, 1e-6, true, true, kNothing)
 NORM(group6_silu_time, kGroup, 1e-6, true, true, kTime)
 NORM(group6_silu_sum, kGroup, 1e-6, true, true, kSum)
 
-// --- attention: qkv (B, H, W, 3 heads d) -> (B, H, W, heads d) ------------------------------------------------------
+// --- attention of an image to itself: qkv (B, H, W, 3 heads d) -> (B, H, W, heads d) --------------------------------
 
 // Memory keys and values are (2, heads, d, M) for linear attention, (2, heads, M, d) for full; without memory an array
 // (heads,) comes in their place, since nothing else tells how many heads there are.
@@ -273,8 +273,9 @@ Attend attend_of(const Call& call, bool linear, bool memory) {
   const int64_t d = hidden / heads;
   float scale = static_cast<float>(1.0 / __builtin_sqrt(static_cast<double>(d)));
   if (linear && !memory) scale /= pixels;  // the layout of 2022
-  return {call.side(0, 0), pixels, heads, d, memory ? call.size(1) / (2 * hidden) : 0, scale, call.in(0),
-          memory ? call.in(1) : nullptr};
+  const float* qkv = call.in(0);
+  return {call.side(0, 0), pixels, pixels, heads, d, memory ? call.size(1) / (2 * hidden) : 0, scale, qkv,
+          qkv + hidden, qkv + 2 * hidden, 3 * hidden, 3 * hidden, memory ? call.in(1) : nullptr};
 }
 
 OPERATOR(linear_attention) { simd->linear_attention_forward(attend_of(call, true, true), call.out(2)); }
@@ -288,11 +289,28 @@ OPERATOR(linear_attention_backward) {  // qkv, memory, dout -> dqkv, dmemory
 OPERATOR(linear_attention_plain_backward) {  // qkv, heads, dout -> dqkv
   simd->linear_attention_backward(attend_of(call, true, false), call.in(2), call.out(3), nullptr);
 }
-OPERATOR(attention_backward) {
-  simd->attention_backward(attend_of(call, false, true), call.in(2), call.out(3), call.out(4));
+// The gradients of queries, keys and values stand side by side, as they do.
+void attention_backward(const Call& call, bool memory) {
+  const int64_t hidden = call.side(0, 3) / 3;
+  float* dqkv = call.out(3);
+  simd->attention_backward(attend_of(call, false, memory), call.in(2), dqkv, dqkv + hidden, dqkv + 2 * hidden,
+                           memory ? call.out(4) : nullptr);
 }
-OPERATOR(attention_plain_backward) {
-  simd->attention_backward(attend_of(call, false, false), call.in(2), call.out(3), nullptr);
+OPERATOR(attention_backward) { attention_backward(call, true); }
+OPERATOR(attention_plain_backward) { attention_backward(call, false); }
+
+// --- attention to other rows: q (B, T, heads d), k and v (B, S, heads d), heads (heads,) -> (B, T, heads d) ----------
+
+Attend attend_to_others(const Call& call) {
+  const int64_t hidden = call.side(0, 2), heads = call.side(3, 0), d = hidden / heads;
+  const float scale = static_cast<float>(1.0 / __builtin_sqrt(static_cast<double>(d)));
+  return {call.side(0, 0), call.side(0, 1), call.side(1, 1), heads, d, 0, scale, call.in(0), call.in(1), call.in(2),
+          hidden, hidden, nullptr};
+}
+
+OPERATOR(attention_to) { simd->attention_forward(attend_to_others(call), call.out(4)); }
+OPERATOR(attention_to_backward) {  // q, k, v, heads, dout -> dq, dk, dv
+  simd->attention_backward(attend_to_others(call), call.in(4), call.out(5), call.out(6), call.out(7), nullptr);
 }
 
 // --- copies ---------------------------------------------------------------------------------------------------------
@@ -470,7 +488,7 @@ OPERATOR(adam) {
 }  // namespace msd
 
 // What the Python side asks before it lets MindSpore use the library. Raise it when an operator's arguments change.
-EXPORT int ms_ddpm_kernels_version() { return 4; }
+EXPORT int ms_ddpm_kernels_version() { return 5; }
 
 // Empty text where the kernels are ready, otherwise why not.
 EXPORT const char* ms_ddpm_kernels_start(const char* onednn, int threads, int onednn_isa) {

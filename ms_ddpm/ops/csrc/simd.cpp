@@ -490,17 +490,16 @@ void softmax_rows_backward(int64_t rows, int64_t columns, const float* p, int64_
 
 // Where one head of one image stands.
 struct Head {
-  const float *q, *k, *v, *memory_k, *memory_v;
-  int64_t ld, out;  // floats between pixels in qkv; offset of the head in the result
+  int64_t q, kv, out;  // where it begins in the queries, in keys and values, and in the result
+  const float *memory_k, *memory_v;
 };
 
 inline Head head_of(const Attend& a, int64_t image, int64_t head) {
-  const int64_t hidden = a.heads * a.d;
-  const float* first = a.qkv + image * a.pixels * 3 * hidden + head * a.d;
-  const int64_t memory = a.d * a.memories;
+  const int64_t column = head * a.d, memory = a.d * a.memories;
   const float* memory_k = a.memory == nullptr ? nullptr : a.memory + head * memory;
-  return {first, first + hidden, first + 2 * hidden, memory_k,
-          a.memory == nullptr ? nullptr : memory_k + a.heads * memory, 3 * hidden, image * a.pixels * hidden + head * a.d};
+  return {image * a.pixels * a.ld_q + column, image * a.sources * a.ld_kv + column,
+          image * a.pixels * a.heads * a.d + column, memory_k,
+          a.memory == nullptr ? nullptr : memory_k + a.heads * memory};
 }
 
 void copy_rows(int64_t rows, int64_t columns, const float* from, int64_t ld_from, float* to, int64_t ld_to) {
@@ -594,7 +593,7 @@ void absorb(const Attend& a, const LinearTask& t, int64_t rows, const float* key
 // The context of every head, scaled: sum over rows of softmax(keys)^T values.
 void make_context(const Attend& a, const LinearTask& t) {
   const int64_t hidden = a.heads * a.d, ld = 3 * hidden;
-  const float* keys = a.qkv + t.image * a.pixels * ld + hidden + t.first_head * a.d;
+  const float* keys = a.q + t.image * a.pixels * ld + hidden + t.first_head * a.d;
   for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
     const float* at = keys + first * ld;
     absorb(a, t, smaller(kRowsOfChunk, a.pixels - first), at, at + hidden, ld, first == 0);
@@ -632,7 +631,7 @@ void linear_attention_forward(const Attend& a, float* out) {
     make_context(a, t);
     for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
       const int64_t rows = smaller(kRowsOfChunk, a.pixels - first), pixel = t.image * a.pixels + first;
-      make_queries(a, t, rows, a.qkv + pixel * 3 * hidden + t.first_head * d, 3 * hidden);
+      make_queries(a, t, rows, a.q + pixel * 3 * hidden + t.first_head * d, 3 * hidden);
       for (int64_t h = 0; h < heads; ++h) {
         multiply(rows, d, d, t.chunk + h * d, t.width, 1, t.context + h * d * d, d,
                  out + pixel * hidden + (t.first_head + h) * d, hidden, false);
@@ -691,7 +690,7 @@ void linear_attention_backward(const Attend& a, const float* dout, float* dqkv, 
     // Queries: dcontext = queries^T dy, dq = softmax'(dy context^T).
     for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
       const int64_t rows = smaller(kRowsOfChunk, a.pixels - first), pixel = t.image * a.pixels + first;
-      make_queries(a, t, rows, a.qkv + pixel * ld + t.first_head * d, ld);
+      make_queries(a, t, rows, a.q + pixel * ld + t.first_head * d, ld);
       const float* dy = dout + pixel * hidden + t.first_head * d;
       float* dq = dqkv + pixel * ld + t.first_head * d;
       for (int64_t h = 0; h < heads; ++h) {
@@ -714,7 +713,7 @@ void linear_attention_backward(const Attend& a, const float* dout, float* dqkv, 
     for (int64_t first = 0; first < a.pixels; first += kRowsOfChunk) {
       const int64_t rows = smaller(kRowsOfChunk, a.pixels - first);
       const int64_t at = (t.image * a.pixels + first) * ld + hidden + t.first_head * d;
-      keys_backward(a, t, rows, a.qkv + at, a.qkv + at + hidden, ld, t.part, dqkv + at, dqkv + at + hidden, ld);
+      keys_backward(a, t, rows, a.q + at, a.q + at + hidden, ld, t.part, dqkv + at, dqkv + at + hidden, ld);
     }
     if (a.memories == 0) return;
     float *keys = t.chunk2, *values = keys + a.memories * t.width;
@@ -741,7 +740,7 @@ void linear_attention_backward(const Attend& a, const float* dout, float* dqkv, 
 constexpr int64_t kQueries = 64;
 
 inline int64_t full_floats(const Attend& a) {
-  const int64_t keys = a.memories + a.pixels;
+  const int64_t keys = a.memories + a.sources;
   return padded(5 * keys * a.d + 2 * kQueries * keys + kQueries * a.d);
 }
 
@@ -750,7 +749,7 @@ struct FullHead {
 };
 
 inline FullHead full_head(const Attend& a, float* work) {
-  const int64_t keys = a.memories + a.pixels, d = a.d;
+  const int64_t keys = a.memories + a.sources, d = a.d;
   FullHead h;
   h.keys = work;
   h.values = h.keys + keys * d;
@@ -764,27 +763,28 @@ inline FullHead full_head(const Attend& a, float* work) {
 }
 
 void gather_full(const Attend& a, const Head& from, const FullHead& h) {
-  const int64_t d = a.d, keys = a.memories + a.pixels;
+  const int64_t d = a.d, keys = a.memories + a.sources;
   copy_rows(a.memories, d, from.memory_k, d, h.keys, d);
   copy_rows(a.memories, d, from.memory_v, d, h.values, d);
-  copy_rows(a.pixels, d, from.k, from.ld, h.keys + a.memories * d, d);
-  copy_rows(a.pixels, d, from.v, from.ld, h.values + a.memories * d, d);
+  copy_rows(a.sources, d, a.k + from.kv, a.ld_kv, h.keys + a.memories * d, d);
+  copy_rows(a.sources, d, a.v + from.kv, a.ld_kv, h.values + a.memories * d, d);
   transpose(keys, d, h.keys, d, h.keys_turned);
 }
 
 // The weights (count, keys) of a block of queries.
 void attend(const Attend& a, const Head& from, const FullHead& h, int64_t first, int64_t count) {
-  const int64_t d = a.d, keys = a.memories + a.pixels;
+  const int64_t d = a.d, keys = a.memories + a.sources;
+  const float* q = a.q + from.q + first * a.ld_q;
   for (int64_t i = 0; i < count; ++i) {
 #pragma omp simd
-    for (int64_t c = 0; c < d; ++c) h.queries[i * d + c] = from.q[(first + i) * from.ld + c] * a.scale;
+    for (int64_t c = 0; c < d; ++c) h.queries[i * d + c] = q[i * a.ld_q + c] * a.scale;
   }
   multiply(count, keys, d, h.queries, d, 1, h.keys_turned, keys, h.weights, keys, false);
   softmax_rows(count, keys, h.weights, keys);
 }
 
 void attention_forward(const Attend& a, float* out) {
-  const int64_t each = full_floats(a), hidden = a.heads * a.d, keys = a.memories + a.pixels;
+  const int64_t each = full_floats(a), hidden = a.heads * a.d, keys = a.memories + a.sources;
   float* work = static_cast<float*>(scratch(threads() * each * sizeof(float)));
   parallel(static_cast<int>(a.batch * a.heads), [&](int task, int worker) {
     const Head from = head_of(a, task / a.heads, task % a.heads);
@@ -798,8 +798,8 @@ void attention_forward(const Attend& a, float* out) {
   });
 }
 
-void attention_backward(const Attend& a, const float* dout, float* dqkv, float* dmemory) {
-  const int64_t d = a.d, hidden = a.heads * d, keys = a.memories + a.pixels;
+void attention_backward(const Attend& a, const float* dout, float* dq, float* dk, float* dv, float* dmemory) {
+  const int64_t d = a.d, hidden = a.heads * d, keys = a.memories + a.sources;
   const int64_t each = full_floats(a) + padded(keys * d), memory = 2 * d * a.memories;
   float* work = static_cast<float*>(scratch((threads() * each + a.batch * a.heads * memory) * sizeof(float)));
   float* partial = work + threads() * each;
@@ -809,7 +809,6 @@ void attention_backward(const Attend& a, const float* dout, float* dqkv, float* 
     float* values_turned = work + worker * each + full_floats(a);
     gather_full(a, from, h);
     transpose(keys, d, h.values, d, values_turned);
-    float* dq = dqkv + (from.q - a.qkv);
     for (int64_t first = 0; first < a.pixels; first += kQueries) {
       const int64_t count = smaller(kQueries, a.pixels - first);
       attend(a, from, h, first, count);
@@ -817,18 +816,19 @@ void attention_backward(const Attend& a, const float* dout, float* dqkv, float* 
       multiply(keys, d, count, h.weights, 1, keys, dy, hidden, h.dvalues, d, first > 0);
       multiply(count, keys, d, dy, hidden, 1, values_turned, keys, h.dweights, keys, false);
       softmax_rows_backward(count, keys, h.weights, keys, h.dweights, keys);
-      multiply(count, d, keys, h.dweights, keys, 1, h.keys, d, dq + first * from.ld, from.ld, false);
-      for (int64_t i = first; i < first + count; ++i) {
+      float* dq_of = dq + from.q + first * a.ld_q;
+      multiply(count, d, keys, h.dweights, keys, 1, h.keys, d, dq_of, a.ld_q, false);
+      for (int64_t i = 0; i < count; ++i) {
 #pragma omp simd
-        for (int64_t c = 0; c < d; ++c) dq[i * from.ld + c] *= a.scale;
+        for (int64_t c = 0; c < d; ++c) dq_of[i * a.ld_q + c] *= a.scale;
       }
       multiply(keys, d, count, h.dweights, 1, keys, h.queries, d, h.dkeys, d, first > 0);  // queries hold the scale
     }
     float* dmemory_of = partial + task * memory;
     memcpy(dmemory_of, h.dkeys, a.memories * d * sizeof(float));
     memcpy(dmemory_of + a.memories * d, h.dvalues, a.memories * d * sizeof(float));
-    copy_rows(a.pixels, d, h.dkeys + a.memories * d, d, dq + hidden, from.ld);
-    copy_rows(a.pixels, d, h.dvalues + a.memories * d, d, dq + 2 * hidden, from.ld);
+    copy_rows(a.sources, d, h.dkeys + a.memories * d, d, dk + from.kv, a.ld_kv);
+    copy_rows(a.sources, d, h.dvalues + a.memories * d, d, dv + from.kv, a.ld_kv);
   });
   if (a.memories > 0) sum_memories(a, partial, dmemory);
 }

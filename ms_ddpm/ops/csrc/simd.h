@@ -26,12 +26,14 @@ struct NormGradients {
   float *dx, *dgain, *dbias, *dscale_shift, *dadded;
 };
 
-// qkv (batch, pixels, 3 heads d): queries, keys, values; memory keys and values as in nets/attention.py, or null.
+// Queries (batch, pixels, heads d), keys and values (batch, sources, heads d), each row `ld` floats after the one before:
+// three thirds of one array where an image attends to itself. Memory keys and values as in nn/attention.py, or null.
 struct Attend {
-  int64_t batch, pixels, heads, d, memories;
+  int64_t batch, pixels, sources, heads, d, memories;
   float scale;  // of the product of queries and keys (full) or of the result (linear)
-  const float* qkv;
-  const float *memory;
+  const float *q, *k, *v;
+  int64_t ld_q, ld_kv;
+  const float* memory;
 };
 
 // A transposed convolution: x (batch, height, width, depth), w (depth, channels, kernel, kernel), b (channels) or null ->
@@ -57,7 +59,7 @@ struct Simd {
   void (*linear_attention_forward)(const Attend&, float* out);
   void (*linear_attention_backward)(const Attend&, const float* dout, float* dqkv, float* dmemory);
   void (*attention_forward)(const Attend&, float* out);
-  void (*attention_backward)(const Attend&, const float* dout, float* dqkv, float* dmemory);
+  void (*attention_backward)(const Attend&, const float* dout, float* dq, float* dk, float* dv, float* dmemory);
   // y (rows, out) = x (rows, in) w^T + b, w (out, in); b and db may be null.
   void (*linear_forward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* b, float* y);
   void (*linear_backward)(int64_t rows, int64_t in, int64_t out, const float* x, const float* w, const float* dy,
