@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 JUDGEABLE = 64  # pixels: the smaller side a person needs to judge an image
 GREY = 128
+GRID_MAX = 100  # of larger sets, sample.py puts the first ones into the grid
 CHANNELS = (1, 3, 4)
 FRAME_MS, LAST_FRAME_MS = 60, 1500
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..data import reading
 from ..errors import UserError, quoted
 from ..pictures import images
+from ..storage import lora_files
 from ..storage.directories import folder_of, read_json
 from ..storage.files import atomic, output_directory, write_atomically
 from .base import INDEX, Pipeline, as_asked
@@ -29,7 +30,6 @@ OF_PROMPTS = (  # options of sample.py that only a network with prompts understa
 DESCRIBED = ("checkpoint", "seed", "sampling_steps", "eta", "variant", "dtype", *OF_PROMPTS)
 WITH_PROMPTS = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
 WITHOUT = {"DDPM": DDPMPipeline, "DDIM": DDIMPipeline}
-GRID_MAX = 100  # more pictures are written, each in its file, and the first of them into the grid
 OF_A_PROMPT, OF_NONE = 4, 64  # pictures that are drawn where nobody says how many
 AT_A_TIME = 4
 
@@ -70,6 +70,9 @@ class DirectorySampling:
             known = ", ".join([*WITH_PROMPTS, *(pipe.__name__ for pipe in WITHOUT.values())])
             raise UserError(f"{self.place} holds a {quoted(self.kind)}, expected one of: {known}")
         self._check()
+        # Before the networks are read, which can take a while:
+        self.loras = [(lora_files.file_of(file), scale) for file, scale in map(lora_of, args["lora"] or ())]
+        self.started_from = self._started_from()
 
     def _check(self) -> None:
         """Raises UserError for options that do not go together."""
@@ -102,11 +105,11 @@ class DirectorySampling:
         pipe = StableDiffusionPipeline.from_pretrained(self.place, **options)
         if asked is not None:
             pipe.scheduler = KINDS[f"{asked}Scheduler"].from_config(pipe.scheduler.config)
-        loras = [lora_of(given) for given in self.args["lora"] or ()]
-        for number, (file, _) in enumerate(loras):
+        for number, (file, _) in enumerate(self.loras):
             pipe.load_lora_weights(file, adapter_name=f"lora_{number}")
-        if loras:
-            pipe.set_adapters([f"lora_{number}" for number in range(len(loras))], [scale for _, scale in loras])
+        if self.loras:
+            names = [f"lora_{number}" for number in range(len(self.loras))]
+            pipe.set_adapters(names, [scale for _, scale in self.loras])
         return pipe
 
     def _options(self) -> dict[str, Any]:
@@ -116,11 +119,12 @@ class DirectorySampling:
             names |= {name: name for name in ("guidance_scale", "clip_skip", "strength")}
             if self.args["init_image"] is None:
                 names |= {"height": "height", "width": "width"}
-        found = {name: self.args[option] for name, option in names.items() if self.args[option] is not None}
-        for flag, argument, channels in (("init_image", "image", 3), ("mask", "mask_image", 1)):
-            if self.prompted and self.args[flag] is not None:
-                found[argument] = self._image(flag, channels)
-        return found
+        return {name: self.args[option] for name, option in names.items() if self.args[option] is not None}
+
+    def _started_from(self) -> dict[str, np.ndarray]:
+        """The pipeline's arguments that are read from image files."""
+        named = (("init_image", "image", 3), ("mask", "mask_image", 1))
+        return {name: self._image(flag, channels) for flag, name, channels in named if self.args[flag] is not None}
 
     def _image(self, flag: str, channels: int) -> np.ndarray:
         """(1, H, W, channels) in [0, 1] of the file that ``flag`` names, in --height and --width where given."""
@@ -151,7 +155,7 @@ class DirectorySampling:
 
     def batches(self, pipe: Pipeline) -> Iterator[np.ndarray]:
         """The pictures (B, H, W, C) in [0, 1], some at a time. The last of them are filled up, and cut."""
-        options = self._options() | {"seed": self.args["seed"], "output_type": "np"}
+        options = self._options() | self.started_from | {"seed": self.args["seed"], "output_type": "np"}
         pairs = self.prompts() if self.prompted else [(None, None)] * self.num
         size = min(self.args["batch_size"] or (AT_A_TIME if self.prompted else OF_NONE), len(pairs))
         for first in range(0, len(pairs), size):
@@ -184,7 +188,7 @@ class DirectorySampling:
         columns = self.args["grid"]
         if columns is None and self.prompted and len(self.args["prompt"]) > 1:
             columns = self.num  # a row for each prompt
-        images.save_grid(planes[:GRID_MAX], folder / "grid.png", columns=columns)
+        images.save_grid(planes[: images.GRID_MAX], folder / "grid.png", columns=columns)
         write_atomically(folder / "samples.json", f"{json.dumps(self.described(pipe), indent=2)}\n".encode())
         self.say(f"{len(planes)} images of {self.place}: {folder / file_of(0)} ..., {npz}, {folder / 'grid.png'}")
 

@@ -121,7 +121,7 @@ def read(path: str | Path, layers: Mapping[str, Mapping[str, Shape]]) -> dict[st
         UserError: no such file, no safetensors file, numbers of other methods (DoRA, LoKr, LoHa) among it, or a layer
             that is half there, not in any of the networks, or of other sizes.
     """
-    file = _file(path)
+    file = file_of(path)
     arrays, metadata = tensorfile.read_with_metadata(file)
     if not arrays:
         raise UserError(f"{file} is empty, expected the numbers of a LoRA")
@@ -136,7 +136,7 @@ def read(path: str | Path, layers: Mapping[str, Mapping[str, Shape]]) -> dict[st
     }  # fmt: skip
 
 
-def _file(path: str | Path) -> Path:
+def file_of(path: str | Path) -> Path:
     """The file that is meant by ``path``. Raises UserError where there is none, or one that would be unpickled."""
     file = Path(path)
     try:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..trainable import Trainable
 
-GRID_MAX = 100  # larger sets are drawn whole into the .npz, and their first images into the grid
 ANIMATED = 16  # images of the animation
 
 
@@ -121,8 +120,8 @@ class Sampling:
         npz = self.save(self.images, self.labels)
         columns = self.args["grid"]
         if columns is None and self.labels is not None:
-            columns = sampling.columns_of(self.labels[:GRID_MAX])
-        images.save_grid(self.images[:GRID_MAX], folder / "grid.png", columns=columns)
+            columns = sampling.columns_of(self.labels[: images.GRID_MAX])
+        images.save_grid(self.images[: images.GRID_MAX], folder / "grid.png", columns=columns)
         self.say(f"{len(self.images)} images from step {self.state['step']}: {npz}, {folder / 'grid.png'}")
 
     def save(self, drawn: np.ndarray, labels: np.ndarray | None = None) -> Path:

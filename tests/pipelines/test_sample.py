@@ -135,6 +135,17 @@ def test_what_cannot_be_drawn_is_one_line(pair, tmp_path, options, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["init_image", "mask", "lora"])
+def test_a_file_that_is_not_there_is_said_before_the_networks_are_read(pair, tmp_path, monkeypatch, option):
+    _, _, folder = pair
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "image.png")
+    files = {"init_image": tmp_path / "image.png"} | {option: tmp_path / "nowhere"}
+    options = [text for name, file in files.items() for text in (f"--{name}", file)]
+    monkeypatch.setattr(StableDiffusionPipeline, "from_pretrained", lambda *args, **kwargs: pytest.fail("read"))
+    with pytest.raises(UserError, match="nowhere"):
+        drawn(folder, tmp_path / "out", "--prompt", "a", *options)
+
+
 def test_other_models_and_other_pipelines_say_so(pair, tmp_path):
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     with pytest.raises(UserError, match="holds a 'StableDiffusionXLPipeline', expected one of: StableDiffusionPipe"):
