@@ -1,7 +1,7 @@
 """Latent diffusion: a score model over an autoencoder's normalised latents.
 
 Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models", https://arxiv.org/abs/2112.10752,
-with the SDEs of `ms_ddpm.maths.sde`.
+with the SDEs of `ms_ddpm.nn.sde`.
 """
 
 from __future__ import annotations
