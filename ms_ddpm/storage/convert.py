@@ -15,6 +15,7 @@ from .. import registry
 from .._moved import names_moved_from
 from ..errors import UserError
 from ..ops.assign import set_value, type_of
+from ..trainable import said_by
 from . import floats
 from .torch_files import without_parallel
 from .torch_side import TABLE_TOLERANCE, TorchSide
@@ -29,7 +30,7 @@ def _side_of(cell: nn.Cell) -> tuple[TorchSide, dict[str, str]]:
         names = side.names(cell)
         if names is not None:
             return side, dict(names)
-    if getattr(cell, "named_as_torch", False):
+    if said_by(cell, "named_as_torch"):
         return TorchSide(), {name: name for name, _ in cell.parameters_and_names()}
     raise UserError(f"{type(cell).__name__} has no PyTorch names; expected a Unet or a GaussianDiffusion around one")
 
