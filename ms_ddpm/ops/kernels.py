@@ -295,7 +295,7 @@ def norm(kind: str, arguments: int, residual: bool) -> ops.Custom:
 
 
 @functools.cache
-def attention(linear: bool, memory: bool) -> ops.Custom:
+def attention(*, linear: bool, memory: bool) -> ops.Custom:
     """(qkv (B, H, W, 3 h d), memory) -> (B, H, W, h d).
 
     ``memory`` is the learned keys and values, or without them an array (h,) that only tells the number of heads.

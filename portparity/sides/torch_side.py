@@ -73,7 +73,7 @@ class TorchSide:
         }
         for name, value in self.module.named_buffers():
             dtype = str(value.dtype).removeprefix("torch.")
-            found[name] = Weight(to_array(value), True, False, dtype, name in saved)
+            found[name] = Weight(to_array(value), is_buffer=True, trainable=False, dtype=dtype, saved=name in saved)
         return found
 
     def layers(self) -> dict[str, str]:

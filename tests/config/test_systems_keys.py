@@ -125,8 +125,10 @@ def test_numbers_beyond_all_use_are_refused(values, words):
 
 def test_one_list_of_samplers(mindspore):
     from ms_ddpm import samplers
+    from ms_ddpm.config import limits
     from ms_ddpm.samplers import score
 
+    assert tuple(score.SCORE_SAMPLERS) == limits.SCORE_SAMPLERS  # which --help reads, without MindSpore
     for system, known in (
         ("score", score.SCORE_SAMPLERS),
         ("latent", score.SCORE_SAMPLERS),

@@ -214,7 +214,7 @@ def test_what_a_decided_softmax_gives_to_the_others_is_nothing(mindspore, kernel
     k[0, 0, :, 0] = 10, -10  # times q and 1 / sqrt(4): 100 and -100
     v[0, 0, 1] = 1e30  # of the pixel that is not looked at
     qkv, heads = mindspore.Tensor(np.concatenate([q, k, v], -1)), mindspore.Tensor([0.0], mindspore.float32)
-    attention = kernels.attention(False, False)
+    attention = kernels.attention(linear=False, memory=False)
     assert (attention(qkv, heads).asnumpy() == 0).all()
     gradients = mindspore.grad(lambda qkv: attention(qkv, heads).sum())(qkv).asnumpy()
     assert (gradients[..., :8] == 0).all()
@@ -263,13 +263,13 @@ MISFITS = {  # name: (operator, of the convolutions (c) or of the kernels (k), s
         lambda c: c.conv_transpose(3, 2, 0, (0, 0), True), ((1, 4, 4, 3), (3, 5, 3, 3), (3,)), "weights and bias differ"
     ),
     "dense_bias": (lambda k: k.linear(), ((2, 4), (3, 4), (4,)), "weights and bias differ"),
-    "memory": (lambda k: k.attention(False, True), ((1, 4, 4, 24), (2, 2, 4, 3)), "memory and channels do not fit"),
-    "linear_memory": (lambda k: k.attention(True, True), ((1, 4, 4, 24), (2, 2, 3, 4)), "memory and channels"),
+    "memory": (lambda k: k.attention(linear=False, memory=True), ((1, 4, 4, 24), (2, 2, 4, 3)), "memory and channels"),
+    "linear_memory": (lambda k: k.attention(linear=True, memory=True), ((1, 4, 4, 24), (2, 2, 3, 4)), "memory and"),
     "moments": (lambda k: k.adam(1), ((10,), (5,), (6,), (2, 3), (2, 3)), "not as long as the weights"),
     "gradients": (lambda k: k.adam(1), ((10,), (6,), (6,), (2, 2), (2, 3)), "gradients and weights differ"),
     "sizes": (lambda k: k.concat(), ((1, 4, 4, 2), (1, 4, 5, 2)), "of one size can be joined"),
     "gain": (lambda k: k.norm("rms", 2, False), ((1, 4, 4, 8), (1, 4, 1, 1)), "gain differ in channels"),
-    "heads": (lambda k: k.attention(True, False), ((1, 4, 4, 24), (3,)), "attention of 3 heads"),
+    "heads": (lambda k: k.attention(linear=True, memory=False), ((1, 4, 4, 24), (3,)), "attention of 3 heads"),
     "attention_to": (lambda k: k.attention_to(), ((2, 7, 6), (2, 4, 6), (2, 5, 6), (2,)), "do not fit together"),
     "attention_to_batch": (lambda k: k.attention_to(), ((2, 7, 6), (3, 4, 6), (3, 4, 6), (2,)), "do not fit together"),
     "attention_to_heads": (lambda k: k.attention_to(), ((2, 7, 6), (2, 4, 6), (2, 4, 6), (4,)), "attention of 4 heads"),
