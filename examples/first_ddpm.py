@@ -1,7 +1,7 @@
 """A diffusion model in two methods and one loop, on scikit-learn's digits: docs/first_ddpm.md says what it all means.
 
-    python examples/first_ddpm.py                 # a minute on two CPU cores; digits can be made out
-    python examples/first_ddpm.py --steps 4000    # better ones
+python examples/first_ddpm.py                 # a minute on two CPU cores; digits can be made out
+python examples/first_ddpm.py --steps 4000    # better ones
 """
 
 import argparse
