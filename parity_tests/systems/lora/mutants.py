@@ -7,7 +7,7 @@ from portparity.mutants.editing import edit
 
 T = "torch_ref.systems.lora:LoRA."
 M = "ms_ddpm.nn.adapters:Adapters."
-WATCH = ("maths/lora_merged-*", "layers/lora_*-pynative")  # beside their place
+WATCH = ("maths/lora_merged-*", "layers/lora_*-pynative", "state/lora_files*")  # beside their place
 
 # fmt: off
 ROWS = (  # name, framework, place, bug, source
@@ -36,6 +36,12 @@ ROWS = (  # name, framework, place, bug, source
     ("the last adapter alone (MindSpore)", "mindspore", "layers/lora_two_adapters-*",
      edit("ms_ddpm.nn.layers:Affine.adapted", ("for adapter in self.adapters:", "for adapter in self.adapters[-1:]:")),
      "the sum over adapters"),
+    ("alpha left out of a file (MindSpore)", "mindspore", "state/lora_files*",
+     edit("ms_ddpm.storage.lora_files:_header_of", ('"lora_alpha": alpha', '"lora_alpha": rank')),
+     "peft: where no alpha is said it is the rank"),
+    ("unfused by a subtraction (MindSpore)", "mindspore", "state/lora_files*",
+     edit(M + "unfuse", ("set_value(layers[path].weight, weight)",
+          "set_value(layers[path].weight, (weight + np.float32(1)) - np.float32(1))")), "a sum and a difference round"),
 )
 # fmt: on
 MUTANTS = tuple(
