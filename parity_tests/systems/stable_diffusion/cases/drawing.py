@@ -39,16 +39,24 @@ DDIM = {"scheduler": "DDIMScheduler", "config": {**STABLE, **ONE}}
 PNDM = {"scheduler": "PNDMScheduler", "config": {**STABLE, "skip_prk_steps": True, "steps_offset": 1}}
 DPM = {"scheduler": "DPMSolverMultistepScheduler", "config": {**STABLE, "use_karras_sigmas": True}}
 ANCESTRAL = {"scheduler": "EulerAncestralDiscreteScheduler", "config": {**STABLE, "timestep_spacing": "leading"}}
+UNIPC = {"scheduler": "UniPCMultistepScheduler", "config": {**STABLE, "solver_type": "bh2"}}
+EULER = {"scheduler": "EulerDiscreteScheduler", "config": {**STABLE, "timestep_spacing": "trailing"}}
 TEXTS = {"prompts": ["a red three", "two blue digits"], "negative": ["grey", "one green seven, bold"], "scale": 5.0}
 CHAINS: dict[str, Mapping] = {
     "ddim": {**DDIM, "eta": 0.6, "negative": "a grey seven"},
     "pndm": {**PNDM, "share": 0.7},
     "dpm": {**DPM, "given": ["prompt", "negative", "first"], "change": [1, 0.5]},
+    "unipc": {**UNIPC, "negative": None},
+    "euler": EULER,
     "ancestral": ANCESTRAL,
     "image-ddim": {**DDIM, "scale": 1.0, "negative": None, "strength": 0.8},
     "image-pndm": {**PNDM, "strength": 0.8, "given": ["first"]},
+    "image-dpm": {**DPM, "strength": 0.8},
+    "image-unipc": {**UNIPC, "strength": 0.8},
     "image-ancestral": {**ANCESTRAL, "strength": 0.8},
     "mask-pndm": {**PNDM, "strength": 0.8, "masked": True},
+    "mask-dpm": {**DPM, "strength": 1.0, "masked": True},
+    "mask-unipc": {**UNIPC, "strength": 0.8, "masked": True},
     "mask-ancestral": {**ANCESTRAL, "strength": 1.0, "masked": True},
     "seen_mask-ddim": {**DDIM, "strength": 0.8, "masked": True, "parts": FILLS_IN},
     "seen_mask-dpm": {**DPM, "strength": 1.0, "masked": True, "parts": FILLS_IN},
