@@ -125,16 +125,17 @@ def drawing_inputs(rng: np.random.Generator, spec: Mapping) -> Arrays:
     return found
 
 
-def drawing(name: str, row: Mapping, seed: int) -> Computation:
-    """One chain, drawn by the pipeline."""
+def drawing(name: str, row: Mapping, mode: str, seed: int) -> Computation:
+    """One chain, drawn by the pipeline; compiled, it is as users have it."""
     spec = {"parts": PARTS, "steps": 4, "given": [], "copies": 2, **TEXTS, **row}
     return computation(
-        f"sampling/sd_{name}", "sd_drawing", spec, partial(drawing_inputs, spec=spec), mode="pynative", seed=seed,
-        rule="envelope",
+        f"sampling/sd_{name}{'-graph' if mode == 'graph' else ''}", "sd_drawing", spec,
+        partial(drawing_inputs, spec=spec), mode=mode, seed=seed, rule="envelope",
     )  # fmt: skip
 
 
 def tier5(seed: int = 0) -> Iterator[Case]:
     """From a prompt, from an image, through a mask, and by a network that sees the mask."""
     for name, row in CHAINS.items():
-        yield from cases("5", drawing(name, row, seed), mode="pynative")
+        for mode in ("graph", "pynative") if name == "mask-pndm" else ("pynative",):
+            yield from cases("5", drawing(name, row, mode, seed), mode=mode)
