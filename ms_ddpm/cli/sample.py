@@ -31,7 +31,6 @@ from pathlib import Path
 
 from .. import registry
 from ..errors import UserError, quoted
-from ..storage.directories import folder_of, like_a_hubs_name
 from ..systems import Option
 from . import Parser, add_machine_options, start_machine
 
@@ -128,6 +127,8 @@ def check_owner(args: dict) -> bool:
             if args[name]:
                 raise UserError(f"--{name} is for models that train.py made; {place} is a directory of diffusers'")
         return True
+    from ..storage.directories import folder_of, like_a_hubs_name
+
     asked = [name for name in OF_DIRECTORIES if args[name] is not None]
     at_a_hub = like_a_hubs_name(place) and not place.parent.exists()  # and no run's directory, misspelt
     if not place.exists() and (asked or at_a_hub):
