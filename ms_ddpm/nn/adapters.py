@@ -217,7 +217,7 @@ class Adapters:
 
     def _put(self, name: str, factors: Mapping[str, Factors], scale: float) -> None:
         self._require_unfused("another adapter")
-        if not name or "." in name:
+        if not isinstance(name, str) or not name or "." in name:
             raise UserError(f"an adapter is called {quoted(name)}, expected a name without dots")
         if name in self._of:
             raise UserError(f"there is an adapter {quoted(name)} already; unload it, or take another name")

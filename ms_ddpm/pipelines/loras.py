@@ -8,7 +8,7 @@ Switching and scaling what is loaded compiles nothing anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,10 @@ class TakesLoras:
             own = [name for name in names if name in adapters.names]
             adapters.set_adapters(own, [scales[network][name] for name in own])
 
-    def _loaded(self, given: str | Iterable[str]) -> list[str]:
+    def _loaded(self, given: str | Sequence[str]) -> list[str]:
         """One name or several, as a list. Raises UserError for one that is not loaded."""
-        names, known = [given] if isinstance(given, str) else list(given), self.get_list_adapters_names()
+        names = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        known = self.get_list_adapters_names()
         for name in names:
             if name not in known:
                 raise UserError(f"no LoRA is called {quoted(name)}; loaded: {', '.join(known) or 'none'}")

@@ -466,6 +466,8 @@ def test_a_lora_of_both_networks_is_weighed_by_network_and_by_call(pair, tmp_pat
         (lambda: ours.set_adapters("both", {"unet": {"down": 1}}), "the scale of adapter 'both' is {'down': 1}, expec"),
         (lambda: ours.set_adapters("both", "1"), "the scale of adapter 'both' is '1', expected a finite number"),
         (lambda: ours.set_adapters(["both"], [1.0, 2.0]), "2 numbers for 1 adapters"),
+        (lambda: ours.set_adapters(None), "no LoRA is called None; loaded: both"),
+        (lambda: ours.load_lora_weights(tmp_path, 3), "an adapter is called 3, expected a name without dots"),
         (lambda: ours.load_lora_weights(None), "None stood in the place of a LoRA file, expected the path"),
         (lambda: ours.load_lora_weights({"unet.x": 1}), "the numbers of a LoRA stood in the place of a LoRA file"),
         (lambda: ours.load_lora_weights(tmp_path, weight_name=3), "3 stood in the place of a LoRA file"),
