@@ -23,7 +23,7 @@ from ..devices.runtime import OwnGraphs
 from ..errors import UserError, quoted
 from ..maths import schedules
 from ..maths.random import normal
-from ..storage.directories import folder_of
+from ..storage.directories import folder_of, without_fetching
 from . import config as configuration
 
 Array = Tensor | np.ndarray
@@ -203,9 +203,10 @@ class Scheduler:
     def from_pretrained(cls, directory: str | Path, *, subfolder: str | None = None, **arguments: Any) -> Scheduler:
         """The scheduler of ``directory``/``subfolder``/scheduler_config.json; ``arguments`` as for `from_config`.
 
-        Raises UserError where there is no such file on this machine: nothing is downloaded.
+        What diffusers is told about fetching files (``local_files_only``) is understood, and has no effect. Raises
+        UserError where there is no such file on this machine: nothing is downloaded.
         """
-        return cls.from_config(folder_of(directory, subfolder), **arguments)
+        return cls.from_config(folder_of(directory, subfolder), **without_fetching(arguments))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes scheduler_config.json into ``directory``, as `from_pretrained` and diffusers read it."""

@@ -30,7 +30,7 @@ ROWS = (  # name, framework, place, bug, source
     ("alpha over rank forgotten (MindSpore)", "mindspore", "maths/lora_merged-*",
      edit(M + "_put", ("ratios[path] = alpha / len(down)", "ratios[path] = 1.0")), "Hu et al., section 4.1: alpha / r"),
     ("scale applied twice (MindSpore)", "mindspore", "layers/lora_attention-*",
-     edit(M + "_put", ("scale * ratios[path]", "scale * scale * ratios[path]")), "Hu et al., eq. 3"),
+     edit(M + "_apply_scale", ("self._scales[name] if", "self._scales[name] ** 2 if")), "Hu et al., eq. 3"),
     ("B not zero (MindSpore)", "mindspore", "layers/lora_new-*",
      edit(M + "add", ("np.zeros(up", "np.ones(up")), "Hu et al., section 4.1: zero for B"),
     ("the last adapter alone (MindSpore)", "mindspore", "layers/lora_two_adapters-*",
