@@ -30,6 +30,7 @@ from ..ops.assign import set_value
 from ..ops.placed import Placed
 from ..storage import floats, lora_files
 from ..storage.lora_files import Factors
+from .contract import said_by
 from .layers import Conv2d, Linear, WeightStandardizedConv2d
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the projections of diffusers' attention
@@ -441,7 +442,7 @@ class Adapters:
 
 def adapters_of(network: nn.Cell) -> Adapters:
     """The adapters of ``network``: the same object whoever asks; what a network was given its pipeline knows."""
-    found = getattr(network, "own_adapters", None)
+    found = said_by(network, "own_adapters")
     if found is None:
         found = network.own_adapters = Adapters(network)
     return found
