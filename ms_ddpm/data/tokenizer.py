@@ -111,9 +111,11 @@ class CLIPTokenizer:
                 raise UserError(
                     f"the added token {quoted(token)} has number {number}, expected {self.backend.token_to_id(token)}"
                 )
-        self.bos_token_id, self.eos_token_id, self.unk_token_id, self.pad_token_id = (
-            self.backend.token_to_id(token) for token in self.specials.values()
-        )
+        number_of = {role: self.backend.token_to_id(token) for role, token in self.specials.items()}
+        self.bos_token_id = number_of["bos_token"]
+        self.eos_token_id = number_of["eos_token"]
+        self.unk_token_id = number_of["unk_token"]
+        self.pad_token_id = number_of["pad_token"]
 
     def __len__(self) -> int:
         """How many numbers there are: the ``vocab_size`` of a text encoder, or less."""

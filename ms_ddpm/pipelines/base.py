@@ -89,7 +89,9 @@ class Noise:
             kind = described_type(generator)
             raise UserError(f"generator is {kind}, expected a numpy Generator: numpy.random.default_rng(seed)")
         self.tape = None if tape is None else iter(tape)
-        self.generator, self.seed, self.first_image = generator, seed, first_image
+        self.generator = generator
+        self.seed = seed
+        self.first_image = first_image
         self.streams: dict[tuple[int, ...], Iterator[np.ndarray]] = {}
 
     def draw(self, shape: tuple[int, ...], what: str) -> np.ndarray:

@@ -338,7 +338,9 @@ class DPMSolverMultistepScheduler(Multistep):
     ):  # fmt: skip
         super().__init__(*args, **options)
         self.data, self.sde = algorithm_type.endswith("++"), algorithm_type.startswith("sde")
-        self.solver_type, self.euler_at_final, self.variance_type = solver_type, euler_at_final, variance_type
+        self.solver_type = solver_type
+        self.euler_at_final = euler_at_final
+        self.variance_type = variance_type
 
     def order(self) -> int:
         """Of the next step."""
@@ -403,7 +405,9 @@ class UniPCMultistepScheduler(Multistep):
         disable_corrector: Sequence[int] = (), **options: object,
     ):  # fmt: skip
         super().__init__(*args, **options)
-        self.predict_x0, self.solver_type, self.disable_corrector = predict_x0, solver_type, disable_corrector
+        self.predict_x0 = predict_x0
+        self.solver_type = solver_type
+        self.disable_corrector = disable_corrector
 
     def set_timesteps(self, num_inference_steps: int | None = None, *, timesteps: Sequence[int] | None = None) -> None:
         """As DPM-Solver's."""

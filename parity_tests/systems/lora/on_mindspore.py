@@ -24,9 +24,12 @@ class Attention(nn.Cell):
 
     def __init__(self, rng: np.random.Generator):
         super().__init__()
-        self.to_q, self.to_k, self.to_v = (Linear(dim, 6, bias=False, rng=rng) for dim in (5, 7, 7))
+        self.to_q = Linear(5, 6, bias=False, rng=rng)
+        self.to_k = Linear(7, 6, bias=False, rng=rng)
+        self.to_v = Linear(7, 6, bias=False, rng=rng)
         self.to_out = nn.CellList([Linear(6, 5, rng=rng)])
-        self.product, self.product_bt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+        self.product = ops.BatchMatMul()
+        self.product_bt = ops.BatchMatMul(transpose_b=True)
 
     def construct(self, x, context):
         weights = ops.softmax(self.product_bt(self.to_q(x), self.to_k(context)) / 6**0.5, -1)
@@ -38,7 +41,8 @@ class Network(nn.Cell):
 
     def __init__(self, rng: np.random.Generator):
         super().__init__()
-        self.conv1, self.proj_in = Conv2d(3, 4, 3, stride=2, padding=1, rng=rng), Conv2d(4, 5, 1, rng=rng)
+        self.conv1 = Conv2d(3, 4, 3, stride=2, padding=1, rng=rng)
+        self.proj_in = Conv2d(4, 5, 1, rng=rng)
         self.attn = Attention(rng)
 
     def construct(self, x, context):

@@ -18,7 +18,9 @@ class Attention(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.to_q, self.to_k, self.to_v = nn.Linear(5, 6, bias=False), nn.Linear(7, 6, False), nn.Linear(7, 6, False)
+        self.to_q = nn.Linear(5, 6, bias=False)
+        self.to_k = nn.Linear(7, 6, False)
+        self.to_v = nn.Linear(7, 6, False)
         self.to_out = nn.ModuleList([nn.Linear(6, 5)])
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
@@ -32,7 +34,8 @@ class Network(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv1, self.proj_in = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 5, 1)
+        self.conv1 = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.proj_in = nn.Conv2d(4, 5, 1)
         self.attn = Attention()
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:

@@ -63,7 +63,9 @@ class Solver(Scheduler):
 
     def set_timesteps(self, steps=None, timesteps=None, sigmas=None) -> None:
         """A chain from its beginning."""
-        self.place, self.answers, self.kept = 0, [], None
+        self.place = 0
+        self.answers = []
+        self.kept = None
         self.times, levels = self._chain(steps, timesteps, sigmas)
         self.sigmas = np.array(levels, np.float64)
         if self.kind in ("euler", "ancestral"):
