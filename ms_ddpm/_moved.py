@@ -1,6 +1,7 @@
-"""Old names of modules, for one release: ``import ms_ddpm.trainer`` gives `ms_ddpm.training.trainer`, and says so.
+"""Old names, for one release: ``import ms_ddpm.trainer`` gives `ms_ddpm.training.trainer`, and says so.
 
-There is one module under two names, so that what is patched in one is patched in the other.
+There is one module under two names, so that what is patched in one is patched in the other. What moved alone out of a
+module that stayed is in `NAMES`, and that module has ``__getattr__ = names_moved_from(__name__)``.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
+from typing import Any
 
 MOVED = {
     "_datasets": "data.datasets",
@@ -50,9 +52,11 @@ MOVED = {
     "latent": "systems.latent.latent_diffusion",
     "latents": "systems.latent.latents",
     "layouts": "config.layouts",
-    "likelihood": "maths.likelihood",
+    "likelihood": "nn.likelihood",
     "looking": "pictures.looking",
     "lr_schedules": "training.lr_schedules",
+    "maths.likelihood": "nn.likelihood",
+    "maths.sde": "nn.sde",
     "memory": "devices.memory",
     "mindir": "models.mindir",
     "mindspore_files": "storage.mindspore_files",
@@ -92,7 +96,7 @@ MOVED = {
     "score_pictures": "systems.score.pictures",
     "score_request": "samplers.request",
     "score_samplers": "samplers.score",
-    "sde": "maths.sde",
+    "sde": "nn.sde",
     "sizes": "systems.sizes",
     "sources": "data.sources",
     "tensorfile": "storage.tensorfile",
@@ -102,6 +106,33 @@ MOVED = {
     "untrusted": "storage.untrusted",
     "weights": "storage.weights",
 }
+
+
+NAMES = {  # module -> its names that stand elsewhere now, and where
+    "ops.assign": {"set_parameters": "storage.weights"},
+    "storage.convert": dict.fromkeys(
+        ("infer_diffusion", "infer_unet", "parameter_order", "unet_names", "P2_WEIGHT"), "systems.diffusion.weights"
+    ),
+}
+
+
+def names_moved_from(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of ``module``, its whole name, which gives the names in `NAMES` and says where they are."""
+    package, _, inside = module.partition(".")
+    moved = NAMES[inside]
+
+    def find(name: str) -> Any:
+        if name not in moved:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        home = f"{package}.{moved[name]}"
+        warnings.warn(
+            f"{module}.{name} is {home}.{name} now; the old name goes in the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(importlib.import_module(home), name)
+
+    return find
 
 
 class OldNames:

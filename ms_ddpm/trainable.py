@@ -26,6 +26,8 @@ class Trainable(TakesArrays):
         of_its_data: beginnings of names of parameters that it has from its data, and keeps when a run begins with
             other weights.
         free_on_resume: names of public attributes that may differ when a run goes on; see `fingerprint`.
+        named_as_torch: whether its parameters have PyTorch's names already; see `storage.convert`, which asks networks
+            too.
     """
 
     batch_fields: tuple[str, ...] | None = None
@@ -33,6 +35,7 @@ class Trainable(TakesArrays):
     num_classes: int = 0
     of_its_data: tuple[str, ...] = ()
     free_on_resume: frozenset[str] = frozenset()
+    named_as_torch: bool = False
     # Or sample(batch_size, *, seed, first_image, progress, **options) -> (N, C, H, W) in [0, 1], with labels= where it
     # is conditional: what draws the pictures of a run, and what sample.py calls. Without it there are none.
     sample = None

@@ -62,13 +62,13 @@ def work(folder: Path) -> int:
     from ms_ddpm.training.amp import DynamicLossScale
     from ms_ddpm.training.optim import Adam
     from ms_ddpm.training.train_step import TrainStep
-    from parity_tests.backends.shared_mindspore import diffusion_of, names_of, product_mode
+    from parity_tests.backends.shared_mindspore import diffusion_of, names_inside, product_mode
 
     spec = json.loads((folder / "spec.json").read_text())
     inputs = dict(np.load(folder / "inputs.npz"))
     group = distributed.start()
     diffusion = diffusion_of(spec, inputs).set_train(True)
-    names = names_of(diffusion)
+    names = names_inside(diffusion)
     ours = {id(p): name for name, p in diffusion.parameters_and_names()}
     # With betas[0] = 0 the first moment is the gradient; a learning rate of 0 and no clipping leave all else alone.
     optimizer = Adam(diffusion.trainable_params(), 0.0, betas=(0.0, 0.9))

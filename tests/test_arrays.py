@@ -42,10 +42,10 @@ def same(found, expected):
 def cells(mindspore):
     """One small Cell of every system, and its batch."""
     from ms_ddpm import Corruption, GaussianDiffusion, LatentDiffusion, ScoreModel, Unet
-    from ms_ddpm.maths.sde import VESDE, VPSDE
     from ms_ddpm.models.autoencoder import AutoEncoder
     from ms_ddpm.models.basic import BasicNet
     from ms_ddpm.models.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
+    from ms_ddpm.nn.sde import VESDE, VPSDE
     from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
     from ms_ddpm.systems.autoencoder.perceptual import GradientLoss
     from ms_ddpm.systems.latent.latent_diffusion import OneClass
@@ -134,9 +134,9 @@ def test_public_methods_give_the_same_for_arrays_as_for_tensors(cells, system):
 
 
 def test_networks_are_called_with_arrays(cells, mindspore):
-    from ms_ddpm.maths.sde import VESDE
     from ms_ddpm.models.score_unet import ScoreUnet
     from ms_ddpm.nn.preconditioning import PreconditionedScore
+    from ms_ddpm.nn.sde import VESDE
 
     def images(*shape):
         return RNG(4).random(shape)

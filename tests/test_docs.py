@@ -168,9 +168,13 @@ SMALLER = {  # what makes the examples a matter of seconds; operator by operator
 
 def run_blocks(page, folder, after=""):
     """What the blocks of ``page``, one after another as pasted into one session and made small, leave defined."""
+    return run("\n".join(block for block in examples(page) if "ms_ddpm" in block), folder, after)
+
+
+def run(code, folder, after=""):
+    """The same of ``code``, and of ``after``, which is not made small."""
     from ms_ddpm import runtime
 
-    code = "\n".join(block for block in examples(page) if "ms_ddpm" in block)
     for large, small in SMALLER.items():
         code = code.replace(large, small)
     file = folder / "example.py"
@@ -208,9 +212,29 @@ def test_the_code_of_the_page_on_the_mindspore_article_runs(mindspore, tmp_path)
     assert 0.1 < float(scope["loss"]) < 5
 
 
+LORAS = """
+import numpy as np
+from ms_ddpm.nn.adapters import TARGETS, factor_shapes, targeted, weight_shapes
+from ms_ddpm.storage import lora_files
+
+rng, shapes = np.random.default_rng(0), weight_shapes(pipe.unet)
+for name in ("pytorch_lora_weights", "other"):
+    of_layers = {
+        path: lora_files.Factors(*(rng.standard_normal(s, dtype=np.float32) for s in factor_shapes(shapes[path], 2)), 2)
+        for path in targeted(shapes, TARGETS)
+    }
+    lora_files.write(f"{name}.safetensors", {"unet": of_layers})
+"""
+
+
 def test_the_code_of_the_page_on_text_to_image_runs(mindspore, tmp_path, monkeypatch):
+    """Its first block, which wants a directory and a LoRA file, behind those that make a directory."""
     monkeypatch.chdir(tmp_path)
-    scope = run_blocks("docs/text2image.md", tmp_path)
+    first, encoder, drawing, loras = examples("docs/text2image.md")
+    (tmp_path / "stable-diffusion-v1-5").symlink_to("tiny")
+    first = first.replace("num_inference_steps=25", "num_inference_steps=2")
+    scope = run("\n".join([encoder, drawing, LORAS, loras, first]), tmp_path)
+    assert (tmp_path / "astronaut.png").stat().st_size > 0
     assert scope["ids"].shape == (2, 77)
     assert (scope["vectors"].shape, scope["ends"].shape) == ((2, 77, 32), (2, 32))
     assert len(scope["tokenizer"]) == 530

@@ -142,6 +142,109 @@ def test_names_of_what_is_not_in_the_repository_are_seen(text):
     assert not NOT_HERE.search("PARITY_DEVICE_TARGET, foreign_files.MINDSPORE, the documentation of MindSpore")
 
 
+SYSTEMS = {path.name for path in (ROOT / "ms_ddpm/systems").iterdir() if (path / "__init__.py").is_file()}
+ANY_ARRAY = "an array of whatever library somebody has"
+NOT_EVERYWHERE = "what an operating system may lack"
+ASKED_BY_NAME = {  # (file of ms_ddpm, attribute): why no class of ours can have a default for it
+    ("trainable.py", "name"): "the one place that asks a Cell of anybody's; the defaults are those of `Trainable`",
+    ("nn/contract.py", "name"): "the one place that asks a network of anybody's; the defaults are those of `Silent`",
+    ("registry.py", "name"): "an object of somebody else's package, before it is known to be a system",
+    ("training/training_run.py", "columns"): "a function, which may say how many of its pictures make a row",
+    ("storage/fingerprint.py", "_MARK"): "the mark of a decorator on a constructor",
+    ("schedulers/config.py", "unchosen"): "a mapping: a plain dict, or one of ours, which says so",
+    ("data/given.py", "__len__"): "somebody's data set",
+    ("data/given.py", "__getitem__"): "somebody's data set",
+    ("data/given.py", "method"): ANY_ARRAY,
+    ("data/labels.py", "asnumpy"): ANY_ARRAY,
+    ("maths/random.py", "asnumpy"): ANY_ARRAY,
+    ("data/reading.py", "is_animated"): "an image of Pillow: formats differ in what they have",
+    ("data/reading.py", "palette"): "an image of Pillow: formats differ in what they have",
+    ("devices/runtime.py", "sched_setaffinity"): NOT_EVERYWHERE,
+    ("devices/runtime.py", "sched_getaffinity"): NOT_EVERYWHERE,
+    ("devices/watch.py", "name"): NOT_EVERYWHERE,
+    ("training/runs.py", "SIGHUP"): NOT_EVERYWHERE,
+    ("errors.py", "strerror"): "an exception of any library",
+    ("storage/checkpoint.py", "strerror"): "an exception of any library",
+    ("ops/source_lines.py", "__code__"): "whatever MindSpore's parser was given: a function, a method, a class",
+    ("ops/source_lines.py", "__func__"): "whatever MindSpore's parser was given: a function, a method, a class",
+    ("ops/source_lines.py", "inspect"): "a module of MindSpore's, of another version perhaps",
+}
+KNOWS_THE_DEFAULT_SYSTEM = {
+    "registry.py": "puts it before the others",
+    "cli/train.py": "without any option the digits are trained, whose recipe is of that system",
+}
+
+
+def asked_by_name(tree):
+    """The attributes that hasattr, or getattr with a default, asks for."""
+    for node in ast.walk(tree):
+        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        if called == "hasattr" or (called == "getattr" and len(node.args) + len(node.keywords) > 2):
+            asked = node.args[1]
+            yield str(asked.value) if isinstance(asked, ast.Constant) else ast.unparse(asked)
+
+
+def systems_compared(tree):
+    """The names of systems, and ``DEFAULT_SYSTEM``, that something is compared with, a ``case`` of a ``match`` too."""
+    for node in ast.walk(tree):
+        sides = []
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Eq, ast.NotEq, ast.In, ast.NotIn)):
+            sides = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            sides = [node.value]
+        for side in sides:
+            for part in getattr(side, "elts", [side]):
+                if isinstance(part, ast.Constant) and part.value in SYSTEMS:
+                    yield part.value
+                elif ast.unparse(part).rpartition(".")[2] == "DEFAULT_SYSTEM":
+                    yield "DEFAULT_SYSTEM"
+
+
+SHARED = {
+    path.relative_to(ROOT / "ms_ddpm").as_posix(): path
+    for path in SOURCES
+    if path.is_relative_to(ROOT / "ms_ddpm") and not path.is_relative_to(ROOT / "ms_ddpm/systems")
+}
+
+
+def test_what_a_class_may_say_has_a_default_there():
+    """Nothing is found out by ``hasattr`` but of what others bring."""
+    found = {(name, asked) for name, path in SHARED.items() for asked in asked_by_name(tree_of(path))}
+    assert (found - set(ASKED_BY_NAME), set(ASKED_BY_NAME) - found) == (set(), set())
+
+
+def test_code_that_systems_share_asks_for_none_by_name():
+    found = {name for name, path in SHARED.items() if set(systems_compared(tree_of(path)))}
+    assert found == set(KNOWS_THE_DEFAULT_SYSTEM)
+    assert all(set(systems_compared(tree_of(SHARED[name]))) == {"DEFAULT_SYSTEM"} for name in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("if hasattr(cell, 'sample'): pass", ["sample"]),
+        ("x = getattr(cell, 'named_as_torch', False)", ["named_as_torch"]),
+        ("x = getattr(cell, name, default=None)", ["name"]),
+        ("x = getattr(cell, 'weight')", []),
+    ],
+)
+def test_asking_by_name_is_seen(text, found):
+    assert list(asked_by_name(ast.parse(text))) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if config.system == 'score': pass", "if 'latent' != name: pass", "x = name in ('score', 'latent')",
+        "x = name not in ['corruption']", "match name:\n    case 'autoencoder': pass",
+        "x = config.system == keys.DEFAULT_SYSTEM",
+    ],
+)  # fmt: skip
+def test_a_comparison_with_a_system_s_name_is_seen(text):
+    assert list(systems_compared(ast.parse(text)))
+    assert not list(systems_compared(ast.parse("x = mode == 'graph' or name < 'score'")))
+
+
 def public_definitions(path):
     """Functions, classes and methods of ``path`` that others may call."""
     kinds = (ast.FunctionDef, ast.ClassDef)

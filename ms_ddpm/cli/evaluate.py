@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument_group("machine (nothing here computes on it; taken for symmetry)"), ("device_target",)
     )
     args = parser.parse_args(argv)
-    device = getattr(args, "device_target", FIELDS["device_target"].default)
+    device = vars(args).get("device_target", FIELDS["device_target"].default)
     if device.lower() not in ("cpu", "gpu", "ascend"):
         raise UserError(f"device_target is {device!r}, expected one of: CPU, GPU, Ascend")
 

@@ -25,10 +25,10 @@ ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": GELU}
 FORBIDDEN = np.finfo(np.float32).min  # what a score is to become 0 in a softmax; an infinite one can become NaN
 
 
-def _drawn(layer: nn.Cell, std: float, rng: np.random.Generator) -> nn.Cell:
+def _drawn(layer: Linear | Embedding, std: float, rng: np.random.Generator) -> Linear | Embedding:
     """``layer`` with weights from N(0, std^2) and without bias, as GPT-2's start."""
     layer.weight.set_data(Tensor(normal(rng, tuple(layer.weight.shape)) * np.float32(std)))
-    if getattr(layer, "has_bias", False):
+    if layer.has_bias:
         layer.bias.set_data(Tensor(np.zeros(layer.bias.shape, np.float32)))
     return layer
 

@@ -22,10 +22,10 @@ from ..errors import UserError
 from ..maths.random import host_rng
 from ..nn.activations import ReLU
 from ..nn.layers import Conv2d
-from ..ops.assign import set_parameters
 from ..ops.sums import channel_sum
 from ..storage import tensorfile
 from ..storage.fingerprint import remembers
+from ..storage.weights import set_parameters
 
 _SLICE = re.compile(r"^net\.slice[0-9]+\.([0-9]+)\.")
 _LIN = re.compile(r"lin[0-9]+\.model\.1\.weight")

@@ -19,6 +19,7 @@ class Silent:
         dropout: its share, above 0 where it takes a key of dropout.
         self_condition: whether it is told its last estimate of x_0.
         out_dim: channels that it gives; None: as many as it takes.
+        own_adapters: the `adapters.Adapters` that are in it; None: nobody has asked for them yet.
     """
 
     num_classes: int | None = None
@@ -26,6 +27,7 @@ class Silent:
     dropout: float = 0.0
     self_condition: bool = False
     out_dim: int | None = None
+    own_adapters: Any = None
 
     @staticmethod
     def check_size(height: int, width: int) -> None:

@@ -269,6 +269,8 @@ class Linear(Affine):
 class Embedding(nn.Cell):
     """A learned vector per number: int (B,), 0 to count - 1 -> (B, dim). Rows start from N(0, 1), as PyTorch's do."""
 
+    has_bias = False  # unlike `Affine`
+
     def __init__(self, count: int, dim: int, *, rng: np.random.Generator | None = None):
         super().__init__()
         self.weight = Parameter(Tensor(normal(host_rng(rng), (count, dim))), name="weight")

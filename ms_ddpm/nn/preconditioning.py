@@ -13,7 +13,7 @@ from ..storage.fingerprint import remembers
 from .contract import said_by
 
 if TYPE_CHECKING:
-    from ..maths.sde import SDE
+    from .sde import SDE
 
 
 @remembers()
@@ -34,7 +34,7 @@ class PreconditionedScore(TakesArrays):
 
     Args:
         net: a score network.
-        sde: see `ms_ddpm.maths.sde`.
+        sde: see `ms_ddpm.nn.sde`.
         sigma_data: the data's standard deviation, above 0.
         data_mean: the data's mean.
 

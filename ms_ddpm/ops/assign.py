@@ -1,15 +1,15 @@
-"""Setting parameters' values from the host."""
+"""Setting a parameter's value from the host."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, ops
 
+from .._moved import names_moved_from
 from ..storage import floats
-from ..storage.checkpoint import match
+
+__getattr__ = names_moved_from(__name__)
 
 
 def type_of(parameter: Parameter) -> str:
@@ -53,19 +53,3 @@ def _floats(value: np.ndarray) -> np.ndarray:
     """``value`` as an array, whole numbers in float64."""
     value = np.asarray(value)
     return value.astype(np.float64) if value.dtype.kind in "iub" else value
-
-
-def set_parameters(
-    cell: nn.Cell, arrays: Mapping[str, np.ndarray], what: str, names: Collection[str] | None = None
-) -> None:
-    """Puts ``arrays`` into the parameters of ``cell`` (or those called ``names``), all or none.
-
-    Raises UserError unless they match, in names, shapes and types.
-    """
-    parameters = {name: p for name, p in cell.parameters_and_names() if names is None or name in names}
-    shapes, types = {}, {}
-    for name, parameter in parameters.items():
-        shapes[name], types[name] = tuple(parameter.shape), type_of(parameter)
-    match(arrays, shapes, what, types)
-    for name, parameter in parameters.items():
-        set_value(parameter, arrays[name])

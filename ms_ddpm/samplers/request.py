@@ -15,7 +15,7 @@ from ..config.limits import MAX_STEPS, SCORE_SAMPLERS, SMALLEST_EPS
 from ..data.labels import labels_of_images
 from ..errors import UserError, quoted
 from ..maths.random import Tape, noise_tape
-from ..maths.sde import SDE
+from ..nn.sde import SDE
 from .chain import Chain, numbers
 
 

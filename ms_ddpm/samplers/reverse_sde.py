@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..errors import UserError, quoted
-from ..maths.sde import SDE
+from ..nn.sde import SDE
 from .chain import numbers
 from .request import Score, begin
 

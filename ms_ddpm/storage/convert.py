@@ -6,22 +6,21 @@ says: see `systems.torch_side.TorchSide`. A Cell with the attribute ``named_as_t
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from mindspore import nn
 
 from .. import registry
-from ..config.keys import DEFAULT_SYSTEM
+from .._moved import names_moved_from
 from ..errors import UserError
 from ..ops.assign import set_value, type_of
+from ..trainable import said_by
 from . import floats
 from .torch_files import without_parallel
 from .torch_side import TABLE_TOLERANCE, TorchSide
 
-_OF_THE_DEFAULT_SYSTEM = {"infer_diffusion", "infer_unet", "parameter_order", "unet_names", "P2_WEIGHT"}
+__getattr__ = names_moved_from(__name__)
 
 
 def _side_of(cell: nn.Cell) -> tuple[TorchSide, dict[str, str]]:
@@ -31,7 +30,7 @@ def _side_of(cell: nn.Cell) -> tuple[TorchSide, dict[str, str]]:
         names = side.names(cell)
         if names is not None:
             return side, dict(names)
-    if getattr(cell, "named_as_torch", False):
+    if said_by(cell, "named_as_torch"):
         return TorchSide(), {name: name for name, _ in cell.parameters_and_names()}
     raise UserError(f"{type(cell).__name__} has no PyTorch names; expected a Unet or a GaussianDiffusion around one")
 
@@ -105,10 +104,3 @@ def from_torch(cell: nn.Cell, state: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"the PyTorch weights do not fit this {type(cell).__name__}: " + "; ".join(problems))
     for ours, theirs in names.items():
         set_value(parameters[ours], state[theirs])
-
-
-def __getattr__(name: str) -> Any:
-    """What stood here while one system alone had PyTorch's names, and stands in its folder now."""
-    if name in _OF_THE_DEFAULT_SYSTEM:
-        return getattr(importlib.import_module(f"..systems.{DEFAULT_SYSTEM}.weights", __package__), name)
-    raise AttributeError(f"module {__name__} has no attribute {name}")

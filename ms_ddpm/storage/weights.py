@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ..errors import UserError, quoted
-from ..ops.assign import set_parameters, type_of
+from ..ops.assign import set_value, type_of
 from ..trainable import said_by
 from . import checkpoint, floats, tensorfile
 
@@ -73,6 +73,22 @@ def fitted(cell: nn.Cell, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     """
     types = {name: type_of(p) for name, p in cell.parameters_and_names()}
     return {name: floats.cast(value, types[name]) if name in types else value for name, value in arrays.items()}
+
+
+def set_parameters(
+    cell: nn.Cell, arrays: Mapping[str, np.ndarray], what: str, names: Collection[str] | None = None
+) -> None:
+    """Puts ``arrays`` into the parameters of ``cell`` (or those called ``names``), all or none.
+
+    Raises UserError unless they match, in names, shapes and types.
+    """
+    parameters = {name: p for name, p in cell.parameters_and_names() if names is None or name in names}
+    shapes, types = {}, {}
+    for name, parameter in parameters.items():
+        shapes[name], types[name] = tuple(parameter.shape), type_of(parameter)
+    checkpoint.match(arrays, shapes, what, types)
+    for name, parameter in parameters.items():
+        set_value(parameter, arrays[name])
 
 
 def load_weights(cell: nn.Cell, path: str | Path, kind: str = "ema", *, cast: bool = False) -> nn.Cell:

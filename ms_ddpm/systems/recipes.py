@@ -10,9 +10,8 @@ from .. import data, registry
 from ..config import Config, image_sides, of_checkpoint
 from ..config.keys import DEFAULT_SYSTEM
 from ..errors import UserError, quoted
-from ..ops.assign import set_parameters
 from ..storage import checkpoint
-from ..storage.weights import read_weights
+from ..storage.weights import read_weights, set_parameters
 from ..trainable import said_by
 
 image_shape = image_sides  # its older name

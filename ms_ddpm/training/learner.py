@@ -10,8 +10,8 @@ from mindspore import nn
 from ..data import ImageSource
 from ..devices.distributed import Group
 from ..devices.runtime import compiled
-from ..ops.assign import set_parameters
 from ..storage import checkpoint, weights
+from ..storage.weights import set_parameters
 from ..trainable import said_by
 from . import resuming
 from .amp import DynamicLossScale, apply_amp, needs_loss_scale

@@ -35,7 +35,7 @@ class MindSporeSide:
         source = data.open_configured(config)
         self.images, _ = data.split(source, config.validation_images, config.seed)
         self.diffusion = recipes.build_diffusion(config).set_train(True)
-        self.names = convert.unet_names(self.diffusion.model)
+        self.names = convert.torch_names(self.diffusion.model)
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.diffusion.trainable_params(), **sides.optimizer_arguments(config)
         )

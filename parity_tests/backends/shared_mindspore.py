@@ -60,14 +60,17 @@ _RENAMES = {  # prefixes of ours -> PyTorch's, by kind of layer, where they diff
 def names_of(cell: nn.Cell, layer: str = "") -> dict[str, str]:
     """Our parameter names -> PyTorch's."""
     if isinstance(cell, Unet):
-        return convert.unet_names(cell)
-    if isinstance(cell, GaussianDiffusion):
-        return {f"model.{ours}": theirs for ours, theirs in names_of(cell.model).items()}
+        return convert.torch_names(cell)
     names = {}
     for ours, _ in cell.parameters_and_names():
         prefix = next((p for p in _RENAMES.get(layer, {}) if ours.startswith(p)), "")
         names[ours] = _RENAMES[layer][prefix] + ours[len(prefix) :] if prefix else ours
     return names
+
+
+def names_inside(diffusion: GaussianDiffusion) -> dict[str, str]:
+    """Our names of a diffusion's parameters -> PyTorch's of its network's, which cases go by."""
+    return {f"model.{ours}": theirs for ours, theirs in names_of(diffusion.model).items()}
 
 
 def product_mode(mode: str) -> AbstractContextManager:
@@ -88,5 +91,5 @@ def diffusion_of(
     what = (spec.get("unet"), spec.get("affine"), spec["diffusion"], mode, level, dtype)
     diffusion = memo(build, "mindspore diffusion", *what)
     if any(name.startswith("weight.") for name in inputs):
-        load(diffusion, inputs, names_of(diffusion))
+        load(diffusion, inputs, names_inside(diffusion))
     return diffusion

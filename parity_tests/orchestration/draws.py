@@ -99,7 +99,7 @@ def check_immiscible(folder: Path) -> None:
 
 def check_score(folder: Path) -> None:
     """Times, noise and hidden classes of a conditional score model."""
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
     from ms_ddpm.systems.score.score_model import ScoreModel
 
     for power, dropped in ((1.0, 0.0), (2.0, 0.4)):

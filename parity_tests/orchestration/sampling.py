@@ -20,7 +20,7 @@ def noise(images: int, first: int = 0, seed: int = SEED, shape: tuple[int, ...] 
 
 def make_score(net=None, process: str = "vp", **options):
     """A score model over images that are not square."""
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
     from ms_ddpm.systems.score.score_model import ScoreModel
 
     options = {"sampling_timesteps": 3, **options}
@@ -84,7 +84,7 @@ def check_latents(folder: Path) -> None:
     """Latents h x w are turned back by their statistics, channel by channel, and decoded."""
     from mindspore import Tensor, nn
 
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
     from ms_ddpm.systems.latent.latent_diffusion import LatentDiffusion
     from ms_ddpm.systems.score.score_model import ScoreModel
 

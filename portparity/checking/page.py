@@ -1,4 +1,4 @@
-"""A `Report` as files: results.json, junit.xml and summary.md as of any run, and a page of both models' layers."""
+"""`Findings` as files: results.json, junit.xml and summary.md as of any run, and a page of both models' layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import report as reports
 from ..bundles import versions
@@ -16,17 +15,15 @@ from ..report.svg import escape
 from ..runner import BROKEN
 from ..verdict import AGREE, DIFFER
 from . import look
+from .findings import Findings
 from .panels import ERRORS, cells, command_of, over, panel, short
 from .trees import Row
-
-if TYPE_CHECKING:
-    from .report import Report
 
 DECADES = 3  # of a bar, on either side of the limit
 JOINT = " -> "
 
 
-def write(report: Report, folder: Path) -> Path:
+def write(report: Findings, folder: Path) -> Path:
     """Writes the four files into ``folder``, which is made where it is missing; returns it."""
     renderers = {
         **reports.RENDERERS,
@@ -37,7 +34,7 @@ def write(report: Report, folder: Path) -> Path:
     return folder
 
 
-def results(report: Report) -> dict:
+def results(report: Findings) -> dict:
     """What results.json holds: what it does of any run, and both models' layers, which is which, and the notes."""
     trees, again = report.trees, command_of(report)
     found = reports.results(
@@ -57,14 +54,14 @@ def results(report: Report) -> dict:
     }
 
 
-def summary(report: Report, found: Mapping) -> str:
+def summary(report: Findings, found: Mapping) -> str:
     """The Markdown of any run, and the culprit and the notes below."""
     lines = [f"First culprit: {markdown.code(report.first_culprit)}", ""] if report.first_culprit else []
     lines += [f"- {markdown.cell(note)}" for note in report.notes]
     return markdown.summary(found) + ("\n" + "\n".join(lines).rstrip() + "\n" if lines else "")
 
 
-def page(report: Report, found: Mapping) -> str:
+def page(report: Findings, found: Mapping) -> str:
     """The whole page as text, self-contained."""
     culprits = (report.first_culprit or "").split(JOINT)
     opened = _opened(report, culprits)
@@ -81,7 +78,7 @@ def page(report: Report, found: Mapping) -> str:
     )
 
 
-def _verdict(report: Report, found: Mapping, opened: int | None) -> str:
+def _verdict(report: Findings, found: Mapping, opened: int | None) -> str:
     """One line, and why in another."""
     culprit = report.first_culprit
     if report.verdict == AGREE:
@@ -98,13 +95,13 @@ def _verdict(report: Report, found: Mapping, opened: int | None) -> str:
     return f'<h1 class="bad">The port differs; it goes wrong first {link}.</h1>{said}'
 
 
-def _first_message(report: Report) -> str:
+def _first_message(report: Findings) -> str:
     failed = next((outcome for outcome in report.outcomes if outcome.verdict != AGREE), None)
     said = [*report.in_training, f"{failed.id}: {failed.message}"] if failed else []
     return f"<p>{escape(said[0])}</p>" if said else ""
 
 
-def _figures(report: Report) -> str:
+def _figures(report: Findings) -> str:
     agreeing = sum(outcome.verdict == AGREE for outcome in report.outcomes)
     wrong = sum(layer.verdict == DIFFER for layer in report.layers)
     alone = [e for layer in report.layers for e in (layer.own, layer.own_backward) if e is not None]
@@ -149,13 +146,13 @@ def _part(case: Mapping) -> str:
     )
 
 
-def _opened(report: Report, culprits: Sequence[str]) -> int | None:
+def _opened(report: Findings, culprits: Sequence[str]) -> int | None:
     """Which layer's panel stands open at first: the culprit's; of a joint the side that is wrong in the free run."""
     found = [at for at, layer in enumerate(report.layers) if layer.path in culprits]
     return min(found, key=lambda at: (not over(report.layers[at].inherited), at), default=None)
 
 
-def _layers(report: Report, culprits: Sequence[str], opened: int | None) -> str:
+def _layers(report: Findings, culprits: Sequence[str], opened: int | None) -> str:
     """Both trees, and beside them the panel of the layer that was clicked."""
     if not report.trees.original:
         return ""
@@ -184,7 +181,7 @@ def _layers(report: Report, culprits: Sequence[str], opened: int | None) -> str:
     )
 
 
-def _in_training(report: Report) -> dict[str, list[str]]:
+def _in_training(report: Findings) -> dict[str, list[str]]:
     """What of a layer differs in training alone, by the port's path: its running statistics, its dropout."""
     ours = {theirs: mine for mine, theirs in report.trees.pairs.items()}
     found: dict[str, list[str]] = {}
@@ -212,7 +209,7 @@ def _legend() -> str:
     return f'<div class="legend">{"".join(marks)}</div>'
 
 
-def _line(report: Report, row: Row, calls: Sequence[int], culprits: Sequence[str], in_training: Sequence[str]) -> str:
+def _line(report: Findings, row: Row, calls: Sequence[int], culprits: Sequence[str], in_training: Sequence[str]) -> str:
     """A pair, with the largest errors of all its calls; it leads to the panel of the first call that is wrong."""
     layers = [report.layers[at] for at in calls]
     path = row.original if row.port is None else row.port
@@ -251,7 +248,7 @@ def _name(path: str | None, classes: Mapping[str, str], side: str, nobody: str) 
     return f'<span class="name {side}" style="--d:{depth}" title="{told}">{last}</span>'
 
 
-def _why_not(report: Report, row: Row, layers: Sequence[Layer]) -> str:
+def _why_not(report: Findings, row: Row, layers: Sequence[Layer]) -> str:
     """Why a pair could not be tried alone."""
     if row.original is None or row.port is None or row.port == "":
         return ""
@@ -266,7 +263,7 @@ def _largest(layers: Sequence[Layer], name: str) -> float | None:
     return max(known, key=facts.ordering, default=None)
 
 
-def _rest(report: Report, found: Mapping) -> str:
+def _rest(report: Findings, found: Mapping) -> str:
     """Notes, and what the numbers depend on."""
     notes = "".join(f"<li>{escape(note)}" for note in report.notes)
     told = found["environment"] | {"command": found["command"].replace("\n", "; ")}

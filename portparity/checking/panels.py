@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from ..localise import Layer
 from ..report import charts, facts, sections, words
 from ..report.svg import escape
 from ..verdict import AGREE, DIFFER, TensorVerdict
+from .findings import Findings
 from .histograms import Histogram
-
-if TYPE_CHECKING:
-    from .report import Report
 
 ERRORS = ("own", "own_backward", "inherited", "inherited_backward")
 TITLES = ("alone, forward", "alone, backward", "free run, forward", "free run, backward")
@@ -52,7 +49,7 @@ def cells(errors: Iterable[float | None], who: str = "") -> str:
     return f'<span class="errs">{"".join(made)}</span>'
 
 
-def command_of(report: Report, path: str = "") -> str:
+def command_of(report: Findings, path: str = "") -> str:
     """What shows it again: the command line, or two lines of Python."""
     if report.command:
         return report.command
@@ -62,7 +59,7 @@ def command_of(report: Report, path: str = "") -> str:
     return f"report = portparity.check({', '.join(names)}, inputs)\nprint({said})"
 
 
-def panel(report: Report, number: int, calls: Sequence[int], opened: bool) -> str:
+def panel(report: Findings, number: int, calls: Sequence[int], opened: bool) -> str:
     """The panel of ``report.layers[number]``; ``calls``: the numbers of all calls of the same layer, its own too."""
     layer = report.layers[number]
     path = layer.path.partition("#")[0]

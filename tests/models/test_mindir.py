@@ -85,10 +85,10 @@ def test_the_file_computes_the_same_where_ms_ddpm_is_not(exported):
 @pytest.mark.slow
 def test_so_does_every_other_network(mindspore, tmp_path):
     from ms_ddpm import BasicNet, Unet
-    from ms_ddpm.maths.sde import VESDE
     from ms_ddpm.models.autoencoder import AutoEncoder
     from ms_ddpm.models.conditional_unet import ConditionalScoreUnet, LatentScoreUnet
     from ms_ddpm.models.score_unet import ScoreUnet
+    from ms_ddpm.nn.sde import VESDE
 
     rng = np.random.default_rng(1)
 

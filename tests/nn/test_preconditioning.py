@@ -25,7 +25,7 @@ def silent(sde):
 def test_without_a_network_it_is_the_score_of_gaussian_data(mindspore, rng, name):
     from mindspore import Tensor
 
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
 
     sde, t = SDES[name](), np.array([1e-5, 1e-3, 0.2, 1.0], np.float32)
     x = rng.standard_normal((4, 2, 3, 3), dtype=np.float32)
@@ -48,8 +48,8 @@ def test_what_does_not_fit_is_refused(mindspore):
     from mindspore import nn
 
     from ms_ddpm import ScoreModel
-    from ms_ddpm.maths.sde import VESDE
     from ms_ddpm.nn.preconditioning import PreconditionedScore
+    from ms_ddpm.nn.sde import VESDE
 
     with pytest.raises(UserError, match="sigma_data is 0"):
         PreconditionedScore(nn.Cell(), VESDE(25.0), 0.0)
@@ -80,8 +80,8 @@ def test_zeros_around_an_image_make_one_more_than_fours():
 def test_a_whole_network_is_the_plain_one_within_zeros(mindspore, rng):
     from mindspore import Tensor
 
-    from ms_ddpm.maths.sde import VESDE
     from ms_ddpm.models.score_unet import ScoreUnet
+    from ms_ddpm.nn.sde import VESDE
 
     def net(whole):
         return ScoreUnet(VESDE(25.0).marginal_prob_std, (32, 32, 32, 32), 8, whole=whole, rng=0)

@@ -32,7 +32,7 @@ def exact_of(x):
 @pytest.fixture(scope="module", params=["ve", "vp", "subvp"])
 def known(request, mindspore):
     """A model of correlated Gaussian pixels, and data of that distribution."""
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
 
     x = np.random.default_rng(1).multivariate_normal(np.full(SIZE, 0.5), covariance(), size=16)
     return gaussian_model(SDES[request.param](), covariance=covariance()), x.reshape(-1, *SHAPE).astype(np.float32)
@@ -41,7 +41,7 @@ def known(request, mindspore):
 @pytest.mark.parametrize("method", ["rk45", "heun"])
 def test_the_divergence_of_independent_pixels_is_exact(mindspore, method):
     """There the Jacobian is diagonal and a Rademacher probe has no variance: what is left is the ODE's error."""
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
     from ms_ddpm.samplers.likelihood import bits_per_dim
 
     x = (0.5 + 0.3 * np.random.default_rng(2).standard_normal((8, *SHAPE))).astype(np.float32)
@@ -73,7 +73,7 @@ def test_probes_estimate_the_divergence_without_bias(known, probe):
 
 
 def test_the_same_seed_gives_the_same_likelihood(mindspore):
-    from ms_ddpm.maths.sde import VPSDE
+    from ms_ddpm.nn.sde import VPSDE
     from ms_ddpm.samplers.likelihood import bits_per_dim
 
     model, x = gaussian_model(VPSDE(), covariance=covariance()), np.full((2, *SHAPE), 0.4, np.float32)
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_likelihood(mindspore):
 
 def test_grey_levels_cost_their_own_bits(mindspore):
     """A density that is flat over the cells: dequantised, 16 levels take log2(16) bits more than their density's."""
-    from ms_ddpm.maths.sde import VPSDE
+    from ms_ddpm.nn.sde import VPSDE
     from ms_ddpm.samplers.likelihood import bits_per_dim, dequantise
 
     rng = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def test_grey_levels_cost_their_own_bits(mindspore):
 
 
 def test_the_likelihood_given_a_class(mindspore):
-    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.nn.sde import VESDE
     from ms_ddpm.samplers.likelihood import bits_per_dim
 
     model = gaussian_model(VESDE(25.0), shifts=SHIFTS)
@@ -128,7 +128,7 @@ def test_the_likelihood_given_a_class(mindspore):
     ],
 )
 def test_impossible_requests_are_named(mindspore, options, words):
-    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.nn.sde import VESDE
     from ms_ddpm.samplers.likelihood import bits_per_dim
 
     with pytest.raises(UserError, match=words):

@@ -18,14 +18,14 @@ BATCH = 3
 
 @pytest.fixture(scope="module")
 def models(mindspore):
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
 
     return {name: gaussian_model(make()) for name, make in SDES.items()}
 
 
 @pytest.fixture(scope="module")
 def conditional(mindspore):
-    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.nn.sde import VESDE
 
     return gaussian_model(VESDE(25.0), shifts=SHIFTS)
 
@@ -53,7 +53,7 @@ def test_the_end_of_the_grid_and_the_correctors_norm_are_those_asked_for(models,
 
 
 def test_the_models_own_choice_to_denoise_is_the_default(models):
-    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.nn.sde import VESDE
 
     arrays, steps = tape(4), 4
     chosen = gaussian_model(VESDE(25.0), denoise=True).sample(BATCH, steps=steps, noise=arrays).asnumpy()
@@ -188,7 +188,7 @@ def test_impossible_classes_are_named(conditional, options, words):
 
 
 def test_a_score_that_is_not_finite_ends_the_ode(mindspore):
-    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.nn.sde import VESDE
 
     broken = gaussian_model(VESDE(25.0))
     broken.net.variances = broken.net.variances * mindspore.Tensor(np.float32("nan"))

@@ -134,7 +134,7 @@ def held(cell):
 
 def test_a_cell_of_every_width_is_saved_and_loaded_bit_for_bit(make, tmp_path):
     from ms_ddpm import weights
-    from ms_ddpm.ops.assign import set_parameters
+    from ms_ddpm.storage.weights import set_parameters
 
     first, second = make(), make()
     set_parameters(first, VALUES, "these")

@@ -132,7 +132,7 @@ def test_what_is_not_the_network_is_said_in_one_line(mindspore, unet, arrays, wo
     from ms_ddpm.storage import mindspore_files
 
     value = np.zeros(1, np.float32)
-    whole = dict.fromkeys(convert.unet_names(unet).values(), value)
+    whole = dict.fromkeys(convert.torch_names(unet).values(), value)
     special = {
         "moment1": {f"moment1.{name}": value for name in whole},
         "twice": {f"{prefix}{name}": value for prefix in ("model.", "old.") for name in whole},

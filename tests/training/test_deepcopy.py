@@ -124,7 +124,7 @@ def test_a_copy_samples_with_its_own_weights(compiled_pair):
     move(second, 0.1)
     assert np.abs(second.sample(1, seed=0, progress=False).asnumpy() - image).max() > 1e-3
     assert np.array_equal(first.sample(1, seed=0, progress=False).asnumpy(), image)
-    from ms_ddpm.ops.assign import set_parameters
+    from ms_ddpm.storage.weights import set_parameters
 
     set_parameters(second, kept, "the copy")
 

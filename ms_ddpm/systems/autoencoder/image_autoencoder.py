@@ -17,11 +17,11 @@ from ...devices.runtime import OwnGraphs
 from ...errors import UserError, require_positive
 from ...maths.random import Stream, stream
 from ...models.autoencoder import AutoEncoder, latent_size
-from ...ops.assign import set_parameters
 from ...samplers.chain import in_batches
 from ...storage import checkpoint
 from ...storage.fingerprint import remembers
 from ...storage.tensorfile import digest
+from ...storage.weights import set_parameters
 from ...trainable import Trainable
 from .config import AutoencoderConfig
 from .perceptual import build_perceptual

@@ -18,9 +18,9 @@ from ...arrays import takes_arrays
 from ...devices.runtime import OwnGraphs
 from ...errors import UserError
 from ...maths import schedules
-from ...maths.likelihood import discretized_gaussian_log_likelihood, normal_kl
 from ...maths.random import immiscible_assignment, normal
 from ...nn.contract import said_by
+from ...nn.likelihood import discretized_gaussian_log_likelihood, normal_kl
 from ...ops.elementary import exp
 from ...samplers import discrete
 from ...storage.fingerprint import remembers

@@ -1,7 +1,7 @@
 """Latent diffusion: a score model over an autoencoder's normalised latents.
 
 Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models", https://arxiv.org/abs/2112.10752,
-with the SDEs of `ms_ddpm.maths.sde`.
+with the SDEs of `ms_ddpm.nn.sde`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from ...errors import UserError
 from ...maths.random import Stream, stream
 from ...models.autoencoder import AutoEncoder
 from ...models.conditional_unet import LatentScoreUnet
-from ...ops.assign import set_parameters, set_value
+from ...ops.assign import set_value
 from ...storage import checkpoint
 from ...storage.fingerprint import remembers
 from ...storage.tensorfile import digest
+from ...storage.weights import set_parameters
 from ...trainable import Trainable
 from ...training import resuming
 from ..autoencoder.image_autoencoder import NET, ImageAutoencoder, load_autoencoder

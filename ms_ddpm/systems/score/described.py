@@ -6,10 +6,10 @@ from typing import Any
 
 from mindspore import nn
 
-from ...maths.sde import SDES
 from ...models.conditional_unet import ConditionalScoreUnet
 from ...models.score_unet import ScoreUnet
 from ...nn.preconditioning import PreconditionedScore
+from ...nn.sde import SDES
 from ...storage.described import Part, keys_of
 from .score_model import ScoreModel
 

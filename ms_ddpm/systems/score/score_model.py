@@ -19,9 +19,9 @@ from ...data import check_labels
 from ...devices.runtime import OwnGraphs
 from ...errors import UserError, quoted
 from ...maths.random import Stream, normal, stream
-from ...maths.sde import SDE, SDES
 from ...nn.contract import said_by
 from ...nn.preconditioning import PreconditionedScore
+from ...nn.sde import SDE, SDES
 from ...samplers import score as samplers
 from ...samplers.request import check_request, is_real
 from ...storage.fingerprint import remembers
@@ -43,7 +43,7 @@ class ScoreModel(Trainable):
 
     Args:
         net: ``net(x, t)`` or ``net(x, t, y)`` -> score of x's shape; x (B, C, H, W), t (B,) float32, y (B,) int32.
-        sde: see `ms_ddpm.maths.sde`.
+        sde: see `ms_ddpm.nn.sde`.
         image_size: (height, width) or side; channels: C.
         num_classes: 0 for a network without classes; otherwise ``net`` takes y in 0 ... num_classes - 1.
         class_dropout: the share of training images whose class is replaced by "none" (row ``num_classes`` of the

@@ -32,7 +32,7 @@ def write_weights(workload: sizes.Workload, path: Path) -> None:
         return
     unet = Unet(**workload.unet(), rng=workload.seed)
     np.savez(path, **convert.to_torch(unet))
-    path.with_suffix(".json").write_text(json.dumps(convert.unet_names(unet)))
+    path.with_suffix(".json").write_text(json.dumps(convert.torch_names(unet)))
 
 
 def _guided_unet(workload: sizes.Workload):
@@ -80,7 +80,7 @@ class Guided:
 
     def load(self) -> None:
         """Puts the initial weights back."""
-        from ms_ddpm.ops.assign import set_parameters
+        from ms_ddpm.storage.weights import set_parameters
 
         set_parameters(self.unet, self.weights, "the initial weights")
 

@@ -8,11 +8,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn
 
-from ms_ddpm.maths.sde import VESDE
 from ms_ddpm.models import lpips
 from ms_ddpm.models.autoencoder import AutoEncoder
 from ms_ddpm.models.conditional_unet import LatentScoreUnet
 from ms_ddpm.nn import norms
+from ms_ddpm.nn.sde import VESDE
 from ms_ddpm.ops.assign import set_value
 from ms_ddpm.systems.autoencoder.image_autoencoder import ImageAutoencoder
 from ms_ddpm.systems.autoencoder.perceptual import GradientLoss, PerceptualLoss

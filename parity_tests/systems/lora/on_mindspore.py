@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from mindspore import nn, ops
 
-from ms_ddpm.nn.adapters import Adapters
+from ms_ddpm.nn.adapters import Adapters, adapters_of, load_file
 from ms_ddpm.nn.layers import Conv2d, Linear
 from ms_ddpm.ops.assign import set_value
+from ms_ddpm.storage import lora_files as files_of_loras
 from parity_tests.backends.shared_mindspore import RNG
 from portparity.case import Arrays
 from portparity.memo import memo
@@ -114,4 +117,28 @@ def lora_merged(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     return {path: network.parameters_dict()[f"{path}.weight"].asnumpy() for path in sorted(paths)}
 
 
-KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged}
+def lora_files(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """Adapters written, taken away, read, fused and unfused: their numbers and alphas, and the weights without them."""
+    network, adapters = _adapted(spec)
+    _load(network, inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{name}.safetensors" for name in adapters.names}
+        for name, file in files.items():
+            files_of_loras.write(file, {"unet": adapters.factors(name)})
+        adapters.unload()
+        for name, file in files.items():
+            load_file({"unet": network}, file, name)
+    adapters = adapters_of(network)
+    adapters.set_scales({name: options["scale"] for name, options in spec["adapters"].items()})
+    adapters.fuse()
+    adapters.unfuse()
+    found = {}
+    for name in files:
+        for path, factors in adapters.factors(name).items():
+            found |= {f"weight.{name}.{path}.A": factors.down, f"weight.{name}.{path}.B": factors.up}
+            found[f"alpha.{name}.{path}"] = np.float32(factors.alpha)
+    adapters.unload()
+    return found | {f"weight.{name}": p.asnumpy() for name, p in network.parameters_dict().items()}
+
+
+KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged, "lora_files": lora_files}

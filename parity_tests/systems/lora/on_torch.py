@@ -107,4 +107,16 @@ def lora_merged(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays
     return arrays({name: lora.merged() for name, lora in outer.items()})
 
 
-KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged}
+def lora_files(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
+    """Weights and alphas, as the network and its adapters hold them."""
+    network = Network()
+    base = dict(network.named_parameters())
+    made = _adapted(spec, network)
+    held = base | _factors(made)
+    for name, parameter in held.items():
+        parameter.data.copy_(tensor(inputs[f"weight.{name}"], "float32"))
+    alphas = {f"alpha.{name}.{path}": np.float32(lora.alpha) for name, at in made.items() for path, lora in at.items()}
+    return arrays({f"weight.{name}": value for name, value in held.items()}) | alphas
+
+
+KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged, "lora_files": lora_files}

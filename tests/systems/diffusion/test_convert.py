@@ -72,10 +72,10 @@ def test_what_comes_back_is_what_went_in(loaded):
 
 
 def test_the_architecture_is_read_off_the_names_and_shapes(loaded):
-    from ms_ddpm import convert
+    from ms_ddpm.systems.diffusion.weights import infer_diffusion, infer_unet
 
     name, diffusion, state, _ = loaded
-    unet = convert.infer_unet({key[6:]: value for key, value in state.items() if key.startswith("model.")})
+    unet = infer_unet({key[6:]: value for key, value in state.items() if key.startswith("model.")})
     assert (unet["dim"], unet["dim_mults"], unet["channels"], unet["out_dim"]) == (8, [1, 2], 1, 1)
     assert (unet["norm"], unet["downsample"]) == (diffusion.model.norm_kind, diffusion.model.downsample_kind)
     assert unet["self_condition"] == diffusion.self_condition
@@ -83,26 +83,26 @@ def test_the_architecture_is_read_off_the_names_and_shapes(loaded):
         "torch_2_3": {"timesteps": 1000, "beta_schedule": "sigmoid", "objective": "pred_v"},
         "torch_2022": {"timesteps": 100, "beta_schedule": "cosine"},  # the objective stands nowhere
     }
-    assert convert.infer_diffusion(state) == expected[name]
+    assert infer_diffusion(state) == expected[name]
 
 
 def test_a_state_that_lacks_any_one_array_is_refused_not_misread(mindspore):
-    from ms_ddpm import convert
+    from ms_ddpm.systems.diffusion.weights import infer_unet
 
     state, _ = fixture_file("torch_2_3")
     unet = {key[6:]: value for key, value in state.items() if key.startswith("model.")}
-    whole = convert.infer_unet(unet)
+    whole = infer_unet(unet)
     refused = 0
     for missing in unet:
         try:
-            found = convert.infer_unet({key: value for key, value in unet.items() if key != missing})
+            found = infer_unet({key: value for key, value in unet.items() if key != missing})
         except UserError:
             refused += 1
             continue
         assert found == whole, missing
     assert refused > 5
     with pytest.raises(UserError):
-        convert.infer_unet({})
+        infer_unet({})
 
 
 def test_every_difference_is_named(mindspore):

@@ -190,17 +190,18 @@ def test_a_configuration_says_which_layout_where_the_file_does_not():
 
 
 def test_noise_schedules_and_weights_of_faulty_releases_are_named(mindspore):
-    from ms_ddpm import convert, schedules
+    from ms_ddpm import schedules
+    from ms_ddpm.systems.diffusion.weights import infer_diffusion
 
     betas = schedules.beta_schedule("sigmoid", 100)
     ends_in_noise = np.append(betas[:-1], 1.0)
     with pytest.raises(UserError, match=r"last beta is 1, .* 1\.6\.0 and 1\.6\.1"):
-        convert.infer_diffusion({"betas": ends_in_noise})
+        infer_diffusion({"betas": ends_in_noise})
     abar = schedules.diffusion_tables(betas)["alphas_cumprod"]
     snr = abar / (1 - abar)
     with pytest.raises(UserError, match=r"pred_v with min_snr_loss_weight in releases 1\.5\.0 to 1\.5\.2"):
-        convert.infer_diffusion({"betas": betas, "loss_weight": np.maximum(snr, 5) / (snr + 1)})
-    found = convert.infer_diffusion({"betas": betas, "loss_weight": np.minimum(snr, 5) / (snr + 1)})
+        infer_diffusion({"betas": betas, "loss_weight": np.maximum(snr, 5) / (snr + 1)})
+    found = infer_diffusion({"betas": betas, "loss_weight": np.minimum(snr, 5) / (snr + 1)})
     assert found == {
         "timesteps": 100, "beta_schedule": "sigmoid", "objective": "pred_v", "min_snr_loss_weight": True
     }  # fmt: skip
@@ -245,11 +246,12 @@ def test_a_trainer_s_file_is_converted_by_its_version(converted):
 def test_parameters_come_in_pytorch_s_order(mindspore, fixtures, norm):
     import torch_ref
     from ms_ddpm import GaussianDiffusion, Unet, convert
+    from ms_ddpm.systems.diffusion.weights import parameter_order
 
     options = {**fixtures.SMALL, "norm": norm, "random_fourier_features": True}
     diffusion = GaussianDiffusion(Unet(**options, rng=1, use_kernels=False), image_size=8, timesteps=20)
     names = convert.torch_names(diffusion)
-    order = [names[ours] for ours in convert.parameter_order(diffusion)]
+    order = [names[ours] for ours in parameter_order(diffusion)]
     reference = [f"model.{name}" for name, _ in torch_ref.Unet(**options).named_parameters()]
     # The library makes both ways before the middle, the reference in the order of use.
     way = ["init_conv", "time_mlp", "downs", "ups", "mid_block1", "mid_attn", "mid_block2", "final_res_block"]
@@ -284,6 +286,7 @@ def test_a_trainer_loads_what_to_torch_writes(mindspore, converted, convert_scri
 
     import torch_ref
     from ms_ddpm import convert, recipes
+    from ms_ddpm.systems.diffusion.weights import parameter_order
 
     folder, model, average = converted
     path = checkpoint.locate(folder / "run")
@@ -313,7 +316,7 @@ def test_a_trainer_loads_what_to_torch_writes(mindspore, converted, convert_scri
             for (name, value), expected in zip(trained.named_parameters(), source.parameters(), strict=True):
                 assert torch.equal(value, expected), name
     parameters = dict(other.named_parameters())
-    in_order = [parameters[names[name]] for name in convert.parameter_order(recipes.load(path)[0])]
+    in_order = [parameters[names[name]] for name in parameter_order(recipes.load(path)[0])]
     optimizer = torch.optim.Adam(in_order, lr=1.0, betas=(0.5, 0.5))
     optimizer.load_state_dict(content["opt"])
     assert optimizer.param_groups[0]["lr"] == 1e-4

@@ -34,8 +34,8 @@ def test_the_similarity_picture_is_blank_on_the_diagonal_and_red_where_alike():
 
 
 def test_the_table_of_a_model_has_no_row_for_no_class(mindspore, tmp_path):
-    from ms_ddpm.maths.sde import VESDE
     from ms_ddpm.models.conditional_unet import class_embedding
+    from ms_ddpm.nn.sde import VESDE
 
     model = gaussian_model(VESDE(25.0), shifts=SHIFTS)
     with pytest.raises(UserError, match="no class embedding"):

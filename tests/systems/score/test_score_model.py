@@ -11,7 +11,7 @@ BATCH = 6
 
 @pytest.fixture(scope="module")
 def ve(mindspore):
-    from ms_ddpm.maths.sde import VESDE
+    from ms_ddpm.nn.sde import VESDE
 
     return VESDE(25.0)
 

@@ -15,7 +15,7 @@ from ms_ddpm.ops.assign import set_value
 from ms_ddpm.training.amp import DynamicLossScale, needs_loss_scale
 from ms_ddpm.training.optim import OPTIMIZERS, clip_by_global_norm
 from ms_ddpm.training.train_step import TrainStep
-from parity_tests.backends.shared_mindspore import RNG, diffusion_of, names_of, product_mode
+from parity_tests.backends.shared_mindspore import RNG, diffusion_of, names_inside, product_mode
 from portparity.arrays import given
 from portparity.case import Arrays
 from portparity.memo import memo
@@ -37,7 +37,7 @@ def loss(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     call = memo(build, "mindspore loss", dict(spec), mode)
     more = (tensor(inputs["offset_noise"]),) if "offset_noise" in inputs else ()
     value, gradients = call(*(tensor(inputs[name]) for name in ("img", "t", "noise")), *more)
-    names = names_of(diffusion)
+    names = names_inside(diffusion)
     ours = {id(p): name for name, p in diffusion.parameters_and_names()}
     outputs = {"loss": value}
     for parameter, gradient in zip(diffusion.trainable_params(), gradients, strict=True):
@@ -163,7 +163,7 @@ class Run:
     def outputs(self) -> Arrays:
         """Loss and gradient norm of every step, the weights and the average at the end."""
         losses, norms = np.array(self.log, np.float32).T
-        names = names_of(self.diffusion)
+        names = names_inside(self.diffusion)
         found = {"loss": losses.copy(), "grad_norm": norms.copy()}
         found |= {f"weight.{names[ours]}": value for ours, value in self.weights().items()}
         if self.average is not None:

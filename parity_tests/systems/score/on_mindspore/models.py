@@ -8,10 +8,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ms_ddpm.maths.sde import SDES
 from ms_ddpm.models.conditional_unet import ConditionalScoreUnet
 from ms_ddpm.models.score_unet import ScoreUnet
 from ms_ddpm.nn.preconditioning import PreconditionedScore
+from ms_ddpm.nn.sde import SDES
 from ms_ddpm.samplers import likelihood
 from ms_ddpm.samplers import score as samplers
 from ms_ddpm.systems.score.score_model import ScoreModel

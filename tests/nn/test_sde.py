@@ -10,7 +10,7 @@ TIMES = np.concatenate([[1e-5, 1.1e-5, 1e-4, 1e-3, 1.0], np.linspace(0.01, 0.99,
 
 @pytest.fixture(scope="module", params=["ve", "vp", "subvp"])
 def sde(request, mindspore):
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
 
     return SDES[request.param]()
 
@@ -70,7 +70,7 @@ def test_the_priors_density(sde):
     ],
 )
 def test_impossible_processes_are_named(mindspore, name, arguments, words):
-    from ms_ddpm.maths.sde import SDES
+    from ms_ddpm.nn.sde import SDES
 
     with pytest.raises(UserError, match=words):
         SDES[name](**arguments)
