@@ -225,7 +225,7 @@ def _number_of(heads: int) -> Tensor:
 
 
 def linear_attention(heads: int, dim: int, memory: bool, divides_values: bool) -> Callable:
-    kernel, count = kernels.attention(True, memory), _number_of(heads)
+    kernel, count = kernels.attention(linear=True, memory=memory), _number_of(heads)
     # The kernel without memory always divides the values; its result is linear in them.
     undo_division = not (memory or divides_values)
 
@@ -237,7 +237,7 @@ def linear_attention(heads: int, dim: int, memory: bool, divides_values: bool) -
 
 
 def full_attention(heads: int, dim: int, memory: bool, chunked: bool) -> Callable:
-    kernel, count = kernels.attention(False, memory), _number_of(heads)
+    kernel, count = kernels.attention(linear=False, memory=memory), _number_of(heads)
 
     def call(qkv, mem_kv):
         return kernel(qkv, mem_kv if memory else count)
@@ -247,7 +247,7 @@ def full_attention(heads: int, dim: int, memory: bool, chunked: bool) -> Callabl
 
 def self_attention(heads: int, scale: float) -> Callable:
     """q, k and v in one product. Layers with adapters (`nn.adapters`) change their third of it."""
-    product, kernel, count = kernels.product(), kernels.attention(False, False), _number_of(heads)
+    product, kernel, count = kernels.product(), kernels.attention(linear=False, memory=False), _number_of(heads)
 
     def call(tokens, source, query, key, value):
         b, length, width = tokens.shape
