@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 
 from parity_tests.make import cases, computation, shapes_of
-from parity_tests.systems.clip_text import cases as clip
 from portparity.arrays import weights
 from portparity.case import Arrays, Case
 
+from .drawing import PARTS
 from .networks import DDPM, SMALL, STABLE
 
-TEXT = {**clip.SIZES, **clip.NETWORKS["clip_text_sd1"][0]}
+TEXT = {**PARTS["text"], "num_hidden_layers": 2, "vocab_size": 30, "eos_token_id": 2}
 ROWS: dict[str, tuple[str, Mapping, bool]] = {  # name: the network, its arguments, whether names are the older ones
     "text": ("clip_text", TEXT, False),
     "text_older": ("clip_text", TEXT, True),
