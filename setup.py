@@ -128,7 +128,7 @@ docs = [
     "mkdocstrings[python]>=0.29",
     "jieba",
     "ruff",
-]  # as in scripts/docs.sh
+]  # as in scripts/docs.sh; the tests build the site, too
 
 setup(
     name="ms_ddpm",
@@ -147,6 +147,7 @@ setup(
     cmdclass={"build_ext": BuildKernels},
     package_data={
         "ms_ddpm": ["py.typed"],
+        "portparity": ["py.typed"],
         RECIPES: ["*.yaml"],
         "parity_tests": ["tolerances.toml", "bundles/*/*", "bundles_long/*/*"],
     },
@@ -174,6 +175,6 @@ setup(
         "text2image": text2image,
         "tensorboard": tensorboard,
         "docs": docs,
-        "test": [*digits, *peers, *tensorboard, PYTEST, "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff"],
+        "test": [*digits, *peers, *tensorboard, *docs, PYTEST, "pytest-xdist>=3.5", "hypothesis>=6.100"],
     },
 )

@@ -220,6 +220,15 @@ DIFFERENCES = (
         "n times", "{} of 1000 numbers of steps (61, 103, 121, ...)", 62.0, "trailing_times",
     ),
     Difference(
+        DIFFUSERS, "`trailing` times of DPM-Solver with `lambda_min_clipped`",
+        "-1 behind the last, where what is left of T is no multiple of the steps' distance", "no time is below 0",
+        "{} of 400 numbers of steps (scaled_linear at zero SNR, -5.1: 69, 70, 71, ...)", 39.0, "clipped_times",
+    ),
+    Difference(
+        DIFFUSERS, "flow matching (`use_flow_sigmas`, `use_dynamic_shifting`) and `solver_p` of schedulers", "there",
+        "an error that names the argument", "{} arguments", 4.0, "absent_arguments",
+    ),
+    Difference(
         DIFFUSERS, "epsilon at zero terminal SNR", "x_0 = (x - eps) / 0, clipped to 1 and -1 where it is clipped",
         "an error that names v_prediction", "{} % of x_0 are infinite at t = 999 without clipping", 100.0,
         "epsilon_at_zero_snr",

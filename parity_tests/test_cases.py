@@ -42,6 +42,7 @@ COMPILED = (
     "sampling/score_euler-ve-plain", "sampling/score_pc-vp-plain", "sampling/score_heun-subvp-plain",
     "sampling/score_ode-vp-plain", "sampling/score_pc-ve-scale2.5", "sampling/score_*-denoise1",
     "sampling/score_euler-vp-preconditioned1", "sampling/score_likelihood-vp", "sampling/unet_ddim_50_eta1",
+    "sampling/sd_mask-pndm-graph",
     "peers/published/ddpm*", "peers/published/scheduler_ddpm-*", "peers/published/scheduler_ddpm_*",
     "peers/diffusers/chain-*-pred_v*", "peers/diffusers/sampling/*",
     "peers/diffusers/tables-*", "peers/diffusers/times-*", "peers/diffusers/maths/*",

@@ -1,5 +1,6 @@
 """`portparity.check` on the ways people take: the command, without PyTorch, in pytest, in processes of their own."""
 
+import json
 import multiprocessing
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import pytest
 
-from portparity import check, cli
+from portparity import check, cli, compare
 from portparity.checking import record
 from portparity.errors import BundleError, HarnessError
 from portparity.sides.mindspore_side import MindSporeSide
@@ -41,9 +42,41 @@ def test_bisect_tells_the_layers_alone(capfd):
     assert "forward (pynative)" not in capfd.readouterr().out
 
 
+def test_two_devices_are_compared_by_what_each_found(recording, tmp_path, capsys):
+    """The second machine here is a port with a fault; no number needs to be equal, every verdict does."""
+    folders = {}
+    for name, port in (("first", small.Port), ("again", small.Port), ("other", small.FirstPort)):
+        folders[name] = check(recording, port, **STILL).write(tmp_path / name)
+    assert cli.main(["compare", str(folders["first"]), str(folders["again"])]) == 0
+    assert "both say the same of every part" in capsys.readouterr().out
+    assert cli.main(["compare", str(folders["first"]), str(folders["other"])]) == 1
+    said = capsys.readouterr().out
+    assert "they part in forward (pynative), gradients (pynative), layers" in said
+    assert "in B alone: act" in said
+    assert "in A alone" not in said
+    found = compare(folders["other"], folders["first"])
+    layers = next(part for part in found.parts if part.name == "layers")
+    assert layers.verdicts == ("differ", "agree")
+    assert "act" in layers.only[0]
+    assert not layers.only[1]
+    assert layers.ratios[0] > 1 > layers.ratios[1] > 0
+
+
+def test_results_that_have_no_part_in_common_are_not_compared(recording, tmp_path, capsys):
+    whole = check(recording, small.Port, **STILL).write(tmp_path / "whole")
+    found = json.loads((whole / "results.json").read_text())
+    (tmp_path / "other").mkdir()
+    for case in found["cases"]:
+        case["id"] += " of another"
+    (tmp_path / "other/results.json").write_text(json.dumps(found))
+    assert cli.main(["compare", str(whole), str(tmp_path / "other")]) == 3
+    assert "have no part in common: nothing was compared" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
+        (["compare", "nothing", "nowhere"], "no results.json"),
         (["check", "nowhere.py:Net", "port.py:Net"], "nowhere.py does not exist"),
         (["check", "net", "port.py:Net"], "'net' is no place: expected FILE.py:NAME"),
         (["check", f"{PLACE}:Original", f"{PLACE}:Port", "--name", "a"], "--name a: expected OURS=THEIRS"),

@@ -220,6 +220,34 @@ def measure_trailing_times():
     return float(len(longer))
 
 
+def measure_clipped_times():
+    """Numbers of steps, of 1 to 399, whose last time is -1."""
+    scheduler = diffusers_scheduler(
+        "DPMSolverMultistepScheduler", beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
+        rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing",
+        lambda_min_clipped=-5.1,
+    )  # fmt: skip
+    found = []
+    for steps in range(1, 400):
+        scheduler.set_timesteps(steps)
+        if scheduler.timesteps[-1] < 0:
+            found.append(steps)
+    assert found[:3] == [69, 70, 71]
+    return float(len(found))
+
+
+def measure_absent_arguments():
+    """Of diffusers' schedulers, arguments that ours know and refuse."""
+    from ms_ddpm.errors import UserError
+    from ms_ddpm.schedulers import UniPCMultistepScheduler
+
+    values = {"use_flow_sigmas": True, "use_dynamic_shifting": True, "shift_terminal": 0.1, "solver_p": "another"}
+    for name, value in values.items():
+        with pytest.raises(UserError, match=f"{name} is"):
+            UniPCMultistepScheduler(**{name: value})
+    return float(len(values))
+
+
 def measure_epsilon_at_zero_snr():
     torch = pytest.importorskip("torch")
     scheduler = diffusers_scheduler("DDPMScheduler", rescale_betas_zero_snr=True, clip_sample=False)

@@ -11,7 +11,7 @@ are imported when first used.
 """
 
 from .case import Case, Computation
-from .checking import Report, check, record
+from .checking import Report, check, compare, record
 from .runner import Outcome, Record, run
 from .tolerances import Tolerance, tolerance
 from .verdict import TensorVerdict, judge, judge_tensor
@@ -25,6 +25,7 @@ __all__ = [
     "TensorVerdict",
     "Tolerance",
     "check",
+    "compare",
     "judge",
     "judge_tensor",
     "record",

@@ -19,6 +19,7 @@ DESCRIPTION = """Does a port compute what its original computes, and if not, whe
   portparity bisect original.py:make port.py:make           the layers alone: the first that is wrong, and the joints
   portparity record original.py:make --output_dir recorded  what the original answers, for a machine without PyTorch
   portparity check recorded port.py:make                    there: no PyTorch, no original, no inputs
+  portparity compare cpu ascend                             what two devices found, each by check --output_dir
   portparity operators --output_dir atlas                   whose float32 is right, operator by operator, in ulps
   portparity report runs/parity/results.json                render the pages again
 
@@ -51,6 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     record.add_argument("--precision", choices=PRECISIONS, default="float32", help="the port's (default: float32)")
     record.add_argument("--output_dir", type=Path, required=True, help="where to")
     record.set_defaults(run=_record)
+    does = "what two judgements of a port have in common, from two devices say"
+    compare = commands.add_parser("compare", help=does, description=does)
+    compare.add_argument("a", type=Path, help="a folder that check --output_dir wrote")
+    compare.add_argument("b", type=Path, help="the same, elsewhere")
+    compare.set_defaults(run=_compare)
     does = "the atlas of MindSpore's operators beside PyTorch's: whose float32 is right"
     commands.add_parser("operators", help=does, description=does, add_help=False)
     report = commands.add_parser("report", help="render the pages again", description="render the pages again")
@@ -147,6 +153,14 @@ def _record(arguments: argparse.Namespace) -> int:
     given = inputs_of(arguments.original, arguments.inputs)
     print(record(arguments.original, given, arguments.output_dir, precision=arguments.precision))
     return AGREE
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .checking import compare
+
+    found = compare(arguments.a, arguments.b)
+    print(found)
+    return AGREE if found.is_one else DIFFER
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -59,7 +59,8 @@ class Outcome:
         failed = self.failed
         if failed:
             others = and_more([t.name for t in failed[1:]], len(self.tensors))
-            self.verdict, self.message = DIFFER, f"{failed[0].name}: {failed[0].message}{others}"
+            self.verdict = DIFFER
+            self.message = f"{failed[0].name}: {failed[0].message}{others}"
 
     def as_json(self) -> dict:
         """What results.json holds of it."""
@@ -124,7 +125,8 @@ def outcome_of(case: Case, produced: Arrays, known: Record) -> Outcome:
 
     references = [select(r) for r in known.references]
     if not references[0]:
-        outcome.verdict, outcome.message = BROKEN, f"selects no output ({', '.join(case.outputs)})"
+        outcome.verdict = BROKEN
+        outcome.message = f"selects no output ({', '.join(case.outputs)})"
         return outcome
 
     def judged(references: Sequence[Arrays]) -> list[TensorVerdict]:

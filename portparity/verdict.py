@@ -94,7 +94,9 @@ def _structure(found: TensorVerdict, candidate: np.ndarray, reference: np.ndarra
 
 def _point_at(found: TensorVerdict, where: tuple, candidate, reference, truth) -> None:
     found.index = tuple(int(i) for i in where)
-    found.candidate, found.reference, found.truth = (float(a[where]) for a in (candidate, reference, truth))
+    found.candidate = float(candidate[where])
+    found.reference = float(reference[where])
+    found.truth = float(truth[where])
 
 
 def judge_exact(found: TensorVerdict, candidate, references, truth, scale, tolerance) -> None:
@@ -105,7 +107,8 @@ def judge_exact(found: TensorVerdict, candidate, references, truth, scale, toler
         unequal = unequal & ~(np.isnan(candidate) & np.isnan(truth))
     if unequal.any():
         _point_at(found, tuple(np.argwhere(unequal)[0]), candidate, references[0], truth)
-        found.verdict, found.ratio = DIFFER, float("inf")
+        found.verdict = DIFFER
+        found.ratio = float("inf")
         found.max_error = float(np.max(np.abs(candidate.astype(np.float64) - truth.astype(np.float64))))
         found.message = f"{int(unequal.sum())} of {candidate.size} values are not bit for bit what they must be"
 
@@ -133,7 +136,8 @@ def judge_ratio(found: TensorVerdict, candidate, references, truth, scale, toler
     own = [np.where(finite, r.astype(np.float64) - truth, 0.0) for r in references]
     scale = np.where(finite, np.broadcast_to(truth if scale is None else scale, truth.shape), 0.0)
     floor = tolerance.F * tolerance.u
-    found.rms_error, found.max_error = _rms(error), float(np.max(np.abs(error), initial=0.0))
+    found.rms_error = _rms(error)
+    found.max_error = float(np.max(np.abs(error), initial=0.0))
     found.rms_reference = max(_rms(e) for e in own)
     found.max_reference = max(float(np.max(np.abs(e), initial=0.0)) for e in own)
     found.rms_bound = max(tolerance.K * found.rms_reference, floor * _rms(scale))
@@ -172,9 +176,12 @@ def judge_envelope(found: TensorVerdict, candidate, references, truth, scale, to
     bound = np.maximum(tolerance.K * own, tolerance.F * tolerance.u * np.maximum.accumulate(size))
     ratios = np.array([_over(float(e), float(b)) for e, b in zip(error, bound, strict=True)])
     worst = int(np.argmax(ratios))
-    found.rms_error, found.rms_bound, found.rms_reference = float(error[worst]), float(bound[worst]), float(own[worst])
+    found.rms_error = float(error[worst])
+    found.rms_bound = float(bound[worst])
+    found.rms_reference = float(own[worst])
     found.max_error = float(np.max(np.abs(candidate - truth)))
-    found.index, found.ratio = (worst,), float(ratios[worst])
+    found.index = (worst,)
+    found.ratio = float(ratios[worst])
     outside = np.flatnonzero(ratios > 1)
     found.trajectory = {
         "error": error.tolist(),
@@ -186,7 +193,8 @@ def judge_envelope(found: TensorVerdict, candidate, references, truth, scale, to
         found.trajectory |= {"candidate": candidate.tolist(), "truth": truth.tolist()}
     if outside.size:
         first = int(outside[0])
-        found.verdict, found.index = DIFFER, (first,)
+        found.verdict = DIFFER
+        found.index = (first,)
         found.message = (
             f"leaves its envelope at step {first} of {steps}: error {error[first]:.3g}, allowed {bound[first]:.3g}"
         )
@@ -233,7 +241,9 @@ def judge_tensor(
     if not problem and truth.shape != candidate.shape:
         problem = f"shape {candidate.shape}, and the float64 value has {truth.shape}"
     if problem:
-        found.verdict, found.message, found.ratio = DIFFER, problem, float("inf")
+        found.verdict = DIFFER
+        found.message = problem
+        found.ratio = float("inf")
         return found
     exactly = rule == "exact" or candidate.dtype.kind != "f"
     judge = judge_exact if exactly else RULES[rule]

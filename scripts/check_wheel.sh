@@ -19,6 +19,8 @@ check() {
   cd "$place"
   "$bin/python" -c 'import ms_ddpm, sys; sys.exit(not ms_ddpm.__file__.startswith(sys.prefix))' ||
     { echo "error: $bin/python finds another ms_ddpm than the one installed beside it" >&2; exit 1; }
+  "$bin/python" -c 'import ms_ddpm, portparity, sys
+sys.exit(not all(open(f"{package.__path__[0]}/py.typed") for package in (ms_ddpm, portparity)))'
   "$bin/ms-ddpm" --help > help.txt
   "$bin/ms-ddpm" train --config digits --output_dir run --dim 8 --dim_mults 1 --timesteps 20 --sampling_timesteps 2 \
     --train_num_steps 2 --save_and_sample_every 2 --train_batch_size 2 --num_samples 1 --validation_images 2

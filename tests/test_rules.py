@@ -312,3 +312,25 @@ def test_what_shares_compiled_graphs_stays_with_one_worker(request):
     if not getattr(request.config.option, "loadgroup", False):
         pytest.skip("the tests run in one process")
     assert request.node.nodeid.endswith("@tests/test_rules.py")
+
+
+# --- attributes are set one by one -----------------------------------------------------------------------------------
+
+
+def crowds(tree):
+    """Lines of statements that set three attributes or more, where they are not so many alike things of one loop."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and not isinstance(node.value, (ast.GeneratorExp, ast.ListComp)):
+            places = [place for target in node.targets for place in ast.walk(target)]
+            if sum(isinstance(p, ast.Attribute) and isinstance(p.ctx, ast.Store) for p in places) >= 3:
+                yield node.lineno
+
+
+def test_attributes_are_set_one_by_one():
+    """Of a layer it can then be seen which argument is whose."""
+    sources = [*SOURCES, *(ROOT / "examples").rglob("*.py")]
+    found = [f"{path.relative_to(ROOT)}:{line}" for path in sources if not path.name.startswith("test_")
+             for line in crowds(tree_of(path))]  # fmt: skip
+    assert found == []
+    assert [*crowds(ast.parse("self.a, self.b, self.c = x, y, z")), *crowds(ast.parse("s.a = s.b = s.c = 0"))] == [1, 1]
+    assert not [*crowds(ast.parse("self.a, self.b, self.c = (nn.LayerNorm(dim) for _ in range(3))"))]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -126,9 +127,14 @@ def check_owner(args: dict) -> bool:
             if args[name]:
                 raise UserError(f"--{name} is for models that train.py made; {place} is a directory of diffusers'")
         return True
-    for name in OF_DIRECTORIES:
-        if args[name] is not None:
-            raise UserError(f"--{name} is for a directory as diffusers writes it, and {place} has no {INDEX}")
+    from ..storage.directories import folder_of, like_a_hubs_name
+
+    asked = [name for name in OF_DIRECTORIES if args[name] is not None]
+    at_a_hub = like_a_hubs_name(place) and not place.parent.exists()  # and no run's directory, misspelt
+    if not place.exists() and (asked or at_a_hub):
+        folder_of(args["checkpoint"])  # says how its files are got
+    if asked:
+        raise UserError(f"--{asked[0]} is for a directory as diffusers writes it, and {place} has no {INDEX}")
     return False
 
 
@@ -137,6 +143,9 @@ def check_ranges(args: dict) -> None:
     ranges = {"num": (1, None), "batch_size": (1, None), "seed": (0, None), "grid": (1, 10000)}
     ranges |= {"height": (8, None), "width": (8, None), "clip_skip": (0, None)}
     ranges |= {flag: (option.least, option.most) for flag, (option, _) in options_of_systems().items()}
+    for name, value in args.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name} is {quoted(value)}, expected a finite number")
     for name, (low, high) in ranges.items():
         if args[name] is not None and low is not None and args[name] < low:
             raise UserError(f"--{name} is {quoted(args[name])}, expected at least {low}")

@@ -64,10 +64,12 @@ def chosen_recipe(flags: dict, config: str | None) -> str | None:
 
 def build_trainer(config: Config, group):
     """The Trainer of a configuration in a group of workers, resumed where there is something to resume."""
+    from ..systems import sizes
     from ..training.trainer import Trainer
 
     system = registry.of(config)
     cell = system.build(config)
+    sizes.check_built(config, cell)
     dataset = system.open_data(config, cell)
     return Trainer(
         cell,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError, one_line, quoted, reason_of
-from ..storage.directories import folder_of, read_json
+from ..storage.directories import folder_of, read_json, without_fetching
 from ..storage.files import write_atomically
 from ..storage.untrusted import read_text
 from .bpe import END_OF_WORD, Pair, learnt_merges, vocabulary
@@ -33,6 +33,7 @@ log = logging.getLogger("ms_ddpm")
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_LENGTH = 77
+CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")  # as transformers calls them, and their files
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")  # in the order in which transformers adds them
 WORDS = (  # CLIP's words: its special tokens, English endings, runs of letters, single digits, runs of anything else
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -110,9 +111,11 @@ class CLIPTokenizer:
                 raise UserError(
                     f"the added token {quoted(token)} has number {number}, expected {self.backend.token_to_id(token)}"
                 )
-        self.bos_token_id, self.eos_token_id, self.unk_token_id, self.pad_token_id = (
-            self.backend.token_to_id(token) for token in self.specials.values()
-        )
+        number_of = {role: self.backend.token_to_id(token) for role, token in self.specials.items()}
+        self.bos_token_id = number_of["bos_token"]
+        self.eos_token_id = number_of["eos_token"]
+        self.unk_token_id = number_of["unk_token"]
+        self.pad_token_id = number_of["pad_token"]
 
     def __len__(self) -> int:
         """How many numbers there are: the ``vocab_size`` of a text encoder, or less."""
@@ -162,17 +165,23 @@ class CLIPTokenizer:
     # --- files ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, subfolder: str | None = None) -> CLIPTokenizer:
+    def from_pretrained(cls, folder: str | Path, subfolder: str | None = None, **fetching: Any) -> CLIPTokenizer:
         """The tokenizer of a directory, which holds tokenizer.json, or vocab.json and merges.txt.
 
         Special tokens and the length come from tokenizer_config.json and, before it, special_tokens_map.json: unless
-        the former lists all of them under ``added_tokens_decoder``, as transformers has it.
+        the former lists all of them under ``added_tokens_decoder``, as transformers has it. What ``fetching`` says of
+        it (``local_files_only``) has no effect.
 
         Raises:
             UserError: no such directory; a file that is missing or damaged, or another tokenizer's.
         """
+        if unknown := sorted(without_fetching(fetching)):
+            raise UserError(f"CLIPTokenizer.from_pretrained has no argument {unknown[0]!r}")
         place = folder_of(folder, subfolder)
         config = _json_if_there(place / "tokenizer_config.json")
+        kind = config.get("tokenizer_class")
+        if kind not in (None, *CLASSES):
+            raise UserError(f"{place} holds a {quoted(kind)}, expected one of: {', '.join(CLASSES)}")
         named = dict(config)
         if "added_tokens_decoder" not in config:
             named |= _json_if_there(place / "special_tokens_map.json")
@@ -181,8 +190,13 @@ class CLIPTokenizer:
         specials = {role: named[role] for role in ROLES if named.get(role) is not None}
         if (place / "tokenizer.json").exists():
             vocab, merges, added = _of_one_file(place / "tokenizer.json")
-        else:
+        elif (place / "vocab.json").exists():
             vocab, merges, added = _of_two_files(place)
+        else:
+            raise UserError(
+                f"there is no tokenizer in {place}, expected tokenizer.json, or vocab.json and merges.txt; copy the "
+                "whole directory"
+            )
         own = {_token(token, role).content for role, token in specials.items()}
         added = {token: number for token, number in added.items() if token not in vocab and token not in own}
         try:

@@ -61,8 +61,11 @@ class BasicNet(KernelNet):
 
         down = [conv(in_channels, wide), conv(wide, deep), conv(deep, deep)]
         up = [conv(deep, deep), conv(deep, wide), conv(wide, out_channels)]
-        self.down_layers, self.up_layers = nn.CellList(down), nn.CellList(up)
-        self.act, self.pool, self.upsample = ReLU(), MaxPool2(), Upsample2()
+        self.down_layers = nn.CellList(down)
+        self.up_layers = nn.CellList(up)
+        self.act = ReLU()
+        self.pool = MaxPool2()
+        self.upsample = Upsample2()
         self.choose_kernels(use_kernels)
 
     @staticmethod

@@ -63,8 +63,10 @@ class CLIPAttention(nn.Cell):
         self.heads, self.scale = heads, (width // heads) ** -0.5
         ahead = np.triu(np.ones((positions, positions), bool), 1)
         self.mask = Tensor(np.where(ahead, FORBIDDEN, 0).astype(np.float32))
-        self.product, self.product_bt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
-        self.softmax, self.transpose = ops.Softmax(-1), ops.Transpose()
+        self.product = ops.BatchMatMul()
+        self.product_bt = ops.BatchMatMul(transpose_b=True)
+        self.softmax = ops.Softmax(-1)
+        self.transpose = ops.Transpose()
 
     def by_heads(self, x: Tensor) -> Tensor:
         """(B, T, width) -> (B, heads, T, d)."""

@@ -35,13 +35,20 @@ from ..nn.adapters import base_parameters
 from ..nn.layers import use_kernels
 from ..ops.assign import set_value, type_of
 from ..storage import floats, mapped
-from ..storage.directories import folder_of, read_json
+from ..storage.directories import folder_of, read_json, without_fetching
 from ..storage.files import write_atomically
 
 CONFIG = "config.json"
 LARGEST = 1_000_000  # of the whole numbers in a configuration: vocabularies have 50,000 words, layers 4,096 units
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 Model = TypeVar("Model", bound="PretrainedModel")
+
+
+def one_dtype(dtype: Any, torch_dtype: Any) -> Any:
+    """The one of two names' values that was given, or None. Raises UserError for both."""
+    if dtype is not None and torch_dtype is not None:
+        raise UserError("dtype and torch_dtype were both given, expected one of them: they are the same")
+    return torch_dtype if dtype is None else dtype
 
 
 class PretrainedModel(TakesArrays):
@@ -135,7 +142,14 @@ class PretrainedModel(TakesArrays):
         if isinstance(config, Mapping):
             found, where = dict(config), "the configuration"
         else:
-            where = Path(config) if Path(config).is_file() else folder_of(config) / CONFIG
+            where = Path(config).expanduser()
+            if where.suffix != ".json" or where.is_dir():
+                where = folder_of(config) / CONFIG
+            if not where.is_file():
+                raise UserError(
+                    f"there is no {where.name} in {where.parent}, expected that of a {cls.__name__}; copy the whole "
+                    "directory"
+                )
             found = read_json(where)
         try:
             arguments, ignored = cls.split(found)
@@ -159,6 +173,7 @@ class PretrainedModel(TakesArrays):
         subfolder: str | None = None,
         variant: str | None = None,
         dtype: ms.Type | str | None = None,
+        torch_dtype: Any = None,
         **options: Any,
     ) -> Model:
         """The network in a directory as diffusers or transformers write it.
@@ -167,15 +182,18 @@ class PretrainedModel(TakesArrays):
             folder, subfolder: the directory that holds config.json and the weights.
             variant: "fp16" reads ``NAME.fp16.safetensors``.
             dtype: of the parameters: float32, float16 or bfloat16; None is float32, whatever the file holds.
-            options: those of the constructor behind ``*``, but ``rng``.
+            torch_dtype: the same, by diffusers' older name; "float16" or PyTorch's own.
+            options: those of the constructor behind ``*``, but ``rng``. What diffusers is told about fetching files
+                (``local_files_only``, ``use_safetensors=True``) is understood, and has no effect.
 
         Raises:
             UserError: a name that is no directory; an unknown or unsupported key; files that are missing or damaged;
                 a tensor that is missing, foreign, of another shape, or not finite. Each names it, in one line.
         """
+        options, dtype = without_fetching(options), one_dtype(dtype, torch_dtype)
         place = folder_of(folder, subfolder)
         tensors = mapped.find(place, cls.WEIGHTS, variant)
-        made = cls.from_config(place / CONFIG, rng=Blank(), **options)
+        made = cls.from_config(place, rng=Blank(), **options)
         made.hold_as(dtype)
         made.take_tensors(tensors, place)
         return made

@@ -63,7 +63,9 @@ class TimeScoreNet(KernelNet):
                 f"channels of {type(self).__name__} is {tuple(channels)} with images of {image_channels}, "
                 "expected four widths and images of at least one channel"
             )
-        self.channels, self.widths, self.marginal_prob_std = image_channels, tuple(channels), marginal_prob_std
+        self.channels = image_channels
+        self.widths = tuple(channels)
+        self.marginal_prob_std = marginal_prob_std
         self.time_embed = nn.SequentialCell(
             GaussianFourierProjection(embed_dim, fourier_scale, rng=rng), Linear(embed_dim, embed_dim, rng=rng)
         )
@@ -159,23 +161,30 @@ class ScoreUnet(TimeScoreNet):
         """The way down, four resolutions."""
         c1, c2, c3, c4 = channels
         self.conv1 = Conv2d(self.channels, c1, 3, bias=False, rng=rng)
-        self.dense1, self.gnorm1 = Dense(embed_dim, c1, rng), GroupNorm(4, c1)
+        self.dense1 = Dense(embed_dim, c1, rng)
+        self.gnorm1 = GroupNorm(4, c1)
         self.conv2 = Conv2d(c1, c2, 3, stride=2, bias=False, rng=rng)
-        self.dense2, self.gnorm2 = Dense(embed_dim, c2, rng), GroupNorm(32, c2)
+        self.dense2 = Dense(embed_dim, c2, rng)
+        self.gnorm2 = GroupNorm(32, c2)
         self.conv3 = Conv2d(c2, c3, 3, stride=2, bias=False, rng=rng)
-        self.dense3, self.gnorm3 = Dense(embed_dim, c3, rng), GroupNorm(32, c3)
+        self.dense3 = Dense(embed_dim, c3, rng)
+        self.gnorm3 = GroupNorm(32, c3)
         self.conv4 = Conv2d(c3, c4, 3, stride=2, bias=False, rng=rng)
-        self.dense4, self.gnorm4 = Dense(embed_dim, c4, rng), GroupNorm(32, c4)
+        self.dense4 = Dense(embed_dim, c4, rng)
+        self.gnorm4 = GroupNorm(32, c4)
 
     def build_up(self, channels: Sequence[int], embed_dim: int, wider: int, rng: np.random.Generator) -> None:
         """The way up; ``wider``: what a skip multiplies the width by."""
         c1, c2, c3, c4 = channels
         self.tconv4 = ConvTranspose2d(c4, c3, 3, stride=2, bias=False, rng=rng)
-        self.dense5, self.tgnorm4 = Dense(embed_dim, c3, rng), GroupNorm(32, c3)
+        self.dense5 = Dense(embed_dim, c3, rng)
+        self.tgnorm4 = GroupNorm(32, c3)
         self.tconv3 = ConvTranspose2d(c3 * wider, c2, 3, stride=2, bias=False, output_padding=1, rng=rng)
-        self.dense6, self.tgnorm3 = Dense(embed_dim, c2, rng), GroupNorm(32, c2)
+        self.dense6 = Dense(embed_dim, c2, rng)
+        self.tgnorm3 = GroupNorm(32, c2)
         self.tconv2 = ConvTranspose2d(c2 * wider, c1, 3, stride=2, bias=False, output_padding=1, rng=rng)
-        self.dense7, self.tgnorm2 = Dense(embed_dim, c1, rng), GroupNorm(32, c1)
+        self.dense7 = Dense(embed_dim, c1, rng)
+        self.tgnorm2 = GroupNorm(32, c1)
         self.tconv1 = ConvTranspose2d(c1 * wider, self.channels, 3, rng=rng)
 
     def joined(self, h: Tensor, dense: nn.Cell, norm: nn.Cell, embed: Tensor, skip: Tensor) -> Tensor:

@@ -46,7 +46,10 @@ class Stage(Placed):
 
     def __init__(self, block1: nn.Cell, block2: nn.Cell, attn: nn.Cell, resample: nn.Cell):
         super().__init__()
-        self.block1, self.block2, self.attn, self.resample = block1, block2, attn, resample
+        self.block1 = block1
+        self.block2 = block2
+        self.attn = attn
+        self.resample = resample
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
@@ -138,7 +141,9 @@ class Unet(KernelNet):
         self._check(dim, dim_mults, norm, downsample, dropout, full_attn, learned_sinusoidal_dim)
         rng = host_rng(rng)
         init_dim = init_dim or dim
-        self.dim, self.channels, self.self_condition = dim, channels, self_condition
+        self.dim = dim
+        self.channels = channels
+        self.self_condition = self_condition
         self.out_dim = out_dim or channels * (2 if learned_variance else 1)
         self.dropout = dropout
         self.downsample_factor = 2 ** (stages - 1)

@@ -15,7 +15,7 @@ from mindspore import Tensor, nn
 
 from ..errors import UserError, require_positive
 from ..maths.random import host_rng
-from ..nn.adapters import adapters_of, load_file
+from ..nn.adapters import load_file, save_file
 from ..nn.stages_2d import OfWidth
 from ..nn.transformer_2d import Transformer2DModel
 from ..storage import lora_files
@@ -186,10 +186,4 @@ class UNet2DConditionModel(DenoisingUnet):
         Raises:
             UserError: none is loaded, or several and no name is given; a file that cannot be written.
         """
-        adapters = adapters_of(self)
-        if adapter_name is None:
-            if len(adapters.names) != 1:
-                loaded = ", ".join(adapters.names) or "none"
-                raise UserError(f"adapter_name is not given, expected one of the LoRAs that are loaded: {loaded}")
-            adapter_name = adapters.names[0]
-        lora_files.write(Path(folder).expanduser() / weight_name, {"unet": adapters.factors(adapter_name)})
+        save_file({"unet": self}, Path(folder, weight_name), adapter_name)

@@ -13,7 +13,9 @@ in it. Their parameters are ``lora.ADAPTER.PATH.down`` and ``.up``, in float32 w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 
@@ -129,6 +131,8 @@ class Adapters:
         self._of: dict[str, dict[str, LowRank]] = {}  # adapter -> path -> what lies in the layer
         self._alpha_over_rank: dict[str, dict[str, float]] = {}
         self._scales: dict[str, float] = {}
+        self._enabled = True
+        self._share = 1.0  # of every scale, for a while
         self._came: dict[str, int] = {}  # adapter -> how many came before it
         self._counted = itertools.count()
         self._frozen: list[Parameter] = []
@@ -143,6 +147,11 @@ class Adapters:
     def scales(self) -> dict[str, float]:
         """The scale of every adapter, as it was set."""
         return dict(self._scales)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the adapters act at all."""
+        return self._enabled
 
     @property
     def fused(self) -> bool:
@@ -209,7 +218,7 @@ class Adapters:
 
     def _put(self, name: str, factors: Mapping[str, Factors], scale: float) -> None:
         self._require_unfused("another adapter")
-        if not name or "." in name:
+        if not isinstance(name, str) or not name or "." in name:
             raise UserError(f"an adapter is called {quoted(name)}, expected a name without dots")
         if name in self._of:
             raise UserError(f"there is an adapter {quoted(name)} already; unload it, or take another name")
@@ -220,9 +229,10 @@ class Adapters:
         of, ratios = {}, {}
         for path, (down, up, alpha) in factors.items():
             ratios[path] = alpha / len(down)
-            of[path] = LowRank(layers[path], down, up, scale * ratios[path])
+            of[path] = LowRank(layers[path], down, up, 0.0)
         self._of[name], self._alpha_over_rank[name], self._scales[name] = of, ratios, float(scale)
         self._came[name] = next(self._counted)
+        self._apply_scale(name)
         self._put_into_layers(of)
 
     def _replace(self, name: str, factors: Mapping[str, Factors], scale: float) -> None:
@@ -277,6 +287,7 @@ class Adapters:
             del self._alpha_over_rank[one], self._scales[one], self._came[one]
             self._put_into_layers(paths)
         if not self._of:
+            self._enabled = True
             for parameter in self._frozen:
                 parameter.requires_grad = True
             self._frozen = []
@@ -323,9 +334,40 @@ class Adapters:
             self._known(name)
         self.set_scales(dict.fromkeys(self.names, 0.0) | dict(zip(names, scales, strict=True)))
 
-    def _apply_scale(self, name: str, on: bool = True) -> None:
+    def enable(self, on: bool = True) -> None:
+        """Whether the adapters act: off, the network is its base bit for bit, and the scales stay as they are set.
+
+        What is loaded beside adapters that are off is off too, until all are taken away. Raises UserError while fused.
+        """
+        if bool(on) != self._enabled:
+            self._require_unfused("turning them on or off")
+            self._enabled = bool(on)
+            for name in self._of:
+                self._apply_scale(name)
+
+    @contextmanager
+    def at_share(self, share: float) -> Iterator[None]:
+        """Inside the ``with`` block the adapters act by ``share`` of their scales, which stay as they are set.
+
+        Raises UserError where ``share`` is no finite number, and while fused.
+        """
+        checked_scale("all", share)
+        self._require_unfused("other scales")
+        before, self._share = self._share, float(share)
+        try:
+            for name in self._of:
+                self._apply_scale(name)
+            yield
+        finally:
+            self._share = before
+            for name in self._of:
+                self._apply_scale(name)
+
+    def _apply_scale(self, name: str) -> None:
+        """The scale of ``name``, as it acts beside the weights."""
+        acting = self._share * self._scales[name] if self._enabled and not self.fused else 0.0
         for path, low in self._of[name].items():
-            set_value(low.scale, np.float32(self._scales[name] * self._alpha_over_rank[name][path] if on else 0))
+            set_value(low.scale, np.float32(acting * self._alpha_over_rank[name][path]))
 
     # --- in the weights ------------------------------------------------------------------------------------------
 
@@ -337,6 +379,8 @@ class Adapters:
         """
         self._require_unfused("fusing again")
         checked_scale("all", share)
+        if not self._enabled:
+            raise UserError("the adapters are off, and would be so in the weights; turn them on before they are fused")
         layers, changes = adaptable(self.network), {}
         for name, of in self._of.items():
             for path, low in of.items():
@@ -348,7 +392,7 @@ class Adapters:
             self._base[path] = floats.plain(weight.asnumpy()).copy()
             set_value(weight, floats.cast(self._base[path], "float64") + change)
         for name in self._of:
-            self._apply_scale(name, on=False)
+            self._apply_scale(name)
 
     def unfuse(self) -> None:
         """The base's weights again, bit for bit, and the adapters beside them. Nothing where nothing is fused."""
@@ -418,7 +462,7 @@ def load_file(
     Raises:
         UserError: no such file, or one that is not for these networks.
     """
-    file = Path(path) / weight_name if weight_name else Path(path)
+    file = lora_files.file_of(path, weight_name)
     found = lora_files.read(file, {word: weight_shapes(network) for word, network in networks.items()})
     if name is None:
         taken = {one for network in networks.values() for one in adapters_of(network).names}
@@ -428,9 +472,33 @@ def load_file(
             adapters_of(networks[word]).load(name, factors)
 
 
+def save_file(networks: Mapping[str, nn.Cell], path: str | Path, name: str | None = None) -> None:
+    """Writes the LoRA ``name`` of ``networks`` as diffusers' training script ends.
+
+    Args:
+        networks: by their names in such files, "unet" and "text_encoder".
+        path: of the file; its folder is made where it is not there.
+        name: which LoRA; None: the only one.
+
+    Raises:
+        UserError: none is loaded, or several and no name is given; a name that none has; a file that cannot be written.
+    """
+    of = {word: adapters_of(network) for word, network in networks.items()}
+    names = list(dict.fromkeys(one for adapters in of.values() for one in adapters.names))
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        given = "not given" if name is None else quoted(name)
+        raise UserError(
+            f"adapter_name is {given}, expected one of the LoRAs that are loaded: {', '.join(names) or 'none'}"
+        )
+    found = {word: adapters.factors(name) for word, adapters in of.items() if name in adapters.names}
+    lora_files.write(Path(path).expanduser(), found)
+
+
 def checked_scale(name: str, scale: float) -> None:
     """Raises UserError where ``scale``, that of adapter ``name``, is no finite number."""
-    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.number)) or not np.isfinite(scale):
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not abs(scale) < lora_files.LARGEST:
         raise UserError(f"the scale of adapter {quoted(name)} is {quoted(scale)}, expected a finite number")
 
 

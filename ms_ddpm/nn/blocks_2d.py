@@ -145,7 +145,8 @@ class Upsample2D(Placed):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        self.upsample, self.cropped = on.upsample(), on.cropped
+        self.upsample = on.upsample()
+        self.cropped = on.cropped
 
     def construct(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         x = self.upsample(x)

@@ -53,7 +53,10 @@ class KernelNet(TakesArrays, Placed):
 
     def place(self, on: ModuleType) -> None:
         """How images get into the layers and out of them, and what stands between layers."""
-        self.enter, self.leave, self.concat, self.sides = on.enter, on.leave, on.concat(), on.sides
+        self.enter = on.enter
+        self.leave = on.leave
+        self.concat = on.concat()
+        self.sides = on.sides
 
     def use_kernels(self, on: bool) -> None:
         """Runs by the C++ kernels, in float32 (again, after `ms_ddpm.training.amp`), or by MindSpore's operators.

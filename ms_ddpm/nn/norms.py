@@ -66,7 +66,8 @@ class GroupNorm(Placed):
 
     def place(self, on: ModuleType) -> None:
         """UserError for an eps without a kernel."""
-        self.norm, self.norm_silu = on.group_norm(self.groups, self.eps), on.group_norm_silu(self.groups, self.eps)
+        self.norm = on.group_norm(self.groups, self.eps)
+        self.norm_silu = on.group_norm_silu(self.groups, self.eps)
         self.norm_silu_of_sum = on.group_norm_silu_of_sum(self.groups, self.eps)
 
     def silu(self, x: Tensor, scale_shift: Tensor | None = None, residual: Tensor | None = None) -> Tensor:

@@ -82,7 +82,9 @@ class TransformerBlock(nn.Cell):
         rng = host_rng(rng)
         self.attn_self = CrossAttention(hidden_dim, hidden_dim, None, num_heads, rng=rng)
         self.attn_cross = CrossAttention(hidden_dim, hidden_dim, context_dim, num_heads, rng=rng)
-        self.norm1, self.norm2, self.norm3 = LayerNorm(hidden_dim), LayerNorm(hidden_dim), LayerNorm(hidden_dim)
+        self.norm1 = LayerNorm(hidden_dim)
+        self.norm2 = LayerNorm(hidden_dim)
+        self.norm3 = LayerNorm(hidden_dim)
         self.ffn = nn.SequentialCell(
             Linear(hidden_dim, 3 * hidden_dim, rng=rng), GELU(), Linear(3 * hidden_dim, hidden_dim, rng=rng)
         )

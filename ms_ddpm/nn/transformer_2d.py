@@ -86,7 +86,9 @@ class ImageAttention(TokenAttention):
 
     def place(self, on: ModuleType) -> None:
         self.attend = on.attend(self.heads, self.scale)
-        self.tokens, self.of_tokens, self.plus = on.tokens, on.of_tokens, on.plus()
+        self.tokens = on.tokens
+        self.of_tokens = on.of_tokens
+        self.plus = on.plus()
 
     def construct(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         tokens = self.tokens(self.group_norm(x))
@@ -134,7 +136,9 @@ class BasicTransformerBlock(Placed):
     def __init__(self, dim: int, heads: int, context_dim: int, *, rng: np.random.Generator | None = None):
         super().__init__()
         rng = host_rng(rng)
-        self.norm1, self.norm2, self.norm3 = LayerNorm(dim), LayerNorm(dim), LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
+        self.norm3 = LayerNorm(dim)
         self.attn1 = TokenAttention(dim, heads, rng=rng)
         self.attn2 = TokenAttention(dim, heads, context_dim, rng=rng)
         self.ff = FeedForward(dim, rng=rng)
@@ -184,7 +188,9 @@ class Transformer2DModel(Placed):
         self.place(by_operators)
 
     def place(self, on: ModuleType) -> None:
-        self.tokens, self.of_tokens, self.plus = on.tokens, on.of_tokens, on.plus()
+        self.tokens = on.tokens
+        self.of_tokens = on.of_tokens
+        self.plus = on.plus()
 
     def construct(self, x: Tensor, context: Tensor) -> Tensor:
         h = self.norm(x)

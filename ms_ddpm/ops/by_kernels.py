@@ -247,8 +247,7 @@ def full_attention(heads: int, dim: int, memory: bool, chunked: bool) -> Callabl
 
 def self_attention(heads: int, scale: float) -> Callable:
     """q, k and v in one product. Layers with adapters (`nn.adapters`) change their third of it."""
-    kernel, count = kernels.attention(linear=False, memory=False), _number_of(heads)
-    product = kernels.product()
+    product, kernel, count = kernels.product(), kernels.attention(linear=False, memory=False), _number_of(heads)
 
     def call(tokens, source, query, key, value):
         b, length, width = tokens.shape

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -16,11 +18,11 @@ from ..bars import bar
 from ..devices.runtime import OwnGraphs, device_target
 from ..errors import UserError, quoted
 from ..maths.random import noise_tape, normal
-from ..models.pretrained import PretrainedModel
+from ..models.pretrained import PretrainedModel, one_dtype
 from ..nn.adapters import adapters_of
 from ..pictures.images import to_uint8
 from ..schedulers.base import described_type
-from ..storage.directories import folder_of, read_json
+from ..storage.directories import folder_of, read_json, without_fetching
 from ..storage.files import write_atomically
 
 INDEX = "model_index.json"
@@ -28,6 +30,31 @@ PICTURES = ("pil", "np")  # and what is no picture yet:
 OUTPUTS = (*PICTURES, "latent")
 DEVICES = {"cpu": "CPU", "cuda": "GPU", "gpu": "GPU", "npu": "Ascend", "ascend": "Ascend"}  # MindSpore's words for them
 Made = TypeVar("Made", bound="Pipeline")
+log = logging.getLogger("ms_ddpm")
+
+# What scripts ask diffusers' pipelines to do for less memory, and what holds here. Nothing is done.
+_ATTENTION = "attention is computed in pieces already where a C++ kernel does it"
+_PICTURES = "the autoencoder takes all pictures of a call at once: draw fewer of them, or smaller ones"
+_PLACES = "all networks stay on the device that MindSpore computes on"
+WITHOUT_EFFECT = {
+    "attention_slicing": _ATTENTION,
+    "xformers_memory_efficient_attention": _ATTENTION,
+    "vae_slicing": _PICTURES,
+    "vae_tiling": _PICTURES,
+    "model_cpu_offload": _PLACES,
+    "sequential_cpu_offload": _PLACES,
+}
+
+
+def check_number(name: str, value: Any, fits: Callable[[Any], bool], words: str) -> None:
+    """Raises UserError where ``value``, given as ``name``, is no number, or none that ``fits``, which are ``words``."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not fits(value):
+        raise UserError(f"{name} is {quoted(value)}, expected {words}")
+
+
+def from_0_to_1(value: float) -> bool:
+    """Whether it is; NaN is not."""
+    return 0 <= value <= 1
 
 
 class ImagePipelineOutput(NamedTuple):
@@ -53,15 +80,18 @@ class Noise:
         seed: int | None,
         first_image: int = 0,
     ):
-        if not isinstance(first_image, int) or first_image < 0:
-            raise UserError(f"first_image is {quoted(first_image)}, expected a whole number of at least 0")
+        for name, value in (("first_image", first_image), ("seed", 0 if seed is None else seed)):
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+                raise UserError(f"{name} is {quoted(value)}, expected a whole number of at least 0")
         if sum(source is not None for source in (tape, generator, seed)) > 1:
             raise UserError("noise, generator and seed were given together, expected at most one of them")
         if generator is not None and not isinstance(generator, np.random.Generator):
             kind = described_type(generator)
             raise UserError(f"generator is {kind}, expected a numpy Generator: numpy.random.default_rng(seed)")
         self.tape = None if tape is None else iter(tape)
-        self.generator, self.seed, self.first_image = generator, seed, first_image
+        self.generator = generator
+        self.seed = seed
+        self.first_image = first_image
         self.streams: dict[tuple[int, ...], Iterator[np.ndarray]] = {}
 
     def draw(self, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -139,6 +169,7 @@ class Pipeline:
         PARTS: by the name of a part, which is that of its folder too, (the library that model_index.json names, what
             reads the folder by the name of the class it holds).
         UNUSED: parts of the directory, and what diffusers asks about them, that are not used here.
+        CLASSES: diffusers' names of the pipelines whose directories it reads.
 
     Attributes:
         show_progress: whether drawing has a bar; `set_progress_bar_config` changes it.
@@ -146,9 +177,11 @@ class Pipeline:
 
     PARTS: ClassVar[Mapping[str, tuple[str, Callable[[str], Any]]]] = {}
     UNUSED: ClassVar[frozenset[str]] = frozenset()
+    CLASSES: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **parts: Any):
         self.show_progress = True
+        self.bar_options: dict[str, Any] = {"desc": "denoising"}
         self.graphs = OwnGraphs()
         for name, part in parts.items():
             setattr(self, name, part)
@@ -170,15 +203,20 @@ class Pipeline:
             variant: "fp16": of the networks' files, those named so.
             dtype: of the networks' parameters (default float32).
             torch_dtype: the same, by diffusers' older name; "float16" or PyTorch's own.
-            parts: in the place of the directory's, for example ``scheduler=``.
+            parts: in the place of the directory's, for example ``scheduler=``. What diffusers is told about fetching
+                files (``local_files_only``, ``use_safetensors=True``) is understood, and has no effect.
 
         Raises:
-            UserError: what is missing, unknown or damaged, in one line.
+            UserError: another kind of pipeline; what is missing, unknown or damaged, in one line.
         """
+        parts, dtype = without_fetching(parts), one_dtype(dtype, torch_dtype)
         place = folder_of(folder)
         index = read_json(place / INDEX)
-        if dtype is not None and torch_dtype is not None:
-            raise UserError("dtype and torch_dtype were both given, expected one of them: they are the same")
+        kind = index.get("_class_name")
+        if kind not in (None, *cls.CLASSES, cls.__name__):
+            raise UserError(
+                f"{place} holds a {quoted(kind)}, and {cls.__name__} draws from one of: {', '.join(cls.CLASSES)}"
+            )
         unknown = sorted(set(parts) - set(cls.PARTS) - cls.UNUSED)
         if unknown:
             raise UserError(f"{cls.__name__} has no part {unknown[0]!r}; it has: {', '.join(cls.PARTS)}")
@@ -186,7 +224,6 @@ class Pipeline:
         named = {name: value for name, value in index.items() if isinstance(value, list) and any(value)}
         foreign = sorted(set(named) - set(cls.PARTS) - cls.UNUSED)
         if foreign:
-            kind = index.get("_class_name")
             raise UserError(f"{place} holds a {kind} with a {foreign[0]}, and {cls.__name__} has no such part")
         for name, (_, reader_of) in cls.PARTS.items():
             if name in parts:
@@ -196,9 +233,19 @@ class Pipeline:
             reader = reader_of(str(named[name][-1]))
             options = {}
             if issubclass(reader, PretrainedModel):
-                options = {"variant": variant, "dtype": torch_dtype if dtype is None else dtype}
+                options = {"variant": variant, "dtype": dtype}
             parts[name] = reader.from_pretrained(place, subfolder=name, **options)
         return cls(**parts)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name, as another pipeline of the class takes them."""
+        return {name: getattr(self, name) for name in self.PARTS}
+
+    @property
+    def device(self) -> str:
+        """What MindSpore computes on: "cpu", "cuda" or "npu"."""
+        return next(name for name, target in DEVICES.items() if target == device_target())
 
     def to(self: Made, device: str) -> Made:
         """This pipeline, where ``device`` is what MindSpore computes on already: "cpu", "cuda" or "npu".
@@ -238,13 +285,31 @@ class Pipeline:
                 del self.graphs[name, network, structure]
         return self.graphs.made((what, id(part), adapters_of(part).structure), make, part, *options)
 
-    def set_progress_bar_config(self, *, disable: bool = False) -> None:
-        """Whether drawing shows a bar."""
+    def set_progress_bar_config(self, *, disable: bool = False, **options: Any) -> None:
+        """Whether drawing shows a bar, and tqdm's ``options`` for it, such as ``leave`` and ``desc``."""
         self.show_progress = not disable
+        self.bar_options = {"desc": "denoising", **options}
 
     def progress(self, times: list[Any]) -> Iterable[tuple[int, Any]]:
         """The numbered ``times``, under a bar."""
-        return bar(list(enumerate(times)), "denoising", show=self.show_progress)
+        options = dict(self.bar_options)
+        return bar(list(enumerate(times)), options.pop("desc"), show=self.show_progress, **options)
+
+
+def _without_effect(name: str, words: str) -> Callable:
+    """A method ``name`` that says ``words``, where it is to turn something on, and does nothing."""
+
+    def method(self: Pipeline, *args: Any, **kwargs: Any) -> None:
+        if name.startswith("enable"):
+            log.warning("%s does nothing here: %s", name, words)
+
+    method.__name__, method.__doc__ = name, f"Nothing; here for scripts that call it. Here {words}."
+    return method
+
+
+for _what, _words in WITHOUT_EFFECT.items():
+    for _name in (f"enable_{_what}", f"disable_{_what}"):
+        setattr(Pipeline, _name, _without_effect(_name, _words))
 
 
 def chosen(known: Mapping[str, Any], what: str) -> Callable[[str], Any]:

@@ -6,6 +6,7 @@ python scripts/sample.py --checkpoint stable-diffusion --prompt "a red three" "a
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,8 +20,8 @@ from ..pictures import images
 from ..storage import lora_files
 from ..storage.directories import folder_of, read_json
 from ..storage.files import atomic, output_directory, write_atomically
-from .base import INDEX, Pipeline, as_asked
-from .stable_diffusion import StableDiffusionPipeline
+from .base import INDEX, Pipeline, as_asked, check_number
+from .stable_diffusion import RANGES, StableDiffusionPipeline
 from .unconditional import KINDS, DDIMPipeline, DDPMPipeline
 
 OF_PROMPTS = (  # options of sample.py that only a network with prompts understands
@@ -28,7 +29,7 @@ OF_PROMPTS = (  # options of sample.py that only a network with prompts understa
     "clip_skip",
 )  # fmt: skip
 DESCRIBED = ("checkpoint", "seed", "sampling_steps", "eta", "variant", "dtype", *OF_PROMPTS)
-WITH_PROMPTS = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
+WITH_PROMPTS = StableDiffusionPipeline.CLASSES
 WITHOUT = {"DDPM": DDPMPipeline, "DDIM": DDIMPipeline}
 OF_A_PROMPT, OF_NONE = 4, 64  # pictures that are drawn where nobody says how many
 AT_A_TIME = 4
@@ -40,9 +41,12 @@ def lora_of(given: str) -> tuple[str, float]:
     if not colon or Path(given).expanduser().exists():
         return given, 1.0
     try:
-        return file, float(scale)
+        number = float(scale)
     except ValueError:
-        raise UserError(f"--lora is {quoted(given)}, expected FILE or FILE:SCALE, SCALE a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"--lora is {quoted(given)}, expected FILE or FILE:SCALE, SCALE a number")
+    return file, number
 
 
 def file_of(number: int) -> str:
@@ -85,6 +89,9 @@ class DirectorySampling:
                     raise UserError(f"--{name} is for networks with prompts; {self.place} holds a {self.kind}")
             if args["scheduler"] not in (None, *WITHOUT):
                 raise UserError(f"--scheduler is {args['scheduler']}, expected for a {self.kind} DDPM or DDIM")
+        for name in ("guidance_scale", "eta", "strength"):
+            if args[name] is not None:
+                check_number(f"--{name}", args[name], *RANGES[name])
         for name in ("strength", "mask"):
             if args[name] is not None and args["init_image"] is None:
                 raise UserError(f"--{name} was given without --init_image, which it is about")

@@ -9,7 +9,8 @@ parametrization of diffusers, where a guidance scale of 1 is none:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import mindspore as ms
@@ -23,12 +24,40 @@ from ..models.autoencoder_kl import AutoencoderKL, LatentDistribution
 from ..models.clip_text import CLIPTextModel
 from ..models.unet_2d_condition import UNet2DConditionModel
 from ..schedulers import Scheduler
-from .base import PICTURES, Noise, Pipeline, as_asked, centred, check_output, chosen, images_of, shown
+from .base import (
+    PICTURES,
+    Noise,
+    Pipeline,
+    as_asked,
+    centred,
+    check_number,
+    check_output,
+    chosen,
+    from_0_to_1,
+    images_of,
+    shown,
+)
 from .loras import TakesLoras
 from .unconditional import KINDS
 
 TOKENIZERS = {"CLIPTokenizer": CLIPTokenizer, "CLIPTokenizerFast": CLIPTokenizer}
 SD = "Stable Diffusion 1 and 2 are supported"
+NOT_HERE = {  # arguments of diffusers' calls that are not there, and what to do
+    "ip_adapter_image": "IP-Adapters are not supported: leave it out, or begin with image=",
+    "ip_adapter_image_embeds": "IP-Adapters are not supported: leave it out, or begin with image=",
+    "callback": "it is of older versions: give callback_on_step_end=, called with (pipe, number, time, state)",
+    "callback_steps": "it is of older versions: callback_on_step_end is called at every step, and may pass some over",
+    "padding_mask_crop": "crop image and mask_image yourself, and paste what is drawn",
+    "masked_image_latents": "they are encoded here, from image and mask_image",
+}
+LARGEST = 1e30  # of numbers that are believed
+HANDED = ("latents",)  # to callback_on_step_end, by name
+RANGES = {  # of numbers that a call is given
+    "guidance_scale": (lambda value: abs(value) < LARGEST, "a finite number; 1 is no guidance"),
+    "guidance_rescale": (from_0_to_1, "a number from 0 to 1"),
+    "eta": (from_0_to_1, "a number from 0 to 1"),
+    "strength": (lambda value: 0 < value <= 1, "a number above 0, and at most 1"),
+}
 
 
 class StableDiffusionPipelineOutput(NamedTuple):
@@ -55,6 +84,13 @@ class Chain(NamedTuple):
     start_noise: Tensor | None = None
     mask: Tensor | None = None
     beside: Tensor | None = None
+
+
+class Steps(NamedTuple):
+    """How many steps, or in their place what the scheduler's ``set_timesteps`` is given."""
+
+    number: int
+    own: Mapping[str, Any]
 
 
 # What is compiled, each for the part that it is given.
@@ -135,6 +171,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         "unet": ("diffusers", chosen({"UNet2DConditionModel": UNet2DConditionModel}, "unet")),
         "scheduler": ("diffusers", chosen(KINDS, "scheduler")),
     }
+    CLASSES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
     UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder", "requires_safety_checker"})
 
     def __init__(
@@ -149,6 +186,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if width != expected:
             raise UserError(f"the text_encoder gives vectors of {width}, and the unet expects {expected}; {SD}")
         super().__init__(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self._fills_in()  # raises for other networks
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     # --- the prompt ---------------------------------------------------------------------------------------------------
@@ -181,7 +219,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if (prompt is None) == (embeds is None):
             raise UserError("neither or both of prompt and prompt_embeds were given, expected one of them")
         positive = (
-            self.encode_prompt(prompt, clip_skip=clip_skip) if embeds is None else float_tensor(embeds, "prompt_embeds")
+            self.encode_prompt(prompt, clip_skip=clip_skip) if embeds is None else _finite(embeds, "prompt_embeds")
         )
         count = positive.shape[0]
         if not guided:
@@ -189,7 +227,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         if negative_embeds is not None:
             if negative is not None:
                 raise UserError("both negative_prompt and negative_prompt_embeds were given, expected one of them")
-            other = float_tensor(negative_embeds, "negative_prompt_embeds")
+            other = _finite(negative_embeds, "negative_prompt_embeds")
         else:
             texts = _texts("" if negative is None else negative, "negative_prompt")
             if len(texts) not in (1, count):
@@ -233,14 +271,13 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         drawn = found.sample(noise.draw(tuple(found.mean.shape), "the image's latents"))
         return drawn * self.vae.config.scaling_factor
 
-    def _times(self, steps: int, strength: float | None) -> list[Any]:
+    def _times(self, asked: Steps, strength: float | None) -> list[Any]:
         """The times of the chain, behind the noise that ``strength`` leaves out."""
-        self.scheduler.set_timesteps(steps)
+        self.scheduler.set_timesteps(**asked.own or {"num_inference_steps": asked.number})
         times = self.scheduler.timesteps.asnumpy().tolist()
         if strength is None:
             return times
-        if not 0 < strength <= 1:
-            raise UserError(f"strength is {quoted(strength)}, expected a number above 0, and at most 1")
+        steps = len(times) if asked.own else asked.number
         kept = min(int(steps * strength), steps)
         first = (steps - kept) * self.scheduler.order
         if kept < 1 or first >= len(times):
@@ -248,19 +285,42 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         self.scheduler.set_begin_index(first)
         return times[first:]
 
+    def _fills_in(self) -> bool:
+        """Whether the unet is one that sees a mask and what it leaves. Raises UserError for one of neither kind."""
+        channels, seen = self.vae.config.latent_channels, self.unet.config.in_channels
+        if seen not in (channels, 2 * channels + 1):
+            raise UserError(
+                f"the unet takes {seen} channels and the latents have {channels}, expected {channels}, or for "
+                f"inpainting {2 * channels + 1}: it is of another kind of pipeline, which is not supported"
+            )
+        return seen != channels
+
+    def _own_times(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``given`` holds of ``timesteps`` and ``sigmas``. Raises UserError where the scheduler takes none."""
+        own = {name: value for name, value in given.items() if value is not None}
+        if len(own) > 1:
+            raise UserError(f"{' and '.join(own)} were given together, expected at most one of them")
+        for name, value in own.items():
+            if name not in inspect.signature(self.scheduler.set_timesteps).parameters:
+                kind = type(self.scheduler).__name__
+                raise UserError(
+                    f"{name} is {quoted(value)}, and {kind} has times of its own; give num_inference_steps, or another "
+                    "scheduler, such as EulerDiscreteScheduler"
+                )
+        return own
+
     def _begin(
         self, noise: Noise, batch: int, sides: tuple[int, int], given: Any, image: Any, mask: Any,
-        strength: float, steps: int,
+        strength: float, steps: Steps,
     ) -> Chain:  # fmt: skip
         """The chain of a prompt alone, of an image, or of an image with a mask."""
-        channels, seen = self.vae.config.latent_channels, self.unet.config.in_channels
+        channels, for_filling = self.vae.config.latent_channels, self._fills_in()
         if image is None and mask is not None:
             raise UserError("mask_image was given without image, which is what it is a mask of")
-        for_filling = mask is not None and seen == 2 * channels + 1
-        if seen != channels and not for_filling:
+        if for_filling and mask is None:
             raise UserError(
-                f"the unet takes {seen} channels, the latents have {channels}: it is for inpainting; "
-                "give image and mask_image"
+                f"the unet takes {self.unet.config.in_channels} channels, the latents have {channels}: it is for "
+                "inpainting; give image and mask_image"
             )
         if image is None:
             fresh = self._given_or_drawn(noise, given, (batch, channels, *sides))
@@ -298,7 +358,7 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         """Standard normal numbers to begin with: ``given`` as ``latents``, or drawn."""
         if given is None:
             return Tensor(noise.draw(shape, "x_T"))
-        found = float_tensor(given, "latents")
+        found = _finite(given, "latents")
         if tuple(found.shape) != shape:
             raise UserError(f"latents have shape {tuple(found.shape)}, expected {shape}")
         return found
@@ -311,6 +371,8 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
         guidance_scale: float = 7.5,
         negative_prompt: str | Sequence[str] | None = None,
         num_images_per_prompt: int = 1,
@@ -319,11 +381,15 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         latents: Any = None,
         prompt_embeds: Any = None,
         negative_prompt_embeds: Any = None,
+        ip_adapter_image: None = None,
+        ip_adapter_image_embeds: None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
         guidance_rescale: float = 0.0,
         clip_skip: int | None = None,
         callback_on_step_end: Callable[..., dict | None] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = HANDED,
         *,
         image: Any = None,
         strength: float | None = None,
@@ -331,14 +397,17 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         seed: int | None = None,
         first_image: int = 0,
         noise: Iterable[Any] | None = None,
+        **others: Any,
     ) -> StableDiffusionPipelineOutput | tuple:
-        """Draws pictures of the prompts.
+        """Draws pictures of the prompts. By position the arguments are diffusers'.
 
         Args:
             prompt: a text or a list of texts; or ``prompt_embeds``, what `encode_prompt` makes of them.
             height, width: of the pictures, multiples of 8 (default: what the network was trained on); with ``image``
                 they are the image's.
             num_inference_steps: how many steps.
+            timesteps, sigmas: the chain's own times or noise levels, in the place of a number of steps, where the
+                scheduler's ``set_timesteps`` takes them.
             guidance_scale: how strongly the prompt counts; at most 1: no guidance, and half the time.
             negative_prompt: what not to draw: a text, or one for each prompt.
             num_images_per_prompt: pictures of each prompt.
@@ -348,13 +417,16 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
                 for inpainting: the masked image's latents), and one for each step that draws some.
             first_image: of a seed: the number of the first picture, where more calls draw the others.
             latents: (B, 4, h, w) standard normal numbers to begin with, in the place of drawn ones.
+            ip_adapter_image, ip_adapter_image_embeds, others: None; what diffusers has and is not there.
             output_type: "pil", "np" or "latent".
             return_dict: False: a tuple.
+            cross_attention_kwargs: {"scale": s}: for this call the LoRAs act by s of their scales.
             guidance_rescale: 0 ... 1, how far the guided output's spread is brought back to the prompted one's.
             clip_skip: how many of the text encoder's last layers the prompt does not go through; the negative prompt
                 does, as in diffusers.
             callback_on_step_end: called as ``f(pipe, number, time, {"latents": latents})``; what it gives back under
                 "latents" goes on. An exception of its own stops the drawing.
+            callback_on_step_end_tensor_inputs: ["latents"].
             image: to begin with instead of noise (its sides are multiples of 8).
             strength: how much of ``image`` is noised, above 0 and at most 1 (default .8; with a mask 1).
             mask_image: white where the image is to be drawn anew.
@@ -362,21 +434,30 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
         Raises:
             UserError: for values that do not fit.
         """
+        others |= {"ip_adapter_image": ip_adapter_image, "ip_adapter_image_embeds": ip_adapter_image_embeds}
+        _check_absent(others)
         check_output(output_type)
+        if image is None and strength is not None:
+            raise UserError("strength was given without image, whose noise it is")
+        strength = (0.8 if mask_image is None else 1.0) if strength is None else strength
+        given = (guidance_scale, guidance_rescale, eta, strength)
+        for (name, (fits, words)), value in zip(RANGES.items(), given, strict=True):
+            check_number(name, value, fits, words)
+        _check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        share = _share_of(cross_attention_kwargs)
         source = Noise(noise, generator, seed, first_image)
         guided = guidance_scale > 1
         if not isinstance(num_images_per_prompt, int) or num_images_per_prompt < 1:
             raise UserError(f"num_images_per_prompt is {quoted(num_images_per_prompt)}, expected at least 1")
-        context = self._context(
-            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, num_images_per_prompt, guided, clip_skip
-        )
-        batch = context.shape[0] // (2 if guided else 1)
-        if image is None and strength is not None:
-            raise UserError("strength was given without image, whose noise it is")
-        sides = self._sides(height, width) if image is None else (0, 0)
-        strength = (0.8 if mask_image is None else 1.0) if strength is None else strength
-        chain = self._begin(source, batch, sides, latents, image, mask_image, strength, num_inference_steps)
-        sample = self._denoised(chain, context, guidance_scale, guidance_rescale, eta, source, callback_on_step_end)
+        steps = Steps(num_inference_steps, self._own_times({"timesteps": timesteps, "sigmas": sigmas}))
+        with nullcontext() if share == 1 else self.loras_at(share):
+            context = self._context(
+                prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, num_images_per_prompt, guided, clip_skip
+            )
+            batch = context.shape[0] // (2 if guided else 1)
+            sides = self._sides(height, width) if image is None else (0, 0)
+            chain = self._begin(source, batch, sides, latents, image, mask_image, strength, steps)
+            sample = self._denoised(chain, context, guidance_scale, guidance_rescale, eta, source, callback_on_step_end)
         if output_type in PICTURES:
             decode = self.graph("decode", _decoded, self.vae)
             unscaled = ops.cast(sample / self.vae.config.scaling_factor, type_of_network(self.vae))
@@ -415,6 +496,40 @@ class StableDiffusionPipeline(TakesLoras, Pipeline):
             if callback is not None:
                 sample = (callback(self, i, time, {"latents": sample}) or {}).get("latents", sample)
         return sample
+
+
+def _finite(given: Any, name: str) -> Tensor:
+    """An array or Tensor given as ``name``. Raises UserError for another, and for numbers that are not finite."""
+    found = float_tensor(given, name)
+    if not np.isfinite(ops.cast(found, ms.float32).asnumpy()).all():
+        raise UserError(f"{name} has numbers that are not finite, expected finite ones alone")
+    return found
+
+
+def _check_absent(given: Mapping[str, Any]) -> None:
+    """Raises UserError for an argument that is not there."""
+    for name, value in given.items():
+        if name not in NOT_HERE:
+            raise UserError(f"StableDiffusionPipeline is called with {name}, and has no such argument")
+        if value is not None:
+            raise UserError(f"{name} is {quoted(value)}, expected nothing; {NOT_HERE[name]}")
+
+
+def _check_callback(callback: Any, handed: Any) -> None:
+    """Raises UserError for what cannot be called, or asks for what it is not handed."""
+    if callback is not None and not callable(callback):
+        raise UserError(f"callback_on_step_end is {quoted(callback)}, expected a function")
+    if not isinstance(handed, (list, tuple)) or not all(name in HANDED for name in handed):
+        raise UserError(f"callback_on_step_end_tensor_inputs is {quoted(handed)}, expected {list(HANDED)}")
+
+
+def _share_of(given: Mapping[str, Any] | None) -> float:
+    """The ``scale`` of ``cross_attention_kwargs``, 1 without. Raises UserError for anything else in them."""
+    if not isinstance(given, (Mapping, type(None))) or not set(given or ()) <= {"scale"}:
+        raise UserError(f'cross_attention_kwargs is {quoted(given)}, expected {{"scale": NUMBER}}, that of the LoRAs')
+    share = (given or {}).get("scale", 1.0)
+    check_number("the scale of cross_attention_kwargs", share, lambda value: abs(value) < LARGEST, "a finite number")
+    return share
 
 
 def type_of_network(network: Any) -> Any:

@@ -11,7 +11,18 @@ from mindspore import Tensor
 from .. import schedulers
 from ..errors import UserError, quoted
 from ..models.unet_2d import UNet2DModel
-from .base import PICTURES, ImagePipelineOutput, Noise, Pipeline, as_asked, check_output, chosen, shown
+from .base import (
+    PICTURES,
+    ImagePipelineOutput,
+    Noise,
+    Pipeline,
+    as_asked,
+    check_number,
+    check_output,
+    chosen,
+    from_0_to_1,
+    shown,
+)
 
 KINDS = {name: getattr(schedulers, name) for name in schedulers.__all__ if name.endswith("Scheduler")}
 KINDS.pop("Scheduler", None)
@@ -31,6 +42,7 @@ class _Unconditional(Pipeline):
         "unet": ("diffusers", chosen({"UNet2DModel": UNet2DModel}, "unet")),
         "scheduler": ("diffusers", chosen(KINDS, "scheduler")),
     }
+    CLASSES = ("DDPMPipeline", "DDIMPipeline")
     kind: ClassVar[type[schedulers.Scheduler]]
 
     def __init__(self, unet: UNet2DModel, scheduler: schedulers.Scheduler):
@@ -140,6 +152,7 @@ class DDIMPipeline(_Unconditional):
         Raises:
             UserError: for values that do not fit.
         """
+        check_number("eta", eta, from_0_to_1, "a number from 0 to 1")
         source = Noise(noise, generator, seed, first_image)
         return self._draw(
             batch_size, num_inference_steps, source, output_type, return_dict, eta=eta,

@@ -23,7 +23,7 @@ from ..devices.runtime import OwnGraphs
 from ..errors import UserError, quoted
 from ..maths import schedules
 from ..maths.random import normal
-from ..storage.directories import folder_of
+from ..storage.directories import folder_of, without_fetching
 from . import config as configuration
 
 Array = Tensor | np.ndarray
@@ -192,7 +192,10 @@ class Scheduler:
         if unknown:
             raise UserError(f"{cls.__name__} has no argument {unknown[0]!r}; it takes: {', '.join(known)}")
         given, rest = configuration.split(configuration.read(config), known, cls.__name__)
-        made = cls(**{**given, **arguments})
+        try:
+            made = cls(**{**given, **arguments})
+        except UserError as error:
+            raise (error if isinstance(config, Mapping) else UserError(f"{config}: {error}")) from None
         made.config = configuration.FrozenConfig({**made.config, **rest}, made.config.unchosen)
         return made
 
@@ -200,9 +203,10 @@ class Scheduler:
     def from_pretrained(cls, directory: str | Path, *, subfolder: str | None = None, **arguments: Any) -> Scheduler:
         """The scheduler of ``directory``/``subfolder``/scheduler_config.json; ``arguments`` as for `from_config`.
 
-        Raises UserError where there is no such file on this machine: nothing is downloaded.
+        What diffusers is told about fetching files (``local_files_only``) is understood, and has no effect. Raises
+        UserError where there is no such file on this machine: nothing is downloaded.
         """
-        return cls.from_config(folder_of(directory, subfolder), **arguments)
+        return cls.from_config(folder_of(directory, subfolder), **without_fetching(arguments))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes scheduler_config.json into ``directory``, as `from_pretrained` and diffusers read it."""
@@ -215,12 +219,17 @@ class Scheduler:
         self.timesteps = Tensor(np.array(times, np.int32))
 
     def set_timesteps(
-        self, num_inference_steps: int | None = None, *, timesteps: Sequence[int] | Array | None = None
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        *,
+        timesteps: Sequence[int] | Array | None = None,
     ) -> None:
         """Chooses the times of a chain: ``num_inference_steps`` by ``timestep_spacing``, or ``timesteps`` themselves.
 
-        ``timesteps`` are whole numbers in 0 ... T-1, descending. Raises UserError for both or none of the two, and for
-        times or a number of steps that do not fit.
+        ``device`` is what loops for PyTorch give, and not looked at: arrays are where MindSpore computes. ``timesteps``
+        are whole numbers in 0 ... T-1, descending. Raises UserError for both or none of the two, and for times or a
+        number of steps that do not fit.
         """
         if (num_inference_steps is None) == (timesteps is None):
             raise UserError("set_timesteps takes either num_inference_steps or timesteps, expected exactly one of them")

@@ -104,7 +104,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # what each value must
     "disable_corrector": (
         (lambda value: isinstance(value, (list, tuple)) and all(map(_is_int, value))), "a list of whole numbers",
     ),
-    "use_beta_sigmas": _not_here(False, "use_karras_sigmas or use_exponential_sigmas are there"),
+    "use_beta_sigmas": _or_none(_BOOL),
     "use_flow_sigmas": _not_here(False, "flow matching is not there"),
     "use_dynamic_shifting": _not_here(False, "flow matching is not there"),
     "shift_terminal": _not_here(None, "flow matching is not there"),

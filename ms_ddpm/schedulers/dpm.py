@@ -37,7 +37,7 @@ class DPMSolverMultistepScheduler(MultistepScheduler):
         use_lu_lambdas: sigmas evenly spaced in log sigma, as ``use_exponential_sigmas``; times are rounded.
         lambda_min_clipped: the chain begins no lower than this half log-SNR.
         variance_type: "learned" or "learned_range": the output's second half of channels is left out.
-        use_beta_sigmas, use_flow_sigmas, flow_shift, use_dynamic_shifting, time_shift_type: not here.
+        use_flow_sigmas, flow_shift, use_dynamic_shifting, time_shift_type: not here.
 
     Raises:
         UserError: for a value that does not exist or does not fit.

@@ -13,10 +13,15 @@ from mindspore import Tensor, ops
 from ..arrays import float_tensor
 from ..errors import UserError, quoted
 from ..maths.schedules import spaced_times
-from ..maths.solvers import Row, ancestral_row, euler_row, exponential_sigmas, karras_sigmas, signal_of
+from ..maths.solvers import Row, ancestral_row, beta_sigmas, euler_row, exponential_sigmas, karras_sigmas, signal_of
 from .base import Array, SchedulerOutput, _numbers, check_pair, result
 from .solver import X_START, SolverScheduler, Weights
 
+SPREADS = {  # of sigmas, by the argument that asks for it
+    "use_karras_sigmas": karras_sigmas,
+    "use_exponential_sigmas": exponential_sigmas,
+    "use_beta_sigmas": beta_sigmas,
+}
 MOST_CHURN = math.sqrt(2) - 1  # Karras et al., Algorithm 2
 
 
@@ -74,8 +79,8 @@ class EulerDiscreteScheduler(_Euler):
             log sigma between the ends of the schedule, whatever the times are.
         use_karras_sigmas: sigmas spaced as Karras et al. do (eq. 5, rho 7) between those of the first and last time.
         use_exponential_sigmas: evenly in log sigma.
-        use_beta_sigmas: not here.
-        sigma_min, sigma_max: the ends of the two.
+        use_beta_sigmas: at the quantiles of a Beta(0.6, 0.6) (Lee et al., https://arxiv.org/abs/2407.12173).
+        sigma_min, sigma_max: the ends of the three.
         timestep_type: "discrete"; "continuous": with "v_prediction" a time is log(sigma) / 4.
         final_sigmas_type: the last step ends at sigma 0 ("zero") or at that of time 0 ("sigma_min").
 
@@ -104,9 +109,11 @@ class EulerDiscreteScheduler(_Euler):
         final_sigmas_type: str = "zero",
     ):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        if use_karras_sigmas and use_exponential_sigmas:
-            raise UserError("use_karras_sigmas and use_exponential_sigmas are both true, expected at most one of them")
+        asked = [name for name in SPREADS if arguments[name]]
+        if len(asked) > 1:
+            raise UserError(f"{' and '.join(asked[:2])} are both true, expected at most one of them")
         super().__init__(arguments)
+        self._spread_by = asked[0] if asked else None
 
     @property
     def _continuous(self) -> bool:
@@ -115,11 +122,14 @@ class EulerDiscreteScheduler(_Euler):
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
+        device: Any = None,
         *,
         timesteps: Sequence[float] | Array | None = None,
         sigmas: Sequence[float] | Array | None = None,
     ) -> None:
         """Chooses a chain: a number of steps, or the times themselves, or the ``sigmas`` with the one behind the last.
+
+        ``device`` is not looked at.
 
         Raises UserError where not exactly one of them is given, or it does not fit.
         """
@@ -138,10 +148,10 @@ class EulerDiscreteScheduler(_Euler):
         else:
             if timesteps is None:
                 times = _even_times(config, self._check_steps(num_inference_steps, len(self)))
-            elif config.use_karras_sigmas or config.use_exponential_sigmas or self._continuous:
+            elif self._spread_by or self._continuous:
                 raise UserError(
-                    "timesteps with Karras or exponential sigmas, or continuous times: these have times of their own; "
-                    "give num_inference_steps"
+                    "timesteps with Karras, exponential or beta sigmas, or continuous times: these have times of "
+                    "their own; give num_inference_steps"
                 )
             else:
                 times = self._descending("timesteps", timesteps, 0, len(self) - 1)
@@ -158,13 +168,9 @@ class EulerDiscreteScheduler(_Euler):
             levels = np.interp(times, np.arange(len(self)), self._table)
         else:
             levels = exponential_sigmas(self._table[-1], self._table[0], count + 1)
-        for chosen, spread in (
-            (config.use_karras_sigmas, karras_sigmas),
-            (config.use_exponential_sigmas, exponential_sigmas),
-        ):
-            if chosen:
-                levels = spread(*self._ends(levels), count)
-                times = self._times_of(levels)
+        if self._spread_by:
+            levels = SPREADS[self._spread_by](*self._ends(levels), count)
+            times = self._times_of(levels)
         return np.append(levels, self._last_sigma()), times
 
     def _descending(self, name: str, given: Any, least: float, most: float) -> np.ndarray:
@@ -247,7 +253,7 @@ class EulerAncestralDiscreteScheduler(_Euler):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__(arguments)
 
-    def set_timesteps(self, num_inference_steps: int) -> None:
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Chooses a chain of so many steps, by ``timestep_spacing``. Raises UserError where they do not fit."""
         times = _even_times(self.config, self._check_steps(num_inference_steps, len(self)))
         self.num_inference_steps = len(times)

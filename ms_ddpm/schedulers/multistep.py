@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..maths.schedules import SPACINGS
-from ..maths.solvers import exponential_sigmas, karras_sigmas
+from ..maths.solvers import beta_sigmas, exponential_sigmas, karras_sigmas
 from .base import Array
 from .solver import SolverScheduler
 
@@ -18,7 +18,9 @@ SPREADS = {  # of sigmas, by the argument that asks for it
     "use_karras_sigmas": karras_sigmas,
     "use_lu_lambdas": exponential_sigmas,
     "use_exponential_sigmas": exponential_sigmas,
+    "use_beta_sigmas": beta_sigmas,
 }
+CUT = ("use_exponential_sigmas", "use_beta_sigmas")  # whose times are cut to whole ones, and not rounded
 
 
 class MultistepScheduler(SolverScheduler):
@@ -41,17 +43,23 @@ class MultistepScheduler(SolverScheduler):
         if config.timestep_spacing == "trailing":
             gap = len(self) / steps
             times = np.round(np.arange(total, 0, -gap))[:steps] - 1
+            # Of a clipped chain the last can be 0 - 1. That is no time, and behind the one before comes the end.
+            times = times[times >= 0]
         else:
             times = SPACINGS[config.timestep_spacing](total, steps + 1)[:-1]
         return times.astype(np.int64) + (config.steps_offset if config.timestep_spacing == "leading" else 0)
 
     def set_timesteps(
-        self, num_inference_steps: int | None = None, *, timesteps: Sequence[int] | Array | None = None
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        *,
+        timesteps: Sequence[int] | Array | None = None,
     ) -> None:
         """Chooses a chain: ``num_inference_steps`` by ``timestep_spacing``, or ``timesteps`` themselves.
 
-        ``timesteps`` are whole numbers in 0 ... T-1, descending. Raises UserError for both or none of the two, and for
-        times or a number of steps that do not fit.
+        ``device`` is not looked at. ``timesteps`` are whole numbers in 0 ... T-1, descending. Raises UserError for both
+        or none of the two, and for times or a number of steps that do not fit.
         """
         if (num_inference_steps is None) == (timesteps is None):
             raise UserError("set_timesteps takes either num_inference_steps or timesteps, expected exactly one of them")
@@ -88,7 +96,7 @@ class MultistepScheduler(SolverScheduler):
     def _spread_times(self, levels: np.ndarray) -> np.ndarray:
         """Whole times: the nearest, or those before, as diffusers has it (1e-6: the first is T-1 but for rounding)."""
         times = self._times_of(levels)
-        cut = self._spread == "use_exponential_sigmas" or self.config.beta_schedule in self.cut_schedules
+        cut = self._spread in CUT or self.config.beta_schedule in self.cut_schedules
         return np.trunc(times + 1e-6) if cut else np.round(times)
 
     def _levels_back(self, place: int, order: int) -> list[float]:

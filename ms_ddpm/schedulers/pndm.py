@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
@@ -60,8 +61,11 @@ class PNDMScheduler(SolverScheduler):
         self._calls = 0
         self._stage: list[Tensor] = []
 
-    def set_timesteps(self, num_inference_steps: int) -> None:
-        """Chooses a chain of so many steps, by ``timestep_spacing``. Raises UserError where they do not fit."""
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        """Chooses a chain of so many steps, by ``timestep_spacing``; ``device`` is not looked at.
+
+        Raises UserError where they do not fit.
+        """
         config, total = self.config, len(self)
         steps = self._check_steps(num_inference_steps, total)
         times = spaced_times(total, steps, config.timestep_spacing, config.steps_offset)

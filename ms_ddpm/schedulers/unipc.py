@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from mindspore import Tensor
@@ -28,7 +28,7 @@ class UniPCMultistepScheduler(MultistepScheduler):
         solver_type: "bh1" or "bh2": B(h) of the paper.
         lower_order_final: the last step is of order 1, the one before of order 2 at most.
         disable_corrector: the steps, counted from 0, that are not corrected.
-        solver_p, use_beta_sigmas, use_flow_sigmas, flow_shift, use_dynamic_shifting, time_shift_type, shift_terminal:
+        solver_p, use_flow_sigmas, flow_shift, use_dynamic_shifting, time_shift_type, shift_terminal:
             not here.
 
     Raises:
@@ -82,10 +82,20 @@ class UniPCMultistepScheduler(MultistepScheduler):
             )
 
     def set_timesteps(
-        self, num_inference_steps: int | None = None, *, timesteps: Sequence[int] | Array | None = None
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        *,
+        timesteps: Sequence[int] | Array | None = None,
+        sigmas: None = None,
     ) -> None:
-        """As `DPMSolverMultistepScheduler.set_timesteps`; diffusers' class takes no ``timesteps``."""
-        super().set_timesteps(num_inference_steps, timesteps=timesteps)
+        """As `DPMSolverMultistepScheduler.set_timesteps`; diffusers' class takes no ``timesteps``.
+
+        Its ``sigmas`` are those of flow matching, which is not here: a UserError.
+        """
+        if sigmas is not None:
+            raise UserError("sigmas of one's own are for flow matching, which is not there; give num_inference_steps")
+        super().set_timesteps(num_inference_steps, device, timesteps=timesteps)
         self._last: Tensor | None = None
         self._last_order = 0
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -136,9 +137,18 @@ def read(path: str | Path, layers: Mapping[str, Mapping[str, Shape]]) -> dict[st
     }  # fmt: skip
 
 
-def file_of(path: str | Path) -> Path:
-    """The file that is meant by ``path``. Raises UserError where there is none, or one that would be unpickled."""
-    file = Path(path)
+def file_of(path: str | Path, name: str | None = None) -> Path:
+    """The file that is meant by ``path``, or by the folder ``path`` and the file's ``name`` in it.
+
+    Raises UserError where there is none, or one that would be unpickled.
+    """
+    for given in (path, name or ""):
+        if not isinstance(given, (str, os.PathLike)):
+            what = "the numbers of a LoRA" if isinstance(given, Mapping) else quoted(given)
+            raise UserError(
+                f"{what} stood in the place of a LoRA file, expected the path of a .safetensors file or of its folder"
+            )
+    file = Path(path, name or "").expanduser()
     try:
         if file.is_dir():
             file = next((file / name for name in (NAME, NAME_OF_PEFT) if (file / name).exists()), file / NAME)

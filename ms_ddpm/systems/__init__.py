@@ -136,7 +136,7 @@ class System:
         """Raises UserError where images and network do not fit together, before anything is allocated."""
 
     def parameter_count(self, config: Config) -> int:
-        """How many parameters the Cell of `build` holds, trained or not; 0: not known.
+        """How many parameters the Cell of `build` holds, trained or not; 0: they are counted when it is built.
 
         Plain arithmetic, free of MindSpore: what no machine can hold is refused before MindSpore is imported.
         """

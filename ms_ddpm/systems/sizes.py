@@ -10,9 +10,14 @@ recipe, and every option of every system, and refuses a number that is not the b
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .. import registry
 from ..config import Config, image_sides
 from ..devices import memory
+
+if TYPE_CHECKING:
+    from mindspore import nn
 
 FLOAT = 4  # bytes
 
@@ -30,6 +35,23 @@ def check_network(config: Config, copies: int = 1) -> None:
     memory.require(copies * FLOAT * count, f"a network of {count:,} parameters", system.smaller)
 
 
+def _copies(config: Config) -> int:
+    """How often the host holds the weights in training."""
+    return 5 if config.device_target.lower() == "cpu" else 2
+
+
+def check_built(config: Config, cell: nn.Cell) -> None:
+    """Raises UserError where what training adds to the built Cell's weights cannot fit into memory.
+
+    Of a system that does not count its parameters beforehand; `check_training` has refused the others by now.
+    """
+    system = registry.of(config)
+    if system.parameter_count(config) == 0:
+        count = sum(parameter.size for parameter in cell.get_parameters())
+        size = (_copies(config) - 1) * FLOAT * count
+        memory.require(size, f"training a network of {count:,} parameters", system.smaller)
+
+
 def check_training(config: Config) -> None:
     """Raises UserError where training as ``config`` says cannot fit into memory: weights, batches, skips, samples.
 
@@ -37,7 +59,7 @@ def check_training(config: Config) -> None:
     makes and saves them), where the device's memory is not known here.
     """
     on_cpu = config.device_target.lower() == "cpu"
-    check_network(config, copies=5 if on_cpu else 2)
+    check_network(config, copies=_copies(config))
     height, width = image_sides(config)
     image = config.channels * height * width
     batch, kept = config.train_batch_size, registry.of(config).kept_per_image(config) if on_cpu else 0

@@ -29,7 +29,9 @@ class AffineModel(nn.Cell):
 
     def __init__(self, channels: int, out_dim: int, self_condition: bool):
         super().__init__()
-        self.channels, self.out_dim, self.self_condition = channels, out_dim, self_condition
+        self.channels = channels
+        self.out_dim = out_dim
+        self.self_condition = self_condition
         self.copies = out_dim // channels
         zeros = np.zeros((1, out_dim, 1, 1), np.float32)
         self.gain = Parameter(Tensor(zeros), name="gain")

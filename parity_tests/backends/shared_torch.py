@@ -34,7 +34,9 @@ class AffineModel(torch.nn.Module):
 
     def __init__(self, channels: int, out_dim: int, self_condition: bool):
         super().__init__()
-        self.channels, self.out_dim, self.self_condition = channels, out_dim, self_condition
+        self.channels = channels
+        self.out_dim = out_dim
+        self.self_condition = self_condition
         self.copies = out_dim // channels
         self.gain, self.mix, self.bias = (torch.nn.Parameter(torch.zeros(1, out_dim, 1, 1)) for _ in range(3))
 

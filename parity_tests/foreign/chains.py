@@ -47,7 +47,9 @@ class Original(torch.nn.Module):
 
     def __init__(self, name: str, config: Mapping[str, Any], steps: int):
         super().__init__()
-        self.name, self.config, self.steps = name, dict(config), steps
+        self.name = name
+        self.config = dict(config)
+        self.steps = steps
 
     def forward(self, sample: torch.Tensor) -> list[torch.Tensor]:
         """The states."""

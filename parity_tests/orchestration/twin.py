@@ -118,9 +118,13 @@ class Twin:
         self.weights = {name: value.astype(np.float64) for name, value in start_weights().items()}
         self.average = copied(self.weights)
         self.moments = {key: {n: np.zeros_like(v) for n, v in self.weights.items()} for key in ("m", "v")}
-        self.updates = self.calls = self.skipped = 0
-        self.scale, self.good_steps = (2.0**16 if s.scaled else 1.0), 0
-        self.best_loss, self.story = math.inf, Story()
+        self.updates = 0
+        self.calls = 0
+        self.skipped = 0
+        self.scale = 2.0**16 if s.scaled else 1.0
+        self.good_steps = 0
+        self.best_loss = math.inf
+        self.story = Story()
 
     def batch(self, number: int) -> tuple:
         """Batch ``number`` of the run: images, labels and draws."""

@@ -71,7 +71,9 @@ class MindSporeSide:
         self, unet: Mapping, layers: Mapping[str, str], level: str = "O0", mode: str = "pynative",
         kernels: bool = False, dtype: str = "float16",
     ):  # fmt: skip
-        self.net, self.layers, self.mode = Unet(**unet, rng=RNG, use_kernels=kernels), layers, mode
+        self.net = Unet(**unet, rng=RNG, use_kernels=kernels)
+        self.layers = layers
+        self.mode = mode
         self.kernels = kernels
         amp.apply_amp(self.net, level, dtype)
         self.half = amp.DTYPES[dtype]

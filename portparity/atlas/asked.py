@@ -47,7 +47,9 @@ class MindSpore:
     def __init__(self, folder: Path):
         import mindspore as ms
 
-        self.ms, self.folder, self.count = ms, folder, 0
+        self.ms = ms
+        self.folder = folder
+        self.count = 0
         ms.set_device("CPU")
         ms.set_context(mode=ms.PYNATIVE_MODE)
         ms.runtime.launch_blocking()

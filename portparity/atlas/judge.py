@@ -156,13 +156,17 @@ def judge_part(entry, dtype, mode, part, given, results, known) -> list[Row]:
     if wrong:
         row.verdict, row.said = rows.WRONG, f"off by {ordinary.units * UNIT[dtype]:.2g} of the size of the result"
     elif ordinary.problem:
-        row.verdict, row.said, at = rows.WRONG, ordinary.problem, ordinary.at
+        row.verdict = rows.WRONG
+        row.said = ordinary.problem
+        at = ordinary.at
     elif "exact" in entry.tags and part == "y" and ordinary.ulp > 0:
         row.verdict, row.said = rows.WRONG, "a number changed that only had to move"
     elif max(_excess(*far(ordinary)), _excess(ordinary.units, ordinary.torch_units)) > 1:
         row.verdict = rows.IMPRECISE
     elif others and _excess(*far(others[row.extreme])) > 1:
-        row.verdict, row.said, region = rows.IMPRECISE, f"for {row.extreme} arguments", row.extreme
+        row.verdict = rows.IMPRECISE
+        row.said = f"for {row.extreme} arguments"
+        region = row.extreme
         at = found[region].index
     signed = next((r for r, f in found.items() if f.sign_at >= 0), None)
     if signed and part == "y":

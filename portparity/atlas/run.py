@@ -152,7 +152,9 @@ def _ended(job: dict, step: str, how: str) -> Row:
     mode = step.split(",")[0] or "both"
     part = "grad" if ", gradient" in step else "y" if "entry" in job else asked["about"]
     row = Row(_name(job), job.get("dtype", ""), mode, part, rows.CRASHES, said=f"{how} ({step})" if step else how)
-    row.ours, row.theirs, row.where = asked["mindspore"], asked["torch"], step.rsplit(", ", 1)[-1]
+    row.ours = asked["mindspore"]
+    row.theirs = asked["torch"]
+    row.where = step.rsplit(", ", 1)[-1]
     row.is_words = "difference" in job
     row.region = row.where if "entry" in job else ""
     return row

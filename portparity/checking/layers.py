@@ -152,7 +152,8 @@ def _verdict(bench: Bench, report: Report, seconds: float) -> Outcome:
         first = next((layer for layer in inside if layer.path == culprit), inside[0])
         others = [layer.path for layer in inside if layer is not first]
         more = and_more(others, len(report.layers), shown=8)
-        outcome.verdict, outcome.message = DIFFER, f"{first.path}: {first.message}{more}"
+        outcome.verdict = DIFFER
+        outcome.message = f"{first.path}: {first.message}{more}"
     elif any(between(report.layers, backward) for backward in (False, True)):
         outcome.verdict = DIFFER
         outcome.message = f"no layer is wrong alone, but between two of them: {report.first_culprit}"

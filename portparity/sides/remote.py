@@ -76,11 +76,14 @@ class RemoteSide:
         self._worker = beside._worker if beside else _Worker()
         self._worker.sides += 1
         try:
-            about = self._worker.ask("new", place, precision)
-            self._number, self.framework, self.precision, self.forward_only = about
+            number, framework, precision, forward_only = self._worker.ask("new", place, precision)
         except BaseException:
             self._worker.close()
             raise
+        self._number = number
+        self.framework = framework
+        self.precision = precision
+        self.forward_only = forward_only
 
     def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._worker.ask(self._number, method, args, kwargs)

@@ -198,6 +198,11 @@ def test_numbers_become_text(learnt):
         ("tokenizer.json", '{"model": {"type": "Unigram", "end_of_word_suffix": null}}', "its model is 'Unigram'"),
         ("tokenizer_config.json", '{"pad_token": 7}', "pad_token is 7, expected a text"),
         ("tokenizer_config.json", '{"model_max_length": "77"}', "model_max_length is '77', expected a whole number"),
+        (
+            "tokenizer_config.json",
+            '{"tokenizer_class": "T5Tokenizer"}',
+            "holds a 'T5Tokenizer', expected .*CLIPTokenizer",
+        ),
         ("added_tokens.json", "{", "cannot read .*added_tokens.json"),
     ],
 )
@@ -209,10 +214,12 @@ def test_damaged_files_are_one_line(folder, tmp_path, name, text, message):
 
 
 def test_missing_files_and_bad_prompts_are_one_line(folder, tmp_path, learnt):
-    with pytest.raises(UserError, match=r"cannot read .*vocab.json: No such file"):
+    with pytest.raises(UserError, match=r"no tokenizer in .*, expected tokenizer.json, or vocab.json and merges.txt;"):
         CLIPTokenizer.from_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"cannot read .*merges.txt: No such file"):
         CLIPTokenizer.from_pretrained(kept(folder, tmp_path, "vocab.json"))
+    with pytest.raises(UserError, match="has no argument 'use_fast'"):
+        CLIPTokenizer.from_pretrained(folder, use_fast=False)
     with pytest.raises(UserError, match="hf download openai/clip-vit-large-patch14 --local-dir DIR"):
         CLIPTokenizer.from_pretrained("openai/clip-vit-large-patch14")
     with pytest.raises(UserError, match="a prompt is 7, expected a text"):

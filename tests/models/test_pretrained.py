@@ -259,6 +259,32 @@ def test_what_is_no_directory_says_what_to_do(toy, tmp_path):
         toy.from_pretrained(tmp_path)
 
 
+def test_a_config_that_is_not_there_says_so(toy, saved):
+    folder = saved[1]
+    (folder / "config.json").unlink()
+    for read in (toy.from_pretrained, toy.from_config):
+        with pytest.raises(
+            UserError, match=r"there is no config.json in .*/toy, expected that of a Toy; copy the whole"
+        ):
+            read(folder)
+    with pytest.raises(UserError, match=r"there is no config.json in .*/toy"):
+        toy.from_config(folder / "config.json")
+
+
+def test_what_is_said_of_fetching_has_no_effect(toy, saved):
+    made, folder = saved
+    said = {"local_files_only": True, "low_cpu_mem_usage": True, "revision": None, "cache_dir": "nowhere"}
+    again = toy.from_pretrained(folder, use_safetensors=True, torch_dtype="float16", **said)
+    assert str(again.norm.weight.dtype) == "Float16"
+    assert values(again).keys() == values(made).keys()
+    with pytest.raises(UserError, match=r"use_safetensors is False, expected true or nothing: .* pickles"):
+        toy.from_pretrained(folder, use_safetensors=False)
+    with pytest.raises(UserError, match="dtype and torch_dtype were both given"):
+        toy.from_pretrained(folder, dtype="float32", torch_dtype="float32")
+    with pytest.raises(UserError, match="a directory is None, expected its path"):
+        toy.from_pretrained(None)
+
+
 def test_weights_under_another_name(toy, saved):
     folder = saved[1]
     path = folder / "diffusion_pytorch_model.safetensors"

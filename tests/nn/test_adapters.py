@@ -93,6 +93,19 @@ def test_switching_scaling_and_fusing_compile_nothing_anew(mindspore, net, image
     adapters.set_adapters(["style", "pokemon"], [0.3, 1.5])
     both = compared()
     assert min(relative_rms(a, b) for a, b in ((style, base), (pokemon, base), (both, style), (both, pokemon))) > 0.05
+    with adapters.at_share(0.5):
+        half = compared()
+    assert adapters.scales == {"style": 0.3, "pokemon": 1.5}
+    np.testing.assert_array_equal(compared(), both)
+    adapters.enable(False)
+    np.testing.assert_array_equal(compared(), base)
+    with adapters.at_share(0.5):
+        np.testing.assert_array_equal(compared(), base)
+    adapters.enable()
+    np.testing.assert_array_equal(compared(), both)
+    adapters.set_adapters(["style", "pokemon"], [0.15, 0.75])
+    np.testing.assert_array_equal(compared(), half)
+    adapters.set_adapters(["style", "pokemon"], [0.3, 1.5])
     adapters.fuse()
     fused = compared()
     assert np.abs(fused - both).max() < 1e-5 * np.abs(both).max()
@@ -358,7 +371,18 @@ def test_what_cannot_be_done_is_said_in_one_line(net, rng):
             call()
         one_line(error, *words)
     assert adapters.names == ("style",)
+    adapters.enable(False)
+    with pytest.raises(UserError, match=r"adapters are off, .* turn them on before"):
+        adapters.fuse()
+    trained(adapters, "later", rng, rank=2)
+    assert not any(low.scale.asnumpy() for low in adapters._of["later"].values()), "off as the others"
+    adapters.enable()
+    assert all(low.scale.asnumpy() for low in adapters._of["later"].values())
     adapters.fuse()
-    for call in (adapters.fuse, lambda: adapters.set_scales({"style": 2.0}), lambda: adapters.add("b", rng=rng)):
+    for call in (
+        adapters.fuse, lambda: adapters.set_scales({"style": 2.0}), lambda: adapters.add("b", rng=rng),
+        lambda: adapters.enable(False), lambda: adapters.at_share(0.5).__enter__(),
+    ):  # fmt: skip
         with pytest.raises(UserError, match="unfuse first"):
             call()
+    adapters.enable()  # as they are

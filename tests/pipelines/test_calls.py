@@ -9,7 +9,7 @@ import torch
 
 from ms_ddpm.errors import UserError
 
-from .directories import HEIGHT, WIDTH, drawn_from, sister, stable_diffusion
+from .directories import HEIGHT, SD1, WIDTH, drawn_from, sister, stable_diffusion
 from .test_stable_diffusion import IMAGES, LATENTS, MASKS, TAPE, close, first_and_last, texts
 
 pytest.importorskip("diffusers")
@@ -136,9 +136,36 @@ WRONG = {
     "two sources": ({"seed": 1, "noise": TAPE}, "expected at most one of them"),
     "a dry tape": ({"noise": []}, "the noise ran out before x_T"),
     "latents": ({"latents": LATENTS[:, :3]}, r"latents have shape \(4, 3, 16, 12\)"),
+    "latents that are none": ({"latents": LATENTS[:1] * np.nan}, "latents has numbers that are not finite"),
+    "embeddings that are none": (
+        {"prompt": None, "prompt_embeds": np.full((1, 77, 12), np.inf, np.float32)}, "prompt_embeds has numbers that"),
+    "guidance": ({"guidance_scale": float("nan")}, "guidance_scale is nan, expected a finite number; 1 is no guidance"),
+    "no guidance": ({"guidance_scale": None}, "guidance_scale is None, expected a finite number"),
+    "guidance in words": ({"guidance_scale": "7"}, "guidance_scale is '7', expected"),
+    "guidance beyond": ({"guidance_scale": 10**400}, "guidance_scale is .*, expected a finite number"),
+    "rescaling": ({"guidance_rescale": 2}, "guidance_rescale is 2, expected a number from 0 to 1"),
+    "rescaling in words": ({"guidance_rescale": "x"}, "guidance_rescale is 'x', expected a number from 0 to 1"),
+    "eta": ({"eta": 5}, "eta is 5, expected a number from 0 to 1"),
+    "a seed below": ({"seed": -1}, "seed is -1, expected a whole number of at least 0"),
+    "a seed in words": ({"seed": "x"}, "seed is 'x', expected a whole number"),
+    "an adapter of images": ({"ip_adapter_image": IMAGES[0]}, "ip_adapter_image is .*; IP-Adapters are not supported"),
+    "an old callback": ({"callback": print}, "callback is .*older versions: give callback_on_step_end="),
+    "its steps": ({"callback_steps": 2}, "callback_steps is 2, expected nothing"),
+    "a crop": ({"padding_mask_crop": 32}, "padding_mask_crop is 32, .*crop image and mask_image yourself"),
+    "masked latents": ({"masked_image_latents": LATENTS}, "masked_image_latents is .*encoded here"),
+    "no argument": ({"guidance": 7}, "is called with guidance, and has no such argument"),
+    "no callback": ({"callback_on_step_end": 3}, "callback_on_step_end is 3, expected a function"),
+    "what a callback asks for": (
+        {"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, r"\['prompt_embeds'\], expected \['latents'\]"),
+    "attention": ({"cross_attention_kwargs": {"gligen": 1}}, "cross_attention_kwargs is {'gligen': 1}, expected"),
+    "attention's scale": ({"cross_attention_kwargs": {"scale": "x"}}, "the scale of cross_attention_kwargs is 'x'"),
+    "its own times": ({"timesteps": [900, 1]}, r"timesteps is \[900, 1\], and PNDMScheduler has times of its own"),
+    "two times": ({"timesteps": [900], "sigmas": [3, 0]}, "timesteps and sigmas were given together"),
+    "an old order": ({"timesteps": 7.5}, "timesteps is 7.5"),
     "a mask alone": ({"mask_image": MASKS}, "without image"),
     "strength alone": ({"strength": 0.5}, "without image"),
     "strength": ({"image": IMAGES[:1], "strength": 1.5}, "strength is 1.5, expected a number above 0"),
+    "strength in words": ({"image": IMAGES[:1], "strength": "x"}, "strength is 'x', expected a number above 0"),
     "hardly any strength": ({"image": IMAGES[:1], "strength": 0.01, "num_inference_steps": 3}, "less than one step"),
     "range": ({"image": 255 * IMAGES[:1]}, "expected 0 to 1"),
     "image's sides": ({"image": IMAGES[:1, :31]}, "the height of image is 31, expected a multiple of 2"),
@@ -153,6 +180,28 @@ def test_what_does_not_fit_is_one_line(pair, what):
     with pytest.raises(UserError, match=words) as raised:
         pair[1](**{**QUICK, **given})
     assert len(str(raised.value).splitlines()) == 1
+
+
+def damaged(folder, refused):
+    """Has a pipeline in ``folder`` refused for a damage of its unet, one after the other; at the end it is whole."""
+    from safetensors.numpy import load_file, save_file
+
+    weights, config = folder / "unet/diffusion_pytorch_model.safetensors", folder / "unet/config.json"
+    whole, said = weights.read_bytes(), config.read_text()
+    weights.write_bytes(whole[:-40])
+    refused(folder, "diffusion_pytorch_model.safetensors cannot be read: it is cut short: .*copy the file again")
+    weights.write_bytes(whole)
+    arrays = load_file(weights)
+    save_file(arrays | {"conv_in.weight": arrays["conv_in.weight"][:, :3].copy()}, weights)
+    refused(folder, r"weights in .*unet are not those of its config.json: conv_in.weight has shape \(8, 3, 3, 3\)")
+    weights.write_bytes(whole)
+    xl = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "cross_attention_dim": 2048,
+          "projection_class_embeddings_input_dim": 2816, "transformer_layers_per_block": [1, 2, 10]}  # fmt: skip
+    config.write_text(json.dumps(json.loads(said) | xl))
+    refused(folder, "unet/config.json: addition_embed_type is 'text_time', and only None is supported")
+    config.unlink()
+    refused(folder, "there is no config.json in .*unet, expected that of a UNet2DConditionModel")
+    config.write_text(said)
 
 
 def test_a_directory_that_is_not_one_is_one_line(pair, tmp_path):
@@ -172,14 +221,77 @@ def test_a_directory_that_is_not_one_is_one_line(pair, tmp_path):
         ({"unet": ["diffusers", "SD3Transformer2DModel"]}, "SD3Transformer2DModel.*expected one of"),
         ({"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "text_encoder_2"),
         ({"vae": None}, "names no vae"),
+        (
+            {"_class_name": "StableDiffusionXLPipeline"},
+            "'StableDiffusionXLPipeline', and StableDiffusionPipeline draws",
+        ),
+        ({"_class_name": "StableDiffusionInstructPix2PixPipeline"}, "holds a 'StableDiffusionInstructPix2PixPipeline'"),
+        ({"_class_name": "DDPMPipeline"}, "holds a 'DDPMPipeline'"),
     ):
         (folder / "model_index.json").write_text(json.dumps({**index, **change}))
         refused(folder, words)
     (folder / "model_index.json").write_text(json.dumps(index))
+    damaged(folder, refused)
     shutil.rmtree(folder / "unet")
     refused(folder, "there is no directory .*unet")
     (folder / "model_index.json").unlink()
     refused(folder, "cannot read .*model_index.json: No such file")
+
+
+def test_what_scripts_say_to_diffusers_is_understood(pair, tmp_path, capsys, caplog):
+    from ms_ddpm import DDIMScheduler, StableDiffusionPipeline
+    from ms_ddpm.pipelines.base import WITHOUT_EFFECT
+
+    _, _, folder = pair
+    flags = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": True, "revision": None}
+    scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler", cache_dir=tmp_path, **flags)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, scheduler=scheduler, cache_dir=tmp_path, token="x", **flags)
+    assert type(pipe.scheduler) is DDIMScheduler
+    with pytest.raises(UserError, match="use_safetensors is False, expected true or nothing"):
+        StableDiffusionPipeline.from_pretrained(folder, use_safetensors=False)
+    for what in WITHOUT_EFFECT:
+        getattr(pipe, f"enable_{what}")("auto")
+        getattr(pipe, f"disable_{what}")()
+    assert len(caplog.records) == len(WITHOUT_EFFECT)
+    assert caplog.records[-1].getMessage() == (
+        "enable_sequential_cpu_offload does nothing here: all networks stay on the device that MindSpore computes on"
+    )
+    assert pipe.to(pipe.device) is pipe
+    again = StableDiffusionPipeline(**pipe.components)
+    assert again.components == pipe.components
+    again.set_progress_bar_config(leave=False, desc="a three")
+    few = QUICK | {"guidance_scale": 1.0, "output_type": "latent", "callback_on_step_end_tensor_inputs": ["latents"]}
+    named = again(**few, seed=0).images
+    assert "a three" in capsys.readouterr().err
+    again.set_progress_bar_config(disable=True)
+    ordered = again(  # as diffusers has them
+        "a three", 16, 12, 1, None, None, 1.0, None, 1, 0.0, np.random.default_rng(0), None, None, None, None, None,
+        "latent", False, None, 0.0, None, None, ["latents"],
+    )  # fmt: skip
+    assert named.shape == ordered[0].shape == (1, 4, 8, 6)
+
+
+@pytest.mark.parametrize("given", [{"timesteps": [901, 500, 37]}, {"sigmas": [9.0, 2.5, 0.4, 0.0]}], ids=str)
+def test_a_chain_has_its_own_times_where_the_scheduler_takes_them(pair, given):
+    import diffusers
+
+    from ms_ddpm import EulerDiscreteScheduler
+
+    theirs, ours, _ = pair
+    before = theirs.scheduler, ours.scheduler
+    try:
+        theirs.scheduler = diffusers.EulerDiscreteScheduler.from_config(SD1)
+        ours.scheduler = EulerDiscreteScheduler.from_config(SD1)
+        few = {**texts(height=HEIGHT, width=WIDTH, guidance_scale=3.0), **given}
+        expected = theirs(**few, latents=torch.from_numpy(LATENTS)).images
+        close(ours(**few, latents=LATENTS).images, expected)
+        if "timesteps" in given:
+            few = {**texts(strength=0.7), **given}
+            with drawn_from(TAPE):
+                expected = sister(theirs, "StableDiffusionImg2ImgPipeline")(**few, image=first_and_last(IMAGES)).images
+            close(ours(**few, image=IMAGES, noise=TAPE).images, expected)
+    finally:
+        theirs.scheduler, ours.scheduler = before
 
 
 def test_another_part_in_a_pipeline_is_drawn_with_and_saved(pair, tmp_path):
@@ -245,7 +357,7 @@ def test_loras_draw_diffusers_s_pictures(pair, tmp_path):
         assert np.abs(found - bare).max() > 0.01, "it does something"
     beside = ours_drawn()
     ours.fuse_lora()
-    np.testing.assert_allclose(ours_drawn(), beside, atol=1e-4)
+    np.testing.assert_allclose(ours_drawn(), beside, atol=1e-5)
     ours.unfuse_lora()
     assert np.array_equal(ours_drawn(), beside)
     ours.fuse_lora(0.5)
@@ -253,11 +365,30 @@ def test_loras_draw_diffusers_s_pictures(pair, tmp_path):
     ours.unfuse_lora()
     assert np.array_equal(ours_drawn(), beside), "a share of the fusion is no scale of the adapters"
     ours.set_adapters(["one", "two"], [0.2, -0.45])
-    np.testing.assert_allclose(ours_drawn(), half, atol=1e-4)
+    np.testing.assert_allclose(ours_drawn(), half, atol=1e-5)
     ours.set_adapters(["one", "two"], 0.0)
     assert np.array_equal(ours_drawn(), bare), "scale 0 is the base, bit for bit"
+    ours.set_adapters(["one", "two"], [0.4, -0.9])
+    scale = {"cross_attention_kwargs": {"scale": 0.3}}
+    theirs_at = theirs(**few, **scale, latents=torch.from_numpy(LATENTS)).images
+    np.testing.assert_allclose(ours(**few, **scale, latents=LATENTS).images, theirs_at, atol=1e-4)
+    assert np.abs(theirs_at - beside).max() > 0.01
+    ours.disable_lora()
+    assert np.array_equal(ours_drawn(), bare)
+    ours.enable_lora()
+    assert np.array_equal(ours_drawn(), beside)
     with pytest.raises(UserError, match="no LoRA is called 'three'; loaded: one, two"):
         ours.set_adapters("three")
+    assert ours.get_list_adapters() == theirs.get_list_adapters() == {"unet": ["one", "two"]}
+    ours.save_lora_weights(tmp_path / "saved", "two")
+    for pipe in (ours, theirs):
+        pipe.set_adapters("one")
+        assert pipe.get_active_adapters() == ["one"]
+        pipe.delete_adapters("two")
+        pipe.load_lora_weights(tmp_path / "saved", adapter_name="again", local_files_only=True)
+        pipe.set_adapters(["one", "again"], [0.4, -0.9])
+    np.testing.assert_allclose(theirs_drawn(), beside, atol=1e-4)
+    assert np.array_equal(ours_drawn(), beside)
     ours.unload_lora_weights()
     theirs.unload_lora_weights()
     assert np.array_equal(ours_drawn(), bare)
@@ -286,6 +417,72 @@ def test_a_lora_in_the_place_of_another_has_a_graph_of_its_own(pair, tmp_path):
     assert len({bare, first, second}) == 3
     assert at_last is bare
     assert len([name for name, *_ in ours.graphs if name == "what"]) == 1, "what cannot come back is forgotten"
+
+
+def test_a_lora_of_both_networks_is_weighed_by_network_and_by_call(pair, tmp_path):
+    from ms_ddpm.nn.adapters import adapters_of
+
+    _, ours, _ = pair
+    rng = np.random.default_rng(4)
+    targets = {"unet": ("to_q", "to_out.0"), "text_encoder": ("q_proj", "fc1")}
+
+    def drawn(**more):
+        return ours(**QUICK | {"output_type": "latent"} | more, seed=0).images
+
+    def acting():
+        return [low.scale.asnumpy() for of in ours.adapters.values() for one in of._of.values() for low in one.values()]
+
+    bare = drawn()
+    for network, adapters in ((name, adapters_of(getattr(ours, name))) for name in targets):
+        adapters.add("both", rank=2, alpha=3, targets=targets[network], rng=rng)
+        made = adapters.factors("both")
+        full = {path: of._replace(up=rng.standard_normal(of.up.shape, np.float32)) for path, of in made.items()}
+        adapters.load("both", full)
+    ours.set_adapters("both", {"unet": 0.3, "text_encoder": -0.6})
+    assert ours.get_list_adapters() == {"unet": ["both"], "text_encoder": ["both"]}
+    halved, before = drawn(cross_attention_kwargs={"scale": 0.5}), acting()
+    with pytest.raises(KeyError, match="stopped"):
+        drawn(cross_attention_kwargs={"scale": 0.5}, callback_on_step_end=lambda *state: {}["stopped"])
+    assert all(map(np.array_equal, acting(), before))
+    assert [adapters.scales for adapters in ours.adapters.values()] == [{"both": 0.3}, {"both": -0.6}]
+    whole = drawn()
+    ours.set_adapters("both", {"unet": 0.15, "text_encoder": -0.3})
+    assert np.array_equal(drawn(), halved)
+    ours.set_adapters(["both"], [{"unet": 0.15}])  # and 1 of the text encoder's
+    ours.save_lora_weights(tmp_path)
+    other = drawn()
+    assert min(np.abs(a - b).max() for a, b in ((bare, halved), (halved, whole), (whole, other))) > 1e-3
+    ours.fuse_lora(components=["unet"])
+    assert [adapters.fused for adapters in ours.adapters.values()] == [True, False]
+    np.testing.assert_allclose(drawn(), other, atol=1e-3)
+    with pytest.raises(UserError, match="fused into the weights; other scales would have no effect: unfuse first"):
+        drawn(cross_attention_kwargs={"scale": 0.5})
+    ours.unfuse_lora(components=["unet"])
+    assert np.array_equal(drawn(), other)
+    for call, words in (
+        (lambda: ours.fuse_lora(components=["vae"]), "components has 'vae', expected some of: unet, text_encoder"),
+        (lambda: ours.fuse_lora(adapter_names=["both"]), "call set_adapters with them"),
+        (lambda: ours.set_adapters("both", {"vae": 1.0}), "adapter 'both' have 'vae', expected: unet, text_encoder"),
+        (lambda: ours.set_adapters("both", {"unet": {"down": 1}}), "the scale of adapter 'both' is {'down': 1}, expec"),
+        (lambda: ours.set_adapters("both", "1"), "the scale of adapter 'both' is '1', expected a finite number"),
+        (lambda: ours.set_adapters(["both"], [1.0, 2.0]), "2 numbers for 1 adapters"),
+        (lambda: ours.set_adapters(None), "no LoRA is called None; loaded: both"),
+        (lambda: ours.load_lora_weights(tmp_path, 3), "an adapter is called 3, expected a name without dots"),
+        (lambda: ours.load_lora_weights(None), "None stood in the place of a LoRA file, expected the path"),
+        (lambda: ours.load_lora_weights({"unet.x": 1}), "the numbers of a LoRA stood in the place of a LoRA file"),
+        (lambda: ours.load_lora_weights(tmp_path, weight_name=3), "3 stood in the place of a LoRA file"),
+        (lambda: ours.load_lora_weights(tmp_path, prefix="x"), "no argument 'prefix'"),
+        (lambda: ours.save_lora_weights(tmp_path, "other"), "adapter_name is 'other', expected one of .*: both"),
+        (lambda: ours.delete_adapters("other"), "no LoRA is called 'other'; loaded: both"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()
+    ours.delete_adapters(["both"])
+    assert np.array_equal(drawn(), bare)
+    ours.load_lora_weights(tmp_path)
+    ours.set_adapters("default_0", {"unet": 0.15})
+    assert np.array_equal(drawn(), other)
+    ours.unload_lora_weights()
 
 
 # As a page of notes on diffusers' training script has it, which many copied: a LoRA by the network's own method.
@@ -351,3 +548,7 @@ def test_a_network_of_another_width_is_one_line(pair):
                            num_attention_heads=2, rng=0)  # fmt: skip
     with pytest.raises(UserError, match="gives vectors of 6, and the unet expects 12"):
         StableDiffusionPipeline(ours.vae, narrow, ours.tokenizer, ours.unet, ours.scheduler)
+    settings = {key: ours.unet.config[key] for key in ours.unet.settings()}
+    of_edits = type(ours.unet)(**settings | {"in_channels": 8}, rng=0)  # InstructPix2Pix
+    with pytest.raises(UserError, match="takes 8 channels and the latents have 4, expected 4, or for inpainting 9"):
+        StableDiffusionPipeline(**ours.components | {"unet": of_edits})

@@ -1,6 +1,8 @@
 """sample.py with a directory as diffusers writes it: what is asked for arrives, and what cannot be is one line."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -17,7 +19,7 @@ from ms_ddpm.pipelines.unconditional import KINDS
 from ms_ddpm.schedulers import DDIMScheduler
 
 from .directories import HEIGHT, WIDTH, unconditional
-from .test_calls import lora_of
+from .test_calls import damaged, lora_of
 
 TWO_TEXTS = ["a red three", "a blue seven on grey"]
 
@@ -121,6 +123,10 @@ sample.main(["--checkpoint", {str(tmp_path)!r}, "--prompt", "a"])
         (("--prompt", "a", "--init_image", "nowhere.png"), "--init_image: no file nowhere.png"),
         (("--prompt", "a", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors"),
         (("--prompt", "a", "--lora", "x:y"), "expected FILE or FILE:SCALE"),
+        (("--prompt", "a", "--lora", "x:nan"), "--lora is 'x:nan', expected FILE or FILE:SCALE, SCALE a number"),
+        (("--prompt", "a", "--guidance_scale", "nan"), "--guidance_scale is nan, expected a finite number"),
+        (("--prompt", "a", "--eta", "5"), "--eta is 5.0, expected a number from 0 to 1"),
+        (("--prompt", "a", "--init_image", __file__, "--strength", "2"), "--strength is 2.0, expected a numb"),
         (("--prompt", "a", "--width", "13"), "width is 13, expected a multiple of"),
         (("--prompt", "a", "--height", "0"), "--height is 0, expected at least 8"),
         (("--prompt", "a", "--init_image", __file__), "is no image that can be read"),
@@ -150,5 +156,38 @@ def test_other_models_and_other_pipelines_say_so(pair, tmp_path):
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     with pytest.raises(UserError, match="holds a 'StableDiffusionXLPipeline', expected one of: StableDiffusionPipe"):
         drawn(tmp_path, tmp_path / "out", "--prompt", "a")
+    (tmp_path / "run").mkdir()
     with pytest.raises(UserError, match=r"--prompt is for a directory as diffusers writes it, and .* no model_index"):
         drawn(tmp_path / "run", tmp_path / "out", "--prompt", "a")
+
+
+@pytest.mark.parametrize("options", [(), ("--prompt", "x")], ids=["alone", "prompt"])
+def test_a_hub_s_name_says_how_its_files_are_got(tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    name = "runwayml/stable-diffusion-v1-5"
+    with pytest.raises(UserError, match=f"nothing is downloaded here; .*hf download {name} --local-dir DIR"):
+        drawn(name, tmp_path / "out", *options)
+    with pytest.raises(
+        UserError, match="'nowhere' is no directory on this disk" if options else "no checkpoint in now"
+    ):
+        drawn("nowhere", tmp_path / "out", *options)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UserError, match="'runs/digit' is no directory" if options else "no checkpoint in runs/digit"):
+        drawn("runs/digit", tmp_path / "out", *options)
+
+
+def test_a_damaged_directory_is_one_line_and_exit_code_2(pair, tmp_path, capfd, monkeypatch):
+    from ms_ddpm import cli
+
+    monkeypatch.setattr(cli.logging, "basicConfig", lambda **options: None)
+
+    def refused(folder, words):
+        with pytest.raises(SystemExit) as ended:
+            cli.run(lambda argv: drawn(folder, tmp_path / "out", *argv), ["--prompt", "a", "--num", "1"])
+        assert ended.value.code == 2
+        said = capfd.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert re.search(words, said[0])
+        assert not (tmp_path / "out").exists()
+
+    damaged(shutil.copytree(pair[2], tmp_path / "sd"), refused)

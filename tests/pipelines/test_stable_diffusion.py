@@ -20,7 +20,7 @@ IMAGES = RNG.random((4, HEIGHT, WIDTH, 3), dtype=np.float32)
 MASKS = (RNG.random((4, HEIGHT, WIDTH, 1)) > 0.5).astype(np.float32)
 SCHEDULERS = {
     "DDIM": {}, "PNDM": {}, "DPMSolverMultistep": {"use_karras_sigmas": True}, "UniPCMultistep": {},
-    "EulerAncestralDiscrete": {},
+    "EulerDiscrete": {}, "EulerAncestralDiscrete": {},
 }  # fmt: skip
 
 

@@ -56,7 +56,17 @@ def test_what_does_not_fit_is_one_line(mindspore, folder):
     for given, words in (
         ({"batch_size": 0}, "batch_size is 0, expected a whole number of at least 1"),
         ({"output_type": "latent"}, "output_type is 'latent', expected one of: pil, np"),
+        ({"eta": 1.5}, "eta is 1.5, expected a number from 0 to 1"),
+        ({"seed": -1}, "seed is -1, expected a whole number of at least 0"),
         ({"noise": [TAPE[0][:1]]}, r"the noise for x_T has shape \(1, 3, 8, 8\), expected \(2, 3, 8, 8\)"),
     ):
         with pytest.raises(UserError, match=words):
             ours(**{"batch_size": 2, "num_inference_steps": 2, **given})
+
+
+def test_another_pipeline_s_directory_is_one_line(mindspore, tmp_path):
+    from ms_ddpm import DDIMPipeline
+
+    (tmp_path / "model_index.json").write_text('{"_class_name": "LDMPipeline"}')
+    with pytest.raises(UserError, match="holds a 'LDMPipeline', and DDIMPipeline draws from one of: DDPMPipel"):
+        DDIMPipeline.from_pretrained(tmp_path)

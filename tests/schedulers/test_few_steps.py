@@ -13,6 +13,7 @@ NAMES = (
     "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler",
 )  # fmt: skip
+STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 NOISELESS = ("PNDMScheduler", "UniPCMultistepScheduler")
 
 
@@ -218,6 +219,61 @@ def test_defaults_that_nobody_chose_do_not_go_to_another_class(schedulers):
     assert dict(schedulers.PNDMScheduler.from_config(made.config).config)["steps_offset"] == 1
 
 
+def test_beta_sigmas_lie_at_the_distribution_s_quantiles(mindspore):
+    scipy = pytest.importorskip("scipy.special")
+    from ms_ddpm.maths.solvers import beta_quantiles, beta_sigmas
+
+    shares = np.concatenate([[0.0, 1e-9, 1e-4], np.linspace(0.001, 0.999, 333), [1 - 1e-9, 1.0]])
+    for shape in (0.6, 0.25, 2.5):
+        np.testing.assert_allclose(
+            beta_quantiles(shares, shape), scipy.betaincinv(shape, shape, shares), rtol=1e-12, atol=1e-14
+        )
+    levels = beta_sigmas(14.6, 0.03, 9)
+    assert (levels[0], levels[-1]) == (14.6, 0.03)
+    gaps = -np.diff(levels)
+    assert gaps.min() == min(gaps[0], gaps[-1])
+    assert gaps.argmax() in (3, 4)
+    assert beta_sigmas(3.0, 1.0, 1).tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("config", "clip", "steps"),
+    [
+        *(({**STABLE, "rescale_betas_zero_snr": True}, -5.1, n) for n in (69, 70, 71, 138)),
+        *(({"beta_schedule": "squaredcos_cap_v2"}, -3.0, n) for n in (31, 62, 93)),
+    ],
+)
+def test_a_clipped_chain_ends_at_its_smallest_noise(schedulers, config, clip, steps):
+    """Its last time was -1, which reads a table from its other end: the largest noise level behind all smaller ones."""
+    made = schedulers.DPMSolverMultistepScheduler(**config, timestep_spacing="trailing", lambda_min_clipped=clip)
+    made.set_timesteps(steps)
+    times, sigmas = made.timesteps.asnumpy(), made.sigmas.asnumpy()
+    assert len(times) == made.num_inference_steps < steps
+    assert times.min() >= 0
+    assert (np.diff(sigmas) < 0).all()
+
+
+@pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler", *NAMES])
+def test_the_device_of_a_loop_for_pytorch_is_taken_at_its_place(schedulers, name):
+    made = getattr(schedulers, name)()
+    made.set_timesteps(7)
+    expected = made.timesteps.asnumpy()
+    made.set_timesteps(7, "cuda")
+    assert np.array_equal(made.timesteps.asnumpy(), expected)
+    made.set_timesteps(7, device="cpu")
+    assert np.array_equal(made.timesteps.asnumpy(), expected)
+
+
+def test_a_value_that_a_file_has_wrong_is_said_with_the_file(schedulers, tmp_path):
+    (tmp_path / "scheduler_config.json").write_text('{"prediction_type": "flow_prediction"}')
+    for source in (tmp_path, tmp_path / "scheduler_config.json"):
+        with pytest.raises(UserError) as caught:
+            schedulers.EulerDiscreteScheduler.from_config(source)
+        assert one_line(caught).startswith(f"{source}: prediction_type is 'flow_prediction', expected one of")
+    with pytest.raises(UserError, match="sigmas of one's own are for flow matching"):
+        schedulers.UniPCMultistepScheduler().set_timesteps(5, sigmas=[1.0, 0.5])
+
+
 # --- bad input: one line each ---
 
 
@@ -226,7 +282,8 @@ def test_defaults_that_nobody_chose_do_not_go_to_another_class(schedulers):
     [
         (NAMES[0], {"prediction_type": "flow"}, "prediction_type is 'flow', expected one of"),
         (NAMES[0], {"use_karras_sigmas": True, "use_exponential_sigmas": True}, "are both true, expected at most one"),
-        (NAMES[0], {"use_beta_sigmas": True}, "use_beta_sigmas is True, expected False: use_karras_sigmas or"),
+        (NAMES[0], {"use_beta_sigmas": True, "use_karras_sigmas": True}, "are both true, expected at most one"),
+        (NAMES[4], {"use_beta_sigmas": "yes"}, "use_beta_sigmas is 'yes', expected true or false, or nothing"),
         (NAMES[0], {"interpolation_type": "cubic"}, "interpolation_type is 'cubic', expected one of"),
         (NAMES[0], {"sigma_min": -1}, "sigma_min is -1, expected a number above 0, or nothing"),
         (NAMES[2], {"prediction_type": "sample"}, "expected one of: epsilon, v_prediction"),

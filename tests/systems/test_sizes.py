@@ -124,3 +124,24 @@ finally:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "False\n"), done.stderr
     assert re.fullmatch(r"error: a network of [\d,]+ parameters needs at least .*\n", done.stderr), done.stderr
+
+
+def test_a_system_that_counts_nothing_beforehand_is_counted_when_it_is_built(mindspore, monkeypatch, tmp_path):
+    """Others' systems need no arithmetic of their own: of the five copies in training, four are still to come."""
+    from ms_ddpm.cli import train
+    from ms_ddpm.devices import distributed, memory
+    from ms_ddpm.systems import sizes
+
+    asked = config.Config(**config.from_mapping({"system": "corruption", "dataset": "digits", "image_size": 8}, "here"))
+    system = registry.of(asked)
+    cell = system.build(asked)
+    count = sum(parameter.size for parameter in cell.get_parameters())
+    monkeypatch.setattr(memory, "available", lambda: 4 * 4 * count - 1)
+    sizes.check_built(asked, cell)  # it was counted before, and would have been refused then
+    monkeypatch.setattr(type(system), "parameter_count", lambda self, config: 0)
+    with pytest.raises(UserError, match=f"training a network of {count:,} parameters"):
+        sizes.check_built(asked, cell)
+    with pytest.raises(UserError, match="training a network of"):
+        train.build_trainer(asked, distributed.ALONE)
+    monkeypatch.setattr(memory, "available", lambda: 4 * 4 * count + 1)
+    sizes.check_built(asked, cell)

@@ -65,7 +65,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, inner: int, act: str) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
         self.act = ACTIVATIONS[act]()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ class LoRA(nn.Module):
     def __init__(self, layer: nn.Module, rank: int, alpha: float, rng: np.random.Generator):
         super().__init__()
         self.layer = layer.requires_grad_(False) if not isinstance(layer, LoRA) else layer
-        self.rank, self.alpha, self.scale = rank, alpha, 1.0
+        self.rank = rank
+        self.alpha = alpha
+        self.scale = 1.0
         out, *inner = self.base().weight.shape
         drawn = rng.standard_normal((rank, *inner), dtype=np.float32) * np.float32(1 / rank)
         self.A = nn.Parameter(torch.from_numpy(drawn))

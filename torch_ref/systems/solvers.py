@@ -29,8 +29,16 @@ def exponential(largest: float, smallest: float, n: int) -> np.ndarray:
     return largest * (smallest / largest) ** (np.arange(n) / max(n - 1, 1))
 
 
+def beta(largest: float, smallest: float, n: int) -> np.ndarray:
+    """The quantiles of a Beta(0.6, 0.6) between the two (Lee et al. 2024, https://arxiv.org/abs/2407.12173)."""
+    from scipy.special import betaincinv
+
+    return smallest + (largest - smallest) * betaincinv(0.6, 0.6, 1 - np.linspace(0, 1, n))
+
+
 SPREADS: dict[str, Callable[[float, float, int], np.ndarray]] = {
     "use_karras_sigmas": karras, "use_exponential_sigmas": exponential, "use_lu_lambdas": exponential,
+    "use_beta_sigmas": beta,
 }  # fmt: skip
 
 
@@ -45,6 +53,7 @@ class Solver(Scheduler):
         use_karras_sigmas: bool = False,
         use_exponential_sigmas: bool = False,
         use_lu_lambdas: bool = False,
+        use_beta_sigmas: bool = False,
         sigma_min: float | None = None,
         sigma_max: float | None = None,
         final_sigmas_type: str = "zero",
@@ -56,7 +65,7 @@ class Solver(Scheduler):
             self.abar[-1] = 2.0**-24
         self.table = np.sqrt(1 / self.abar - 1)
         asked = {"use_karras_sigmas": use_karras_sigmas, "use_exponential_sigmas": use_exponential_sigmas}
-        asked["use_lu_lambdas"] = use_lu_lambdas
+        asked |= {"use_lu_lambdas": use_lu_lambdas, "use_beta_sigmas": use_beta_sigmas}
         self.spread = next((name for name, value in asked.items() if value), None)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.beta_schedule = beta_schedule
@@ -310,7 +319,9 @@ class Multistep(Solver):
         if self.spread:
             levels = self.spread_levels(self.table[::-1], n)
             exact = [self.time_of(level) for level in levels]
-            cut = self.spread == "use_exponential_sigmas" or self.beta_schedule in self.cut_schedules
+            cut = (
+                self.spread in ("use_exponential_sigmas", "use_beta_sigmas") or self.beta_schedule in self.cut_schedules
+            )
             times = [int(t + 1e-6) if cut else round(t) for t in exact]
             last = last if self.ends_at_time_0 or not last else levels[-1]
         self.begin(times, [*levels, last])
@@ -327,7 +338,9 @@ class DPMSolverMultistepScheduler(Multistep):
     ):  # fmt: skip
         super().__init__(*args, **options)
         self.data, self.sde = algorithm_type.endswith("++"), algorithm_type.startswith("sde")
-        self.solver_type, self.euler_at_final, self.variance_type = solver_type, euler_at_final, variance_type
+        self.solver_type = solver_type
+        self.euler_at_final = euler_at_final
+        self.variance_type = variance_type
 
     def order(self) -> int:
         """Of the next step."""
@@ -392,7 +405,9 @@ class UniPCMultistepScheduler(Multistep):
         disable_corrector: Sequence[int] = (), **options: object,
     ):  # fmt: skip
         super().__init__(*args, **options)
-        self.predict_x0, self.solver_type, self.disable_corrector = predict_x0, solver_type, disable_corrector
+        self.predict_x0 = predict_x0
+        self.solver_type = solver_type
+        self.disable_corrector = disable_corrector
 
     def set_timesteps(self, num_inference_steps: int | None = None, *, timesteps: Sequence[int] | None = None) -> None:
         """As DPM-Solver's."""

@@ -19,7 +19,9 @@ class Timesteps(nn.Module):
 
     def __init__(self, dim: int, cos_first: bool = True, shift: float = 0):
         super().__init__()
-        self.half, self.cos_first, self.shift = dim // 2, cos_first, shift
+        self.half = dim // 2
+        self.cos_first = cos_first
+        self.shift = shift
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
         """t in the precision of the network."""
@@ -35,7 +37,8 @@ class TimestepEmbedding(nn.Module):
 
     def __init__(self, dim: int, dim_out: int):
         super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(dim, dim_out), nn.Linear(dim_out, dim_out)
+        self.linear_1 = nn.Linear(dim, dim_out)
+        self.linear_2 = nn.Linear(dim_out, dim_out)
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
         """(B, dim) -> (B, dim_out)."""
@@ -47,9 +50,11 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, dim: int, dim_out: int, time_dim: int | None, groups: int, eps: float):
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(groups, dim, eps), nn.Conv2d(dim, dim_out, 3, padding=1)
+        self.norm1 = nn.GroupNorm(groups, dim, eps)
+        self.conv1 = nn.Conv2d(dim, dim_out, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_dim, dim_out) if time_dim else None
-        self.norm2, self.conv2 = nn.GroupNorm(groups, dim_out, eps), nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, dim_out, eps)
+        self.conv2 = nn.Conv2d(dim_out, dim_out, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(dim, dim_out, 1) if dim != dim_out else None
 
     def forward(self, x: torch.Tensor, emb: torch.Tensor | None = None) -> torch.Tensor:
@@ -66,7 +71,8 @@ class Downsample(nn.Module):
 
     def __init__(self, dim: int, padding: int = 1):
         super().__init__()
-        self.conv, self.padding = nn.Conv2d(dim, dim, 3, stride=2, padding=padding), padding
+        self.conv = nn.Conv2d(dim, dim, 3, stride=2, padding=padding)
+        self.padding = padding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, dim, H, W) -> (B, dim, H', W')."""
@@ -152,7 +158,8 @@ class TransformerBlock(nn.Module):
     def __init__(self, dim: int, heads: int, context_dim: int):
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in range(3))
-        self.attn1, self.attn2 = Attention(dim, heads), Attention(dim, heads, context_dim)
+        self.attn1 = Attention(dim, heads)
+        self.attn2 = Attention(dim, heads, context_dim)
         self.ff = FeedForward(dim)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:

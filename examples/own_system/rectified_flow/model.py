@@ -27,7 +27,8 @@ class RectifiedFlow(Trainable):
         super().__init__()
         self.steps = steps
         rng = stream(seed, Stream.WEIGHTS)
-        self.first, self.second = Linear(3, width, rng=rng), Linear(width, width, rng=rng)
+        self.first = Linear(3, width, rng=rng)
+        self.second = Linear(width, width, rng=rng)
         self.last = Linear(width, 2, rng=rng)
         self.silu = SiLU()
 

@@ -56,7 +56,9 @@ class Guided:
         from ms_ddpm import AutoencoderKL, CLIPTextModel, DDIMScheduler, StableDiffusionPipeline
         from ms_ddpm.devices.runtime import compiled
 
-        self.workload, self.weights, self.unet = workload, weights, _guided_unet(workload)
+        self.workload = workload
+        self.weights = weights
+        self.unet = _guided_unet(workload)
         scheduler = DDIMScheduler(**sizes.BETAS_OF_STABLE_DIFFUSION, clip_sample=False)
         text_encoder = CLIPTextModel(  # not asked
             vocab_size=8, hidden_size=sizes.TEXT_DIM, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1

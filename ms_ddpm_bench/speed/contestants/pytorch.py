@@ -29,7 +29,10 @@ class _Denoiser:
     def __init__(self, workload: sizes.Workload, unet, weights: Mapping[str, np.ndarray], inputs, compiled: bool):
         import torch
 
-        self.workload, self.unet, self.weights, self.inputs = workload, unet, weights, inputs
+        self.workload = workload
+        self.unet = unet
+        self.weights = weights
+        self.inputs = inputs
         self.model = torch.compile(unet) if compiled else unet
 
     def load(self) -> None:

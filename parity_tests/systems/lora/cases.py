@@ -1,4 +1,4 @@
-"""LoRA: tier 0 the weights with adapters in them, tier 2 new adapters and trained ones, forward and backward."""
+"""LoRA: tier 0 the weights with adapters in them, tier 2 new adapters and trained ones, tier 6 their files."""
 
 from __future__ import annotations
 
@@ -61,3 +61,13 @@ def tier2(seed: int = 0) -> Iterator[Case]:
                 mode=mode, seed=seed, rule="layers",
             )  # fmt: skip
             yield from cases("2", made, mode=mode)
+
+
+def tier6(seed: int = 0) -> Iterator[Case]:
+    """Two adapters into files, out of them, into the weights and out again: every number as it was."""
+    spec = {"adapters": ROWS["two_adapters"]}
+    made = computation(
+        "state/lora_files", "lora_files", spec, lambda rng: _inputs(spec, True, rng), truth="numpy", mode="pynative",
+        rule="exact", neighbours=0, seed=seed,
+    )  # fmt: skip
+    yield from cases("6", made, mode="pynative")

@@ -7,7 +7,7 @@ from portparity.mutants.editing import edit
 
 T = "torch_ref.systems.lora:LoRA."
 M = "ms_ddpm.nn.adapters:Adapters."
-WATCH = ("maths/lora_merged-*", "layers/lora_*-pynative")  # beside their place
+WATCH = ("maths/lora_merged-*", "layers/lora_*-pynative", "state/lora_files*")  # beside their place
 
 # fmt: off
 ROWS = (  # name, framework, place, bug, source
@@ -30,12 +30,18 @@ ROWS = (  # name, framework, place, bug, source
     ("alpha over rank forgotten (MindSpore)", "mindspore", "maths/lora_merged-*",
      edit(M + "_put", ("ratios[path] = alpha / len(down)", "ratios[path] = 1.0")), "Hu et al., section 4.1: alpha / r"),
     ("scale applied twice (MindSpore)", "mindspore", "layers/lora_attention-*",
-     edit(M + "_put", ("scale * ratios[path]", "scale * scale * ratios[path]")), "Hu et al., eq. 3"),
+     edit(M + "_apply_scale", ("self._scales[name] if", "self._scales[name] ** 2 if")), "Hu et al., eq. 3"),
     ("B not zero (MindSpore)", "mindspore", "layers/lora_new-*",
      edit(M + "add", ("np.zeros(up", "np.ones(up")), "Hu et al., section 4.1: zero for B"),
     ("the last adapter alone (MindSpore)", "mindspore", "layers/lora_two_adapters-*",
      edit("ms_ddpm.nn.layers:Affine.adapted", ("for adapter in self.adapters:", "for adapter in self.adapters[-1:]:")),
      "the sum over adapters"),
+    ("alpha left out of a file (MindSpore)", "mindspore", "state/lora_files*",
+     edit("ms_ddpm.storage.lora_files:_header_of", ('"lora_alpha": alpha', '"lora_alpha": rank')),
+     "peft: where no alpha is said it is the rank"),
+    ("unfused by a subtraction (MindSpore)", "mindspore", "state/lora_files*",
+     edit(M + "unfuse", ("set_value(layers[path].weight, weight)",
+          "set_value(layers[path].weight, (weight + np.float32(1)) - np.float32(1))")), "a sum and a difference round"),
 )
 # fmt: on
 MUTANTS = tuple(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from mindspore import nn, ops
 
-from ms_ddpm.nn.adapters import Adapters
+from ms_ddpm.nn.adapters import Adapters, adapters_of, load_file
 from ms_ddpm.nn.layers import Conv2d, Linear
 from ms_ddpm.ops.assign import set_value
+from ms_ddpm.storage import lora_files as files_of_loras
 from parity_tests.backends.shared_mindspore import RNG
 from portparity.case import Arrays
 from portparity.memo import memo
@@ -21,9 +24,12 @@ class Attention(nn.Cell):
 
     def __init__(self, rng: np.random.Generator):
         super().__init__()
-        self.to_q, self.to_k, self.to_v = (Linear(dim, 6, bias=False, rng=rng) for dim in (5, 7, 7))
+        self.to_q = Linear(5, 6, bias=False, rng=rng)
+        self.to_k = Linear(7, 6, bias=False, rng=rng)
+        self.to_v = Linear(7, 6, bias=False, rng=rng)
         self.to_out = nn.CellList([Linear(6, 5, rng=rng)])
-        self.product, self.product_bt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+        self.product = ops.BatchMatMul()
+        self.product_bt = ops.BatchMatMul(transpose_b=True)
 
     def construct(self, x, context):
         weights = ops.softmax(self.product_bt(self.to_q(x), self.to_k(context)) / 6**0.5, -1)
@@ -35,7 +41,8 @@ class Network(nn.Cell):
 
     def __init__(self, rng: np.random.Generator):
         super().__init__()
-        self.conv1, self.proj_in = Conv2d(3, 4, 3, stride=2, padding=1, rng=rng), Conv2d(4, 5, 1, rng=rng)
+        self.conv1 = Conv2d(3, 4, 3, stride=2, padding=1, rng=rng)
+        self.proj_in = Conv2d(4, 5, 1, rng=rng)
         self.attn = Attention(rng)
 
     def construct(self, x, context):
@@ -110,4 +117,28 @@ def lora_merged(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
     return {path: network.parameters_dict()[f"{path}.weight"].asnumpy() for path in sorted(paths)}
 
 
-KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged}
+def lora_files(spec: Mapping, inputs: Arrays, mode: str = "graph") -> Arrays:
+    """Adapters written, taken away, read, fused and unfused: their numbers and alphas, and the weights without them."""
+    network, adapters = _adapted(spec)
+    _load(network, inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{name}.safetensors" for name in adapters.names}
+        for name, file in files.items():
+            files_of_loras.write(file, {"unet": adapters.factors(name)})
+        adapters.unload()
+        for name, file in files.items():
+            load_file({"unet": network}, file, name)
+    adapters = adapters_of(network)
+    adapters.set_scales({name: options["scale"] for name, options in spec["adapters"].items()})
+    adapters.fuse()
+    adapters.unfuse()
+    found = {}
+    for name in files:
+        for path, factors in adapters.factors(name).items():
+            found |= {f"weight.{name}.{path}.A": factors.down, f"weight.{name}.{path}.B": factors.up}
+            found[f"alpha.{name}.{path}"] = np.float32(factors.alpha)
+    adapters.unload()
+    return found | {f"weight.{name}": p.asnumpy() for name, p in network.parameters_dict().items()}
+
+
+KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged, "lora_files": lora_files}

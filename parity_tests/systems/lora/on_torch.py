@@ -18,7 +18,9 @@ class Attention(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.to_q, self.to_k, self.to_v = nn.Linear(5, 6, bias=False), nn.Linear(7, 6, False), nn.Linear(7, 6, False)
+        self.to_q = nn.Linear(5, 6, bias=False)
+        self.to_k = nn.Linear(7, 6, False)
+        self.to_v = nn.Linear(7, 6, False)
         self.to_out = nn.ModuleList([nn.Linear(6, 5)])
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
@@ -32,7 +34,8 @@ class Network(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv1, self.proj_in = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 5, 1)
+        self.conv1 = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.proj_in = nn.Conv2d(4, 5, 1)
         self.attn = Attention()
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
@@ -104,4 +107,16 @@ def lora_merged(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays
     return arrays({name: lora.merged() for name, lora in outer.items()})
 
 
-KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged}
+def lora_files(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
+    """Weights and alphas, as the network and its adapters hold them."""
+    network = Network()
+    base = dict(network.named_parameters())
+    made = _adapted(spec, network)
+    held = base | _factors(made)
+    for name, parameter in held.items():
+        parameter.data.copy_(tensor(inputs[f"weight.{name}"], "float32"))
+    alphas = {f"alpha.{name}.{path}": np.float32(lora.alpha) for name, at in made.items() for path, lora in at.items()}
+    return arrays({f"weight.{name}": value for name, value in held.items()}) | alphas
+
+
+KINDS = {"lora_network": lora_network, "lora_new": lora_new, "lora_merged": lora_merged, "lora_files": lora_files}

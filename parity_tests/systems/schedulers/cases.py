@@ -34,23 +34,36 @@ TO_SMALLEST = {"final_sigmas_type": "sigma_min"}
 KARRAS = {"use_karras_sigmas": True}
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}  # Stable Diffusion's
 TEN = {"steps": 10}
+OWN_BETAS = (np.linspace(0.002, 0.15, 40) ** 1.5).round(6).tolist()  # of no schedule that has a name
 LEVELS = (  # scheduler, name, configuration, chain
     ("euler", "leading", {**LEADING, **TO_SMALLEST}, TEN),
     ("euler", "zero_snr", ZERO_SNR, TEN),
     ("euler", "karras", {**KARRAS, "timestep_spacing": "leading", "sigma_min": 0.05, "sigma_max": 9.0}, TEN),
     ("euler", "exponential", {"use_exponential_sigmas": True}, TEN),
+    ("euler", "beta", {"use_beta_sigmas": True, **LEADING}, TEN),
+    ("euler", "T50", {"num_train_timesteps": 50, **LEADING}, TEN),
+    ("euler", "betas", {"trained_betas": OWN_BETAS, "num_train_timesteps": len(OWN_BETAS)}, {"steps": 7}),
     ("euler", "log_linear", {"interpolation_type": "log_linear"}, TEN),
     ("euler", "continuous", {"timestep_type": "continuous", "prediction_type": "v_prediction"}, TEN),
     ("euler", "own_timesteps", {}, {"timesteps": (900, 500.5, 33)}),
     ("euler", "own_sigmas", {}, {"sigmas": (9.0, 3.0, 1.0, 0.2, 0.0)}),
     ("ancestral", "leading", LEADING, TEN),
+    ("ancestral", "betas", {"trained_betas": OWN_BETAS, "num_train_timesteps": len(OWN_BETAS)}, {"steps": 7}),
+    ("dpm", "beta", {"use_beta_sigmas": True, **TO_SMALLEST, "beta_schedule": "linear"}, TEN),
+    ("dpm", "betas", {"trained_betas": OWN_BETAS, "num_train_timesteps": len(OWN_BETAS)}, {"steps": 7}),
+    ("dpm", "clipped-69", {"lambda_min_clipped": -5.1, "timestep_spacing": "trailing", "rescale_betas_zero_snr": True,
+                           "prediction_type": "v_prediction"}, {"steps": 69}),
+    ("dpm", "clipped-cosine", {"lambda_min_clipped": -3.0, "timestep_spacing": "trailing",
+                               "beta_schedule": "squaredcos_cap_v2"}, {"steps": 31}),
     ("dpm", "karras", {**KARRAS, **TO_SMALLEST}, TEN),
     ("dpm", "lu", {"use_lu_lambdas": True}, TEN),
     ("dpm", "cosine", {**KARRAS, "beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1}, {"steps": 9}),
     ("dpm", "clipped", {"lambda_min_clipped": -1.5, "timestep_spacing": "trailing"}, TEN),
     ("unipc", "karras", {**KARRAS, **TO_SMALLEST, "sigma_min": 0.05}, TEN),
     ("unipc", "exponential", {"use_exponential_sigmas": True}, TEN),
-)
+    ("unipc", "beta", {"use_beta_sigmas": True, **TO_SMALLEST, "sigma_max": 8.0}, TEN),
+    ("unipc", "betas", {"trained_betas": OWN_BETAS, "num_train_timesteps": len(OWN_BETAS)}, {"steps": 7}),
+)  # fmt: skip
 WHOLE_TIMES = (
     ("pndm", "skip_prk", {"skip_prk_steps": True, "steps_offset": 1}, 900),
     ("pndm", "prk", {"timestep_spacing": "linspace"}, 900),
@@ -70,6 +83,13 @@ SOLVER_CHAINS = (  # scheduler, name, configuration, chain
     ("euler", "begin", LEADING, {**TEN, "begin": 4}),
     ("ancestral", "epsilon", {}, {"steps": 30}),
     ("ancestral", "zero_snr", ZERO_SNR, TEN),
+    ("ancestral", "sample", {"prediction_type": "sample", **LEADING}, TEN),
+    ("ancestral", "T50", {"num_train_timesteps": 50, **LEADING}, TEN),
+    ("pndm", "betas", {"trained_betas": OWN_BETAS, "num_train_timesteps": len(OWN_BETAS), "skip_prk_steps": True},
+     {"steps": 7}),
+    ("pndm", "T50", {"num_train_timesteps": 50, "steps_offset": 1}, TEN),
+    ("dpm", "T50", {"num_train_timesteps": 50, **KARRAS}, TEN),
+    ("unipc", "T50", {"num_train_timesteps": 50, **LEADING}, TEN),
     ("pndm", "skip_prk", {"skip_prk_steps": True, "steps_offset": 1}, {"steps": 30}),
     ("pndm", "prk", {"timestep_spacing": "linspace"}, {"steps": 30}),
     ("pndm", "skip_prk-v", {"skip_prk_steps": True, "prediction_type": "v_prediction", "set_alpha_to_one": True,

@@ -87,7 +87,8 @@ def theirs(made: Computation) -> bool:
     return (
         config.get("variance_type") not in NOT_THEIRS
         and not (spec["scheduler"] == "ddim" and "timesteps" in spec)  # its DDIM takes none
-        and not made.key.endswith("dpm-sde-order3")  # a sign of theirs: see DIFFERENCES
+        # A sign of theirs, and a time of -1: see DIFFERENCES. Their Euler ancestral does not know that prediction.
+        and not made.key.endswith(("dpm-sde-order3", "dpm-clipped-69", "dpm-clipped-cosine", "ancestral-sample"))
         and not (spec["scheduler"] == "ddim" and config.get("beta_schedule") in ("sigmoid", "laplace"))
         and not (spec["kind"] == "scheduler_variance" and config.get("variance_type") == "fixed_small_log")  # a root
     )

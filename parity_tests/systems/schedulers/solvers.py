@@ -21,7 +21,8 @@ from .oracle import DEFAULTS, Scheduler, betas_of
 Array = np.ndarray
 SOLVERS = {"euler", "ancestral", "pndm", "dpm", "unipc"}
 OWN_DEFAULTS = {
-    "use_karras_sigmas": False, "use_exponential_sigmas": False, "use_lu_lambdas": False, "sigma_min": None,
+    "use_karras_sigmas": False, "use_exponential_sigmas": False, "use_lu_lambdas": False, "use_beta_sigmas": False,
+    "sigma_min": None,
     "sigma_max": None, "final_sigmas_type": "zero", "interpolation_type": "linear", "timestep_type": "discrete",
     "solver_order": 2, "lower_order_final": True, "lambda_min_clipped": -np.inf, "algorithm_type": "dpmsolver++",
     "euler_at_final": False, "predict_x0": True, "disable_corrector": (), "skip_prk_steps": False,
@@ -62,7 +63,9 @@ class Solver(Scheduler):
 
     def set_timesteps(self, steps=None, timesteps=None, sigmas=None) -> None:
         """A chain from its beginning."""
-        self.place, self.answers, self.kept = 0, [], None
+        self.place = 0
+        self.answers = []
+        self.kept = None
         self.times, levels = self._chain(steps, timesteps, sigmas)
         self.sigmas = np.array(levels, np.float64)
         if self.kind in ("euler", "ancestral"):
@@ -78,6 +81,10 @@ class Solver(Scheduler):
         part = np.linspace(1, 0, n)
         if self.config["use_karras_sigmas"]:
             return (part * high ** (1 / 7) + (1 - part) * low ** (1 / 7)) ** 7
+        if self.config["use_beta_sigmas"]:
+            from scipy.stats import beta
+
+            return low + (high - low) * beta.ppf(part, 0.6, 0.6)
         return low ** (1 - part) * high**part
 
     def _times_at(self, levels: Array) -> Array:
@@ -89,7 +96,8 @@ class Solver(Scheduler):
         config, T = self.config, self.config["num_train_timesteps"]
         last = self.table[0] if config["final_sigmas_type"] == "sigma_min" else 0.0
         spacing, offset = config["timestep_spacing"], config["steps_offset"]
-        spread = any(config[name] for name in ("use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas"))
+        names = ("use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas", "use_beta_sigmas")
+        spread = any(config[name] for name in names)
         if sigmas is not None:
             return list(self._times_at(np.array(sigmas[:-1]))), list(sigmas)
         if self.kind == "pndm":
@@ -121,7 +129,11 @@ class Solver(Scheduler):
         levels = self._spread(self.table[0], self.table[-1], n)
         exact = self._times_at(levels)
         cosine = self.kind == "dpm" and config["beta_schedule"] == "squaredcos_cap_v2"
-        whole = np.floor(exact + 1e-6) if config["use_exponential_sigmas"] or cosine else np.rint(exact)
+        whole = (
+            np.floor(exact + 1e-6)
+            if config["use_exponential_sigmas"] or config["use_beta_sigmas"] or cosine
+            else np.rint(exact)
+        )
         if last and self.kind == "unipc":
             last = levels[-1]
         return whole.astype(int).tolist(), [*levels, last]

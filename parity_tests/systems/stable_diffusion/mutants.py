@@ -82,6 +82,20 @@ ROWS = (  # name, family, place, bug, source
      edit("ms_ddpm.ops.by_operators:cropped", ("x[:, :, : size[0], : size[1]]", "x[:, :, -size[0] :, -size[1] :]")),
      "which row is dropped"),
 )
+FILES = (  # name, place, bug, source
+    ("keys for queries in files of before 2023", "state/sd_files-autoencoder_older*",
+     edit("ms_ddpm.models.autoencoder_kl:AutoencoderKL.renamed",
+          ("lambda match:", 'lambda match, _TODAY={**_TODAY, "query": "to_k", "key": "to_q"}:')),
+     "matrices of one shape, told by their names alone"),
+    ("square weights transposed", "state/sd_files-*",
+     edit("ms_ddpm.models.pretrained:PretrainedModel.take_tensors",
+          ("set_value(parameter, value)", "set_value(parameter, value.T if value.shape == value.T.shape else value)")),
+     "verdict: transposed Dense"),
+    ("weights go through float16", "state/sd_files-*",
+     edit("ms_ddpm.models.pretrained:PretrainedModel.take_tensors",
+          ("set_value(parameter, value)", "set_value(parameter, floats.cast(floats.cast(value, 'float16'), dtype))")),
+     "a directory of halves"),
+)
 DRAWING = (  # name, framework, place, bug, source
     ("guided away from the prompt", "mindspore", "step/sd_guided*",
      edit(P + "_guided", ("plain, prompted =", "prompted, plain =")), "Ho & Salimans, eq. 6"),
@@ -176,4 +190,6 @@ MUTANTS = (
       for name, family, place, apply, source in ROWS),
     *(Mutant(f"{name} (pipeline)", "pipelines", framework, place, apply, source, WATCHED)
       for name, framework, place, apply, source in DRAWING),
+    *(Mutant(f"{name} (directories)", "state", "mindspore", place, apply, source, ("state/sd_files-*",))
+      for name, place, apply, source in FILES),
 )  # fmt: skip

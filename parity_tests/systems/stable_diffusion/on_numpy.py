@@ -33,4 +33,10 @@ def sd_guided_scales(spec: Mapping, inputs: Arrays) -> Arrays:
     return {"eps": oracle.guided(inputs["plain"], inputs["prompted"], spec["scale"], spec["share"])[1]}
 
 
-KINDS = {"sd_guided": sd_guided, "sd_guided_scales": sd_guided_scales}
+def sd_files(spec: Mapping, inputs: Arrays) -> Arrays:
+    """The weights as they are."""
+    return dict(inputs)
+
+
+KINDS = {"sd_guided": sd_guided, "sd_guided_scales": sd_guided_scales, "sd_files": sd_files}
+OF_NETWORKS = ("sd_files",)

@@ -71,26 +71,35 @@ class ScoreUnet(nn.Module):
         super().__init__()
         if skips not in ("concat", "add"):
             raise ValueError(f"skips is {skips!r}, expected one of: concat, add")
-        self.marginal_prob_std, self.skips, self.whole = marginal_prob_std, skips, whole
+        self.marginal_prob_std = marginal_prob_std
+        self.skips = skips
+        self.whole = whole
         c1, c2, c3, c4 = channels
         wider = 2 if skips == "concat" else 1
         self.time_embed = nn.Sequential(GaussianFourierProjection(embed_dim), nn.Linear(embed_dim, embed_dim))
 
         self.conv1 = nn.Conv2d(in_channels, c1, 3, bias=False)
-        self.dense1, self.gnorm1 = Dense(embed_dim, c1), nn.GroupNorm(4, c1)
+        self.dense1 = Dense(embed_dim, c1)
+        self.gnorm1 = nn.GroupNorm(4, c1)
         self.conv2 = nn.Conv2d(c1, c2, 3, stride=2, bias=False)
-        self.dense2, self.gnorm2 = Dense(embed_dim, c2), nn.GroupNorm(32, c2)
+        self.dense2 = Dense(embed_dim, c2)
+        self.gnorm2 = nn.GroupNorm(32, c2)
         self.conv3 = nn.Conv2d(c2, c3, 3, stride=2, bias=False)
-        self.dense3, self.gnorm3 = Dense(embed_dim, c3), nn.GroupNorm(32, c3)
+        self.dense3 = Dense(embed_dim, c3)
+        self.gnorm3 = nn.GroupNorm(32, c3)
         self.conv4 = nn.Conv2d(c3, c4, 3, stride=2, bias=False)
-        self.dense4, self.gnorm4 = Dense(embed_dim, c4), nn.GroupNorm(32, c4)
+        self.dense4 = Dense(embed_dim, c4)
+        self.gnorm4 = nn.GroupNorm(32, c4)
 
         self.tconv4 = nn.ConvTranspose2d(c4, c3, 3, stride=2, bias=False)
-        self.dense5, self.tgnorm4 = Dense(embed_dim, c3), nn.GroupNorm(32, c3)
+        self.dense5 = Dense(embed_dim, c3)
+        self.tgnorm4 = nn.GroupNorm(32, c3)
         self.tconv3 = nn.ConvTranspose2d(wider * c3, c2, 3, stride=2, bias=False)
-        self.dense6, self.tgnorm3 = Dense(embed_dim, c2), nn.GroupNorm(32, c2)
+        self.dense6 = Dense(embed_dim, c2)
+        self.tgnorm3 = nn.GroupNorm(32, c2)
         self.tconv2 = nn.ConvTranspose2d(wider * c2, c1, 3, stride=2, bias=False)
-        self.dense7, self.tgnorm2 = Dense(embed_dim, c1), nn.GroupNorm(32, c1)
+        self.dense7 = Dense(embed_dim, c1)
+        self.tgnorm2 = nn.GroupNorm(32, c1)
         self.tconv1 = nn.ConvTranspose2d(wider * c1, in_channels, 3)
         if rng is not None:
             initialise(self, np.random.default_rng(rng))
@@ -177,18 +186,23 @@ class LatentScoreUnet(nn.Module):
         c0, c1, c2, c3 = channels
         self.time_embed = nn.Sequential(GaussianFourierProjection(embed_dim), nn.Linear(embed_dim, embed_dim))
         self.conv1 = nn.Conv2d(c0, c1, 3, bias=False)
-        self.dense1, self.gnorm1 = Dense(embed_dim, c1), nn.GroupNorm(4, c1)
+        self.dense1 = Dense(embed_dim, c1)
+        self.gnorm1 = nn.GroupNorm(4, c1)
         self.conv2 = nn.Conv2d(c1, c2, 3, stride=2, bias=False)
-        self.dense2, self.gnorm2 = Dense(embed_dim, c2), nn.GroupNorm(4, c2)
+        self.dense2 = Dense(embed_dim, c2)
+        self.gnorm2 = nn.GroupNorm(4, c2)
         self.attn2 = SpatialTransformer(c2, text_dim, num_heads)
         self.conv3 = nn.Conv2d(c2, c3, 3, stride=2, bias=False)
-        self.dense3, self.gnorm3 = Dense(embed_dim, c3), nn.GroupNorm(4, c3)
+        self.dense3 = Dense(embed_dim, c3)
+        self.gnorm3 = nn.GroupNorm(4, c3)
         self.attn3 = SpatialTransformer(c3, text_dim, num_heads)
         self.tconv3 = nn.ConvTranspose2d(c3, c2, 3, stride=2, bias=False)
-        self.dense6, self.tgnorm3 = Dense(embed_dim, c2), nn.GroupNorm(4, c2)
+        self.dense6 = Dense(embed_dim, c2)
+        self.tgnorm3 = nn.GroupNorm(4, c2)
         self.attn6 = SpatialTransformer(c2, text_dim, num_heads)
         self.tconv2 = nn.ConvTranspose2d(c2, c1, 3, stride=2, bias=False)
-        self.dense7, self.tgnorm2 = Dense(embed_dim, c1), nn.GroupNorm(4, c1)
+        self.dense7 = Dense(embed_dim, c1)
+        self.tgnorm2 = nn.GroupNorm(4, c1)
         self.tconv1 = nn.ConvTranspose2d(c1, c0, 3)
         self.cond_embed = nn.Embedding(num_classes + null_class, text_dim)
         if rng is not None:

@@ -64,7 +64,7 @@ ROWS = (  # name, place, bug, source[, verdict]
      edit(F + "linear_attention", ("mem_kv if memory", "ops.concat((mem_kv[1:], mem_kv[:1]), 0) if memory")),
      "keys before values"),
     ("full attention's kernel for linear attention's", "layers/linear_attention-*-kernels-*",
-     edit(F + "linear_attention", ("linear=True", "linear=False")),
+     edit(F + "linear_attention", ("kernels.attention(linear=True,", "kernels.attention(linear=False,")),
      "softmax over another axis", BROKEN),  # its memory is laid out otherwise, which the shapes say
     ("values left divided where the layout does not divide them", "network/layout_1_7_4-kernels-*",
      edit(F + "linear_attention", ("if undo_division", "if False")), "release 1.7.4's attention"),

@@ -120,7 +120,9 @@ class Run:
     def __init__(
         self, spec: Mapping, inputs: Arrays, diffusion: GaussianDiffusion, mode: str, scaler: DynamicLossScale
     ):
-        self.spec, self.inputs, self.diffusion = spec, inputs, diffusion.set_train(True)
+        self.spec = spec
+        self.inputs = inputs
+        self.diffusion = diffusion.set_train(True)
         with product_mode(mode):
             self.optimizer = OPTIMIZERS[spec["optimizer"]](diffusion.trainable_params(), **spec["arguments"])
             self.average = EMA(diffusion, **spec["ema"]) if "ema" in spec else None

@@ -15,7 +15,9 @@ class AffineModel:
     """The stand-in network of tiers 0 and 1: gain * x + mix * x_self_cond + bias, channel by channel."""
 
     def __init__(self, channels: int, out_dim: int, self_condition: bool, weights: Arrays | None = None):
-        self.channels, self.out_dim, self.self_condition = channels, out_dim, self_condition
+        self.channels = channels
+        self.out_dim = out_dim
+        self.self_condition = self_condition
         self.copies = out_dim // channels
         self.weights = {name: np.asarray(value, np.float64) for name, value in (weights or {}).items()}
 

@@ -25,7 +25,10 @@ class SDE:
     """dx = f(t) x dt + g(t) dw by name: "ve" (sigma), "vp" and "subvp" (beta_min, beta_max)."""
 
     def __init__(self, name: str, sigma: float = 25.0, beta_min: float = 0.1, beta_max: float = 20.0):
-        self.name, self.sigma, self.beta_min, self.beta_max = name, sigma, beta_min, beta_max
+        self.name = name
+        self.sigma = sigma
+        self.beta_min = beta_min
+        self.beta_max = beta_max
 
     def beta(self, t: Array) -> Array:
         """The rate of "vp" and "subvp" (eq. 32)."""
@@ -118,7 +121,10 @@ class Preconditioned:
     """
 
     def __init__(self, net: StandIn, sde: SDE, sigma_data: float, data_mean: float):
-        self.net, self.sde, self.sigma_data, self.mean = net, sde, sigma_data, data_mean
+        self.net = net
+        self.sde = sde
+        self.sigma_data = sigma_data
+        self.mean = data_mean
 
     def numbers(self, t: float) -> tuple[float, float, float, float, float]:
         """coeff, std, c_in (of x), c_skip and c_out (of x_0's scale)."""
@@ -146,7 +152,9 @@ class ScoreModel:
     """What a score network is used for: loss, guided score, samplers, likelihood. Class ``num_classes`` is none."""
 
     def __init__(self, net: StandIn, sde: SDE, num_classes: int = 0):
-        self.net, self.sde, self.num_classes = net, sde, num_classes
+        self.net = net
+        self.sde = sde
+        self.num_classes = num_classes
 
     def loss(self, x: Array, t: Array, z: Array, y: Array | None = None, dropped: Array | None = None) -> float:
         """Mean over images of |std score + z|^2 (eq. 7, weighted by std^2), or with Karras et al.'s weight."""

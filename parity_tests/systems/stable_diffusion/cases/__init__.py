@@ -1,4 +1,4 @@
-"""Tiers 2 and 3 of the networks (`networks`), tiers 1, 3 and 5 of what is drawn with them (`drawing`)."""
+"""Tiers 2 and 3 of the networks (`networks`), 6 of their files (`files`), 1, 3 and 5 of what is drawn (`drawing`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from portparity.case import Case
 
 from . import drawing, networks
 from .drawing import tier1, tier5
+from .files import tier6
 from .networks import tier2
 
-__all__ = ["PRODUCTS", "SMALL_SET", "WITHOUT_PRODUCTS", "tier1", "tier2", "tier3", "tier5"]
+__all__ = ["PRODUCTS", "SMALL_SET", "WITHOUT_PRODUCTS", "tier1", "tier2", "tier3", "tier5", "tier6"]
 
 
 def tier3(seed: int = 0) -> Iterator[Case]:

@@ -39,16 +39,24 @@ DDIM = {"scheduler": "DDIMScheduler", "config": {**STABLE, **ONE}}
 PNDM = {"scheduler": "PNDMScheduler", "config": {**STABLE, "skip_prk_steps": True, "steps_offset": 1}}
 DPM = {"scheduler": "DPMSolverMultistepScheduler", "config": {**STABLE, "use_karras_sigmas": True}}
 ANCESTRAL = {"scheduler": "EulerAncestralDiscreteScheduler", "config": {**STABLE, "timestep_spacing": "leading"}}
+UNIPC = {"scheduler": "UniPCMultistepScheduler", "config": {**STABLE, "solver_type": "bh2"}}
+EULER = {"scheduler": "EulerDiscreteScheduler", "config": {**STABLE, "timestep_spacing": "trailing"}}
 TEXTS = {"prompts": ["a red three", "two blue digits"], "negative": ["grey", "one green seven, bold"], "scale": 5.0}
 CHAINS: dict[str, Mapping] = {
     "ddim": {**DDIM, "eta": 0.6, "negative": "a grey seven"},
     "pndm": {**PNDM, "share": 0.7},
     "dpm": {**DPM, "given": ["prompt", "negative", "first"], "change": [1, 0.5]},
+    "unipc": {**UNIPC, "negative": None},
+    "euler": EULER,
     "ancestral": ANCESTRAL,
     "image-ddim": {**DDIM, "scale": 1.0, "negative": None, "strength": 0.8},
     "image-pndm": {**PNDM, "strength": 0.8, "given": ["first"]},
+    "image-dpm": {**DPM, "strength": 0.8},
+    "image-unipc": {**UNIPC, "strength": 0.8},
     "image-ancestral": {**ANCESTRAL, "strength": 0.8},
     "mask-pndm": {**PNDM, "strength": 0.8, "masked": True},
+    "mask-dpm": {**DPM, "strength": 1.0, "masked": True},
+    "mask-unipc": {**UNIPC, "strength": 0.8, "masked": True},
     "mask-ancestral": {**ANCESTRAL, "strength": 1.0, "masked": True},
     "seen_mask-ddim": {**DDIM, "strength": 0.8, "masked": True, "parts": FILLS_IN},
     "seen_mask-dpm": {**DPM, "strength": 1.0, "masked": True, "parts": FILLS_IN},
@@ -117,16 +125,17 @@ def drawing_inputs(rng: np.random.Generator, spec: Mapping) -> Arrays:
     return found
 
 
-def drawing(name: str, row: Mapping, seed: int) -> Computation:
-    """One chain, drawn by the pipeline."""
+def drawing(name: str, row: Mapping, mode: str, seed: int) -> Computation:
+    """One chain, drawn by the pipeline; compiled, it is as users have it."""
     spec = {"parts": PARTS, "steps": 4, "given": [], "copies": 2, **TEXTS, **row}
     return computation(
-        f"sampling/sd_{name}", "sd_drawing", spec, partial(drawing_inputs, spec=spec), mode="pynative", seed=seed,
-        rule="envelope",
+        f"sampling/sd_{name}{'-graph' if mode == 'graph' else ''}", "sd_drawing", spec,
+        partial(drawing_inputs, spec=spec), mode=mode, seed=seed, rule="envelope",
     )  # fmt: skip
 
 
 def tier5(seed: int = 0) -> Iterator[Case]:
     """From a prompt, from an image, through a mask, and by a network that sees the mask."""
     for name, row in CHAINS.items():
-        yield from cases("5", drawing(name, row, seed), mode="pynative")
+        for mode in ("graph", "pynative") if name == "mask-pndm" else ("pynative",):
+            yield from cases("5", drawing(name, row, mode, seed), mode=mode)

@@ -9,8 +9,10 @@ from torch import nn
 
 from parity_tests.backends.shared_torch import kernels
 from parity_tests.systems.core.on_torch.nets import magnitudes
+from portparity.arrays import given
 from portparity.case import Arrays
-from portparity.on_torch import load, tensor, vjp
+from portparity.on_torch import arrays, load, tensor, vjp
+from torch_ref.systems import clip_text
 from torch_ref.systems import stable_diffusion as reference
 
 
@@ -71,3 +73,10 @@ def sd_network_scales(spec: Mapping, inputs: Arrays) -> Arrays:
     """`magnitudes` of a whole network."""
     net, args, cotangent = _network(spec, inputs, "float64")
     return magnitudes(net, net, args, cotangent)
+
+
+def sd_files(spec: Mapping, inputs: Arrays, dtype: str = "float32") -> Arrays:
+    """The given weights into PyTorch's network, strictly, and out again."""
+    net = {**NETWORKS, "clip_text": clip_text.TextEncoder}[spec["net"]](**spec["arguments"])
+    net.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in given(inputs, "weight").items()}, strict=True)
+    return arrays({f"weight.{name}": value for name, value in net.state_dict().items()})
