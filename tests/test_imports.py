@@ -30,7 +30,7 @@ WHICH_DEVICE = "an operator is chosen for the device that MindSpore was started 
 MAY_LOOK_UP = {  # (who, at what): why
     **{
         (f"ms_ddpm.ops.{module}", "ms_ddpm.devices.runtime"): WHICH_DEVICE
-        for module in ("elementary", "kernels", "modular", "relu", "sums")
+        for module in ("elementary", "kernel_library", "modular", "relu", "sums")
     },
     ("ms_ddpm.ops.assign", "ms_ddpm.storage.floats"): "bfloat16, which numpy lacks, and which imports nothing of ours",
     ("ms_ddpm.registry", "ms_ddpm.systems"): "finds the systems by their folders, and loads one when it is asked for",

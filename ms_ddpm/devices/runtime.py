@@ -138,8 +138,8 @@ def use_cores(count: int, first: int = 0) -> None:
         cores = sorted(os.sched_getaffinity(0))
         if count < len(cores):
             os.sched_setaffinity(0, (cores + cores)[first : first + count])
-    if "ms_ddpm.ops.kernels" in sys.modules:  # otherwise they ask `thread_count` when they start
-        sys.modules["ms_ddpm.ops.kernels"].set_threads(count)
+    if "ms_ddpm.ops.kernel_library" in sys.modules:  # otherwise they ask `thread_count` when they start
+        sys.modules["ms_ddpm.ops.kernel_library"].set_threads(count)
 
 
 def thread_count() -> int:

@@ -27,15 +27,16 @@ def test_the_target_is_the_one_that_the_program_set_itself(mindspore, monkeypatc
 def test_kernels_are_off_and_not_even_looked_for(other, monkeypatch):
     from ms_ddpm import EMA, Unet
     from ms_ddpm.nn.layers import Conv2d
-    from ms_ddpm.ops import conv_kernels, kernels
+    from ms_ddpm.ops import conv_kernels, kernel_library, kernels
     from ms_ddpm.training.optim import Adam
 
     def tried(*arguments):
         raise AssertionError("the library was looked for")
 
-    for name in ("_load", "library_path", "_onednn", "operator"):
-        monkeypatch.setattr(kernels, name, tried)
-    monkeypatch.setattr(conv_kernels, "operator", tried)
+    for name in ("_load", "library_path", "_onednn"):
+        monkeypatch.setattr(kernel_library, name, tried)
+    for module in (kernels, conv_kernels):
+        monkeypatch.setattr(module, "operator", tried)
     assert kernels.why_not() == "they are for CPU"
     unet = Unet(8, dim_mults=(1, 2), channels=1, rng=0)
     assert not any(getattr(cell, "by_kernels", False) for _, cell in unet.cells_and_names())

@@ -374,13 +374,13 @@ def test_layers_find_the_same_operations_with_and_without_them(mindspore):
 @pytest.fixture
 def module(mindspore, monkeypatch):
     """The module as in a process that has not loaded the library yet; it must not get as far as starting it."""
-    from ms_ddpm.ops import kernels
+    from ms_ddpm.ops import kernel_library
 
-    monkeypatch.setattr(kernels, "_load", kernels._load.__wrapped__)
+    monkeypatch.setattr(kernel_library, "_load", kernel_library._load.__wrapped__)
     monkeypatch.delenv("MS_DDPM_KERNELS", raising=False)
-    if kernels.library_path() is None:
-        monkeypatch.setattr(kernels, "library_path", lambda: ROOT / "_kernels.so")
-    return kernels
+    if kernel_library.library_path() is None:
+        monkeypatch.setattr(kernel_library, "library_path", lambda: ROOT / "_kernels.so")
+    return kernel_library
 
 
 def test_the_variable_switches_them_off(module, monkeypatch):
