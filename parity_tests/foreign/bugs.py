@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .pairs import MINDONE, MINDSPORE, MINT, Made, Pair, _cell, _diffusers, _of, _torch, x
+from .schedulers import pair_of
 
 LVYUFENG = "denoising-diffusion-mindspore"
 
@@ -138,17 +139,8 @@ OF_MINDSPORE = (
 # --- mindone ---------------------------------------------------------------------------------------------------------
 
 
-def _chain(name: str, place: str, cause: str, intent: str, steps: int = 10, known: bool = False, **config: Any) -> Bug:
-    def original() -> Any:
-        return _of("parity_tests.foreign.chains", "Original")(name, config, steps)
-
-    def port() -> Any:
-        return _of("parity_tests.foreign.chains", "port")(name, config, steps)
-
-    words = ", ".join(f"{key} {value}" for key, value in config.items())
-    pair = Pair(f"{name}{', ' * bool(words)}{words}", f"{MINDONE} (schedulers)", original, port,
-                {"sample": x(2, 3, 4, 4)})  # fmt: skip
-    return Bug(pair, place, cause, intent, known)
+def _chain(place: str, cause: str, intent: str, pair: Pair, known: bool = False) -> Bug:
+    return Bug(pair, f"diffusers/schedulers/scheduling_{place}", cause, intent, known)
 
 
 def _of_mindone(pair: Pair, place: str, cause: str, intent: str, known: bool = False) -> Bug:
@@ -198,11 +190,12 @@ PORTED = "diffusers 0.35.2, which it says it is compatible with"
 EMBEDDINGS, PROCESSOR = ".models.embeddings", ".models.attention_processor"
 MASK = np.where(np.arange(7) < 5, 0, -1e4).astype(np.float32)[None, None].repeat(2, 0)
 OF_MINDONE = (
-    _chain("KDPM2DiscreteScheduler", "diffusers/schedulers/scheduling_k_dpm_2_discrete.py:303",
-           "lerp towards log(0) by 0.5 gives NaN where PyTorch's gives -inf: the last step is NaN", PORTED, known=True),
-    _chain("UniPCMultistepScheduler", "diffusers/schedulers/scheduling_unipc_multistep.py:770, 777, 905, 913",
+    _chain("k_dpm_2_discrete.py:303",
+           "lerp towards log(0) by 0.5 gives NaN where PyTorch's gives -inf: the last step is NaN", PORTED,
+           pair_of("KDPM2DiscreteScheduler"), known=True),
+    _chain("unipc_multistep.py:770, 777, 905, 913",
            "einsum k,bkc...->bc... became a product that broadcasts over the height of the image", PORTED,
-           solver_order=3),
+           pair_of("UniPCMultistepScheduler", solver_order=3)),
     _of_mindone(
         _diffusers("PatchEmbed", (x(2, 3, 8, 8),), EMBEDDINGS, " with a table", height=8, width=8, patch_size=2,
                    in_channels=3, embed_dim=16, pos_embed_max_size=8),

@@ -23,6 +23,7 @@ from portparity.errors import HarnessError
 from portparity.verdict import AGREE
 
 from .pairs import MINDONE, PAIRS, Pair
+from .schedulers import SCHEDULERS
 
 FOUND = Path(__file__).with_name("found.json")
 PACKAGES = ("mindspore", "torch", "numpy", "mindone", "diffusers", "transformers", "timm", "onnx", "onnxruntime")
@@ -91,15 +92,16 @@ def versions() -> dict[str, str]:
 
 
 def all_known() -> tuple[Pair, ...]:
-    """The right pairs and the bugs."""
+    """The right pairs, the schedulers and the bugs."""
     from .bugs import BUGS
 
-    return (*PAIRS, *(bug.pair for bug in BUGS))
+    known = (*PAIRS, *SCHEDULERS, *(bug.pair for bug in BUGS))
+    return tuple({pair.name: pair for pair in known}.values())
 
 
 def judge_again(chosen: Iterable[str]) -> None:
     """Judges the pairs of these names and writes what is found: several in a process, right ones that differ alone."""
-    names, right = list(chosen), {pair.name for pair in PAIRS}
+    names, right = list(chosen), {pair.name for pair in (*PAIRS, *SCHEDULERS)}
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]
         found = _in_a_process(some) if len(some) > 1 else {}
