@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 from unittest import mock
 
@@ -46,7 +47,7 @@ class Chain:
 @contextmanager
 def _given_noise(module: Any, library: Any, make: Callable[[np.ndarray], Any]) -> Iterator[None]:
     """Inside, what ``module`` and ``library`` draw is the tape, one entry a draw."""
-    tape = iter(TAPE)
+    tape = cycle(TAPE)
 
     def draw(*args: Any, **kwargs: Any) -> Any:
         return make(next(tape))
