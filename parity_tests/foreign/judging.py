@@ -94,14 +94,15 @@ def versions() -> dict[str, str]:
 def all_known() -> tuple[Pair, ...]:
     """The right pairs, the schedulers and the bugs."""
     from .bugs import BUGS
+    from .trainers import TRAINERS
 
-    known = (*PAIRS, *SCHEDULERS, *(bug.pair for bug in BUGS))
+    known = (*PAIRS, *TRAINERS, *SCHEDULERS, *(bug.pair for bug in BUGS))
     return tuple({pair.name: pair for pair in known}.values())
 
 
 def judge_again(chosen: Iterable[str]) -> None:
     """Judges the pairs of these names and writes what is found: several in a process, right ones that differ alone."""
-    names, right = list(chosen), {pair.name for pair in (*PAIRS, *SCHEDULERS)}
+    names, right = list(chosen), {pair.name for pair in PAIRS}
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]
         found = _in_a_process(some) if len(some) > 1 else {}
