@@ -43,6 +43,9 @@ WORDS = {
     "Moonlight's Muon, which it says it follows": "它声明遵循的 Moonlight 的 Muon",
     "after flattening it asserts that what was given has two axes": "展平之后仍断言原输入只有两个轴",
     "every parameter of two axes or more": "所有两个轴以上的参数",
+    "where construct raised TypeError under value_and_grad, twice, no tensor takes an integer as index any more":
+        "construct 在 value_and_grad 之下两次抛出 TypeError 之后，任何张量都不再接受整数下标",
+    "an index may be an integer, as the very message says": "下标可以是整数，报错信息自己也这样写",
     "the sinusoidal table, a buffer, has become a parameter that is trained": "正弦表本是 buffer，变成了会被训练的参数",
     "queries lose the axis of heads, the mask keeps it: it cannot be broadcast":
         "query 去掉了头的维度而掩码没有：无法广播",
@@ -84,9 +87,10 @@ REMARKS = {
     "the same, in gelu_new": "同上，在 gelu_new 中",
     "the same, in gelu_new at 30 times what it is given": "同上，在输入放大 30 倍的 gelu_new 中",
     "the same, in the pooler": "同上，在 pooler 中",
-    "after the rest was judged, every tensor of that process, a new one too, refuses to be indexed by an integer: "
-    "a state of MindSpore's, whose cause was not found":
-        "其余部分判断之后，该进程中的所有张量（包括新建的）都拒绝整数下标：MindSpore 的某种状态，原因未找到",
+    "a layer knows past_key_value where transformers says past_key_values: it raises TypeError, after which "
+    "MindSpore's tensors refuse an integer as index (see above)":
+        "某层的参数名是 past_key_value，而 transformers 用 past_key_values：报 TypeError，"
+        "此后 MindSpore 的张量拒绝整数下标（见上）",
     "MindSpore's gradient of a matmul of swapped axes raises (see above), in the pooling head":
         "MindSpore 对交换轴之后的 matmul 求梯度时报错（见上），在 pooling head 中",
     "MindSpore's tanh and sigmoid, 22 and 13 units off, in a third batch: a false alarm":
