@@ -25,8 +25,8 @@ EXPLAINED = {  # why right pairs differ
     "GPT2Model": "the same, in gelu_new at 30 times what it is given",
     "DeiTModel": "the same, in the pooler",
     "MPNetModel": "the same, in the pooler",
-    "T5EncoderModel": "a layer knows past_key_value where transformers says past_key_values: it raises TypeError, after "
-    "which MindSpore's tensors refuse an integer as index (see above)",
+    "T5EncoderModel": "a layer knows past_key_value where transformers says past_key_values: it raises TypeError, "
+    "after which MindSpore's tensors refuse an integer as index (see above)",
     "SiglipVisionModel": "MindSpore's gradient of a matmul of swapped axes raises (see above), in the pooling head",
     "nn.LSTMCell": "MindSpore's tanh and sigmoid, 22 and 13 units off, in a third batch: a false alarm",
 }
