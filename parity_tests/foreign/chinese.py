@@ -106,6 +106,8 @@ REMARKS = {
     "its tables are made in float32 where diffusers' are in double, for want of an expm1 of doubles, as a comment "
     "there says":
         "表用 float32 制作，而 diffusers 用双精度；那里的注释说明是因为 expm1 不支持双精度",
+    "mindone is right: at the last step no noise is left, and diffusers takes a double from a float32: a false alarm":
+        "mindone 是对的：最后一步不再有噪声，而 diffusers 用 float32 减去双精度数：误报",
     "the same as above": "与上面相同",
     "the logarithm of an integer 1, which MindSpore does not compute on a CPU":
         "对整数 1 取对数，MindSpore 在 CPU 上不支持",
