@@ -35,8 +35,8 @@ OF_CHAINS = {  # why chains differ that no bug's row is about: what the names be
     "KDPM2DiscreteScheduler": "the last step is NaN (see above)",
     "KDPM2AncestralDiscreteScheduler, beta_schedule squaredcos_cap_v2": "diffusers itself: the root of a difference "
     "that rounding makes negative is NaN in its float32",
-    "CMStochasticIterativeScheduler": "mindone is right: at the last step no noise is left, and diffusers takes a double "
-    "from a float32: a false alarm",
+    "CMStochasticIterativeScheduler": "mindone is right: at the last step no noise is left, and diffusers takes a "
+    "double from a float32: a false alarm",
     "VQDiffusionScheduler": "the same as above",
     "CogVideoXDPMScheduler": "its tables are made in float32 where diffusers' are in double, for want of an expm1 of "
     "doubles, as a comment there says",
