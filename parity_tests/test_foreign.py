@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from .foreign import bugs, chinese, pairs
+from .foreign import bugs, chinese, pairs, schedulers, trainers
+from .foreign import page as pages
 from .foreign.judging import FOUND
 from .foreign.page import page
 
@@ -22,8 +23,27 @@ def test_there_are_sixty_right_pairs_of_many_projects():
 
 
 def test_every_name_is_there_once():
-    names = [pair.name for pair in pairs.PAIRS] + [bug.pair.name for bug in bugs.BUGS]
-    assert len(set(names)) == len(names)
+    listed = [pair.name for pair in (*pairs.PAIRS, *trainers.TRAINERS, *schedulers.SCHEDULERS)]
+    wrong = [bug.pair.name for bug in bugs.BUGS]
+    assert len(set(listed)) == len(listed)
+    assert len(set(wrong)) == len(wrong)
+    chains = {pair.name for pair in schedulers.SCHEDULERS}
+    assert set(listed) & set(wrong) <= chains  # a chain that turned out to show a bug stays in the list
+
+
+def test_a_chain_that_agrees_with_exact_functions_is_told_apart_from_one_that_differs_still():
+    names = [pair.name for pair in schedulers.SCHEDULERS if pair.name.startswith("DDIMScheduler")]
+    differing = record("differ", 3.0)
+    found = {names[0]: record(), names[1]: {**differing, "exact": "agree"}, names[2]: {**differing, "exact": "differ"}}
+    (row,) = [line for line in page({"versions": {}, "pairs": found}).splitlines() if line.startswith("| DDIM")]
+    assert row.startswith("| DDIMScheduler | 3 | 1 | 1 | not explained, 3 (")
+
+
+def test_every_remark_of_the_table_is_in_chinese():
+    found = json.loads(FOUND.read_text())["pairs"]
+    listed = [pair.name for pair in (*pairs.PAIRS, *trainers.TRAINERS) if pair.name in found]
+    remarks = {pages.EXPLAINED.get(name) or pages._remark(found[name]) for name in listed} - {""}
+    assert [words for words in (*remarks, *pages.OF_CHAINS.values()) if chinese.remark(words) == words] == []
 
 
 def test_the_page_counts_what_was_found():

@@ -6,6 +6,8 @@ everything else is called where it stands.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .pairs import MINDONE, MINDSPORE, MINT, Made, Pair, _cell, _diffusers, _of, _torch, x
+from .schedulers import ZERO_SNR, pair_of
 
 LVYUFENG = "denoising-diffusion-mindspore"
 
@@ -135,20 +138,50 @@ OF_MINDSPORE = (
 )  # fmt: skip
 
 
+AFTER_AN_ERROR = """
+import sys
+import mindspore as ms
+
+class Strict(ms.nn.Cell):
+    def construct(self, x):
+        return x
+
+x, net = ms.Tensor([float(word) for word in sys.argv[1:]]), Strict()
+for _ in range(2):
+    try:
+        ms.value_and_grad(lambda x: net(x, unexpected=1).sum())(x)
+    except TypeError:
+        pass
+print(x[-1].item())
+"""
+
+
+def _last_after_an_error(values: np.ndarray) -> np.ndarray:
+    """In a process of its own, which cannot be used afterwards."""
+    command = [sys.executable, "-c", AFTER_AN_ERROR, *(repr(float(value)) for value in values)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise TypeError(done.stderr.strip().splitlines()[-1])
+    return np.float32(done.stdout.split()[-1])
+
+
+OF_MINDSPORE = (
+    *OF_MINDSPORE,
+    Bug(
+        Pair("x[-1] after an error", MINDSPORE, _torch_function(lambda torch, x: x[-1]), lambda: _last_after_an_error,
+             (x(5),)),
+        "mindspore.value_and_grad in PyNative, Tensor.__getitem__",
+        "where construct raised TypeError under value_and_grad, twice, no tensor takes an integer as index any more",
+        "an index may be an integer, as the very message says",
+    ),
+)  # fmt: skip
+
+
 # --- mindone ---------------------------------------------------------------------------------------------------------
 
 
-def _chain(name: str, place: str, cause: str, intent: str, steps: int = 10, known: bool = False, **config: Any) -> Bug:
-    def original() -> Any:
-        return _of("parity_tests.foreign.chains", "Original")(name, config, steps)
-
-    def port() -> Any:
-        return _of("parity_tests.foreign.chains", "port")(name, config, steps)
-
-    words = ", ".join(f"{key} {value}" for key, value in config.items())
-    pair = Pair(f"{name}{', ' * bool(words)}{words}", f"{MINDONE} (schedulers)", original, port,
-                {"sample": x(2, 3, 4, 4)})  # fmt: skip
-    return Bug(pair, place, cause, intent, known)
+def _chain(place: str, cause: str, intent: str, pair: Pair, known: bool = False) -> Bug:
+    return Bug(pair, f"diffusers/schedulers/scheduling_{place}", cause, intent, known)
 
 
 def _of_mindone(pair: Pair, place: str, cause: str, intent: str, known: bool = False) -> Bug:
@@ -194,15 +227,87 @@ def _optimizer(name: str, theirs: str, cause: str, intent: str, known: bool = Fa
     return Bug(pair, "trainers/optim.py", cause, intent, known)
 
 
+def _trainer(name: str, place: str, cause: str, intent: str, original: Callable, port: Callable, *inputs: Any) -> Bug:
+    pair = Pair(name, f"{MINDONE} (trainers)", _torch_function(original), lambda: port, inputs)
+    return Bug(pair, f"trainers/{place}", cause, intent)
+
+
+def _came_of_a_vector(torch: Any, weight: Any, gradients: Any) -> Any:
+    """CAME where nothing is factored: the paper's update, clipped by its root mean square, and averaged."""
+    squares = average = torch.zeros_like(weight)
+    for gradient in gradients:
+        squares = 0.999 * squares + 0.001 * (gradient**2 + 1e-30)
+        update = gradient / squares.sqrt()
+        update = update / (update**2).mean().sqrt().clamp(min=1.0)
+        average = 0.9 * average + 0.1 * update
+        weight = weight - 1e-3 * average
+    return weight
+
+
+def _came_of_mindone(weight: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    import mindspore as ms
+
+    kept = ms.Parameter(ms.Tensor(weight), name="weight")
+    optimizer = _of("mindone.trainers.optim", "create_optimizer")([kept], name="came", lr=1e-3, weight_decay=0.0)
+    for gradient in gradients:
+        optimizer((ms.Tensor(gradient),))
+    return kept.asnumpy()
+
+
+def _decay_of_torch(torch: Any, weight: Any, gradients: Any) -> Any:
+    """Moonlight's optimizer where it is AdamW, without gradients: what decays."""
+    for _ in gradients:
+        weight = weight * (1 - 0.01 * 0.1)
+    return weight
+
+
+def _decay_of_muon(weight: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """What its groups say that they decay by."""
+    import mindspore as ms
+
+    kept = ms.Parameter(ms.Tensor(weight), name="weight")
+    muon = _of("mindone.trainers.muon", "Muon")
+    (group,) = muon(lr=0.01, wd=0.1, muon_params=[], adamw_params=[kept], clip_value=None).param_groups
+    for _ in gradients:
+        weight = weight * np.float32(1 - 0.01 * group["weight_decay"])
+    return weight
+
+
+def _orthogonal_of_torch(torch: Any, gradient: Any) -> Any:
+    """Of a convolution's gradient as a matrix: five steps of the quintic that the function names."""
+    matrix = gradient.flatten(1)
+    matrix = matrix / (matrix.norm() + 1e-7)
+    for _ in range(5):
+        square = matrix @ matrix.T
+        matrix = 3.4445 * matrix + (-4.7750 * square + 2.0315 * square @ square) @ matrix
+    return matrix.reshape(gradient.shape)
+
+
+def _orthogonal_of_mindone(gradient: np.ndarray) -> np.ndarray:
+    import mindspore as ms
+
+    return _of("mindone.trainers.muon", "zeropower_via_newtonschulz5")(ms.Tensor(gradient), 5).float().asnumpy()
+
+
 PORTED = "diffusers 0.35.2, which it says it is compatible with"
 EMBEDDINGS, PROCESSOR = ".models.embeddings", ".models.attention_processor"
 MASK = np.where(np.arange(7) < 5, 0, -1e4).astype(np.float32)[None, None].repeat(2, 0)
 OF_MINDONE = (
-    _chain("KDPM2DiscreteScheduler", "diffusers/schedulers/scheduling_k_dpm_2_discrete.py:303",
-           "lerp towards log(0) by 0.5 gives NaN where PyTorch's gives -inf: the last step is NaN", PORTED, known=True),
-    _chain("UniPCMultistepScheduler", "diffusers/schedulers/scheduling_unipc_multistep.py:770, 777, 905, 913",
+    _chain("k_dpm_2_discrete.py:303",
+           "lerp towards log(0) by 0.5 gives NaN where PyTorch's gives -inf: the last step is NaN", PORTED,
+           pair_of("KDPM2DiscreteScheduler"), known=True),
+    _chain("unipc_multistep.py:770, 777, 905, 913",
            "einsum k,bkc...->bc... became a product that broadcasts over the height of the image", PORTED,
-           solver_order=3),
+           pair_of("UniPCMultistepScheduler", solver_order=3)),
+    _chain("unipc_multistep.py:251",
+           "alphas_cumprod[-1] is set before there is any: rescale_betas_zero_snr raises AttributeError", PORTED,
+           pair_of("UniPCMultistepScheduler", **ZERO_SNR)),
+    _chain("edm_euler.py:284",
+           "a bracket is closed too late, .exp() of a numpy array: sigma_schedule exponential raises", PORTED,
+           pair_of("EDMEulerScheduler", sigma_schedule="exponential")),
+    _chain("vq_diffusion.py:70",
+           "uniform(shape) of a numpy generator takes the shape for the lower bound: it raises, or gives NaN", PORTED,
+           pair_of("VQDiffusionScheduler", num_vec_classes=6)),
     _of_mindone(
         _diffusers("PatchEmbed", (x(2, 3, 8, 8),), EMBEDDINGS, " with a table", height=8, width=8, patch_size=2,
                    in_channels=3, embed_dim=16, pos_embed_max_size=8),
@@ -238,6 +343,13 @@ OF_MINDONE = (
                True, weight_decay=1e-2),
     _optimizer("adam", "Adam", "nn.Adam, which adds eps before the bias correction", "its name, and PyTorch's Adam",
                True, weight_decay=0.0),
+    _trainer("create_optimizer came", "optim.py:100",
+             "its default betas are two and eps is one number where CAME takes three and two: it raises",
+             "its documented defaults, for each name", _came_of_a_vector, _came_of_mindone, x(7), x(3, 7)),
+    _trainer("Muon's weight decay", "muon.py:155", "wd is handed on as wd, and read as weight_decay: nothing decays",
+             "Moonlight's Muon, which it says it follows", _decay_of_torch, _decay_of_muon, x(4, 5), x(3, 2)),
+    _trainer("Muon of a convolution", "muon.py:113", "after flattening it asserts that what was given has two axes",
+             "every parameter of two axes or more", _orthogonal_of_torch, _orthogonal_of_mindone, x(4, 3, 3, 3)),
 )  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from portparity.verdict import AGREE
 from . import chinese
 from .bugs import BUGS, Bug
 from .judging import FOUND
-from .pairs import PAIRS
+from .pairs import PAIRS, Pair
+from .schedulers import SCHEDULERS
+from .trainers import TRAINERS
 
 Record = Mapping[str, Any]
 
@@ -23,10 +25,23 @@ EXPLAINED = {  # why right pairs differ
     "GPT2Model": "the same, in gelu_new at 30 times what it is given",
     "DeiTModel": "the same, in the pooler",
     "MPNetModel": "the same, in the pooler",
-    "T5EncoderModel": "after the rest was judged, every tensor of that process, a new one too, refuses to be indexed "
-    "by an integer: a state of MindSpore's, whose cause was not found",
+    "T5EncoderModel": "a layer knows past_key_value where transformers says past_key_values: it raises TypeError, "
+    "after which MindSpore's tensors refuse an integer as index (see above)",
     "SiglipVisionModel": "MindSpore's gradient of a matmul of swapped axes raises (see above), in the pooling head",
     "nn.LSTMCell": "MindSpore's tanh and sigmoid, 22 and 13 units off, in a third batch: a false alarm",
+}
+
+OF_CHAINS = {  # why chains differ that no bug's row is about: what the names begin with, and why
+    "KDPM2DiscreteScheduler": "the last step is NaN (see above)",
+    "KDPM2AncestralDiscreteScheduler, beta_schedule squaredcos_cap_v2": "diffusers itself: the root of a difference "
+    "that rounding makes negative is NaN in its float32",
+    "CMStochasticIterativeScheduler": "mindone is right: at the last step no noise is left, and diffusers takes a "
+    "double from a float32: a false alarm",
+    "VQDiffusionScheduler": "the same as above",
+    "CogVideoXDPMScheduler": "its tables are made in float32 where diffusers' are in double, for want of an expm1 of "
+    "doubles, as a comment there says",
+    "CosineDPMSolverMultistepScheduler": "the logarithm of an integer 1, which MindSpore does not compute on a CPU",
+    "UniPCMultistepScheduler, lower_order_final False": "a second order at sigma 0 is not defined: both are infinite",
 }
 
 ENGLISH = {
@@ -49,6 +64,16 @@ what was found; `python -m parity_tests.foreign judge` judges everything again.
     "known": "known",
     "pairs": "Right pairs",
     "of pairs": "| Pair | Port | Verdict | Largest ratio | Parts | Left out or differing |",
+    "chains": "Schedulers of mindone",
+    "of chains": """Chains from the first sample to the last, against diffusers: every scheduler that both export, with
+its main options, listed before any was judged ([schedulers.py](../parity_tests/foreign/schedulers.py)). Where chains
+differ they are judged again with MindSpore's elementary functions computed in double and rounded once: what agrees
+then is ported rightly, and shows MindSpore's exp, log and powers.
+
+| Scheduler | Chains | Agree | Agree with exact functions | Differ still |
+| --- | --- | --- | --- | --- |""",
+    "of bug": "see the bugs",
+    "not explained": "not explained",
 }
 CHINESE = {
     "head": (
@@ -68,6 +93,17 @@ CHINESE = {
     "known": "已知",
     "pairs": "正确的移植",
     "of pairs": "| 移植 | 来自 | 结论 | 最大比值 | 项数 | 略过或不一致之处 |",
+    "chains": "mindone 的调度器",
+    "of chains": (
+        "从第一个样本到最后一个样本的采样链，与 diffusers 比较：两者都导出的每个调度器及其主要选项，"
+        "在判断之前就列出（[schedulers.py](../parity_tests/foreign/schedulers.py)）。"
+        "不一致的链再判断一次，这时 MindSpore 的初等函数用双精度计算、只舍入一次："
+        "这样就一致的，移植本身是正确的，问题在于 MindSpore 的 exp、log 和幂。\n\n"
+        "| 调度器 | 链数 | 一致 | 用精确函数时一致 | 仍不一致 |\n"
+        "| --- | --- | --- | --- | --- |"
+    ),
+    "of bug": "见上面的错误",
+    "not explained": "原因未明",
 }
 OF_LANGUAGE = {"": ENGLISH, ".zh": CHINESE}
 
@@ -75,12 +111,13 @@ OF_LANGUAGE = {"": ENGLISH, ".zh": CHINESE}
 def page(found: Mapping[str, Any], language: str = "") -> str:
     """The page in Markdown; ``language``: what stands before ".md"."""
     words, records = OF_LANGUAGE[language], found["pairs"]
-    right = [(pair, records[pair.name]) for pair in PAIRS if pair.name in records]
+    listed = (*PAIRS, *TRAINERS)
+    right = [(pair, records[pair.name]) for pair in listed if pair.name in records]
     bugs = [(bug, records[bug.pair.name]) for bug in BUGS if bug.pair.name in records]
     seen = [bug for bug, record in bugs if record["verdict"] != AGREE]
     counts = words["judged"].format(
         packages=", ".join(f"{name} {version}" for name, version in found["versions"].items()),
-        of=len(PAIRS), judged=len(right), agreeing=sum(record["verdict"] == AGREE for _, record in right),
+        of=len(listed), judged=len(right), agreeing=sum(record["verdict"] == AGREE for _, record in right),
         bugs=len(bugs), seen=len(seen), new=sum(not bug.known for bug in seen),
         projects=", ".join(sorted({bug.pair.project.partition(" ")[0] for bug, _ in bugs})),
     )  # fmt: skip
@@ -97,9 +134,12 @@ def page(found: Mapping[str, Any], language: str = "") -> str:
         "| --- | --- | --- | --- | --- | --- |",
         *(
             f"| {_cell(pair.name)} | {pair.project} | {record['verdict']} | {_largest(record)} | "
-            f"{len(record['parts'])} | {_cell(EXPLAINED.get(pair.name) or _remark(record))} |"
+            f"{len(record['parts'])} | {_cell(_in(words, EXPLAINED.get(pair.name) or _remark(record)))} |"
             for pair, record in right
         ),
+        f"\n## {words['chains']}\n",
+        words["of chains"],
+        *_chains(records, words),
     ]
     return "\n".join(lines) + "\n"
 
@@ -111,6 +151,37 @@ def _bug(bug: Bug, record: Record, words: Mapping[str, str]) -> str:
         _largest(record), record["culprit"] or _first(record), words["known" if bug.known else "new"],
     )  # fmt: skip
     return f"| {' | '.join(_cell(text) for text in cells)} |"
+
+
+def _in(words: Mapping[str, str], remark: str) -> str:
+    return chinese.remark(remark) if words is CHINESE else remark
+
+
+def _chains(records: Mapping[str, Record], words: Mapping[str, str]) -> list[str]:
+    """A row for each scheduler."""
+    of_class: dict[str, list[Pair]] = {}
+    for pair in SCHEDULERS:
+        if pair.name in records:
+            of_class.setdefault(pair.name.partition(",")[0], []).append(pair)
+    rows = []
+    for name, pairs in of_class.items():
+        verdicts = [records[pair.name]["verdict"] == AGREE for pair in pairs]
+        exact = [records[pair.name].get("exact") == AGREE for pair in pairs]
+        left = [pair for pair, agrees, then in zip(pairs, verdicts, exact, strict=True) if not (agrees or then)]
+        reasons: dict[str, list[str]] = {}
+        for pair in left:
+            options = pair.name.partition(", ")[2] or "-"
+            reasons.setdefault(_why(pair, records[pair.name], words), []).append(options)
+        said = "<br>".join(f"{reason} ({'; '.join(options)})" for reason, options in reasons.items())
+        rows.append(f"| {name} | {len(pairs)} | {sum(verdicts)} | {sum(exact)} | {_cell(said)} |")
+    return rows
+
+
+def _why(pair: Pair, record: Record, words: Mapping[str, str]) -> str:
+    if pair.name in {bug.pair.name for bug in BUGS}:
+        return words["of bug"]
+    known = next((why for start, why in OF_CHAINS.items() if pair.name.startswith(start)), "")
+    return _in(words, known) if known else f"{words['not explained']}, {_largest(record)}"
 
 
 def _cell(text: str) -> str:
@@ -148,4 +219,8 @@ def write(folder: str | Path, found: Mapping[str, Any] | None = None) -> None:
 
 def missing(found: Mapping[str, Any]) -> Iterable[str]:
     """The names of pairs that nobody has judged yet."""
-    return [pair.name for pair in (*PAIRS, *(bug.pair for bug in BUGS)) if pair.name not in found["pairs"]]
+    return [
+        pair.name
+        for pair in (*PAIRS, *TRAINERS, *SCHEDULERS, *(bug.pair for bug in BUGS))
+        if pair.name not in found["pairs"]
+    ]
